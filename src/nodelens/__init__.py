@@ -1,0 +1,1 @@
+"""See what every node of a trained network has learned to recognise."""

@@ -1,0 +1,5 @@
+"""`python -m nodelens`."""
+
+from nodelens.cli import main
+
+main()

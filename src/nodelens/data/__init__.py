@@ -1,0 +1,17 @@
+"""Real data sets in, batches out."""
+
+from nodelens.data.augment import Augmentation, augment, mix, normalise
+from nodelens.data.datasets import ImageSet, holdout, load_images
+from nodelens.data.normalisation import Normalisation, normalisation_of
+
+__all__ = [
+    "Augmentation",
+    "ImageSet",
+    "Normalisation",
+    "augment",
+    "holdout",
+    "load_images",
+    "mix",
+    "normalisation_of",
+    "normalise",
+]

@@ -1,0 +1,40 @@
+"""Mean and standard deviation by which a network's input images are normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nodelens.data.datasets import ImageSet
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel mean and standard deviation, as shares of the full scale."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def metadata(self) -> dict[str, str]:
+        """As it is written into a checkpoint."""
+        return {"mean": " ".join(map(str, self.mean)), "std": " ".join(map(str, self.std))}
+
+
+# The figures that published CIFAR-100 networks were trained with.
+KNOWN = {"cifar100": Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))}
+
+
+def normalisation_of(training: ImageSet) -> Normalisation:
+    """The usual figures of a known data set, otherwise those of these images, to four decimals."""
+    if training.name in KNOWN:
+        return KNOWN[training.name]
+    mean, std = training.channel_statistics()
+    return Normalisation(tuple(round(m, 4) for m in mean), tuple(round(s, 4) for s in std))
+
+
+def normalisation_from(metadata: Mapping[str, str]) -> Normalisation | None:
+    """What a checkpoint says of its own input, if it does."""
+    if "mean" not in metadata or "std" not in metadata:
+        return None
+    mean, std = (tuple(map(float, metadata[key].split())) for key in ("mean", "std"))
+    return Normalisation(mean, std)

@@ -1,0 +1,9 @@
+"""The one error that a user's input can cause."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is one sentence that names the culprit and says what to do. The command line prints it
+    without a traceback and exits with code 2.
+    """

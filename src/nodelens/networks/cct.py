@@ -1,0 +1,276 @@
+"""Compact convolutional transformers (CCT), with the parameter names of the published checkpoints.
+
+Architecture: Hassani et al. 2021, "Escaping the big data paradigm with compact transformers". A few
+convolutions make the tokens, encoder blocks follow, a learned sequence pooling reads them out. In every
+block the second LayerNorm sits *on* the residual stream; published checkpoints need it so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nodelens.errors import InputError
+from nodelens.networks.sites import Site
+
+
+@dataclass(frozen=True)
+class CCTConfig:
+    """What determines a CCT: CCT-L/KxC has L layers and C convolutions of size K."""
+
+    layers: int = 7
+    kernel: int = 3
+    convolutions: int = 1
+    width: int = 256
+    heads: int = 4
+    feedforward: int = 512
+    labels: int = 100
+    image_size: int = 32
+    channels: int = 3
+    attention_dropout: float = 0.1
+    stochastic_depth: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads:
+            raise InputError(f"{self.heads} heads do not divide a width of {self.width}")
+
+    @property
+    def conv_stride(self) -> int:
+        return max(1, self.kernel // 2 - 1)
+
+    @property
+    def grid(self) -> int:
+        """Side of the square of tokens."""
+        side = self.image_size
+        for _ in range(self.convolutions):
+            side = (side + 2 * max(1, self.kernel // 2) - self.kernel) // self.conv_stride + 1
+            side = (side + 2 - 3) // 2 + 1
+        return side
+
+    @property
+    def tokens(self) -> int:
+        return self.grid**2
+
+
+SIZES = {2: (128, 2, 128), 4: (128, 2, 128), 6: (256, 4, 512), 7: (256, 4, 512), 14: (384, 6, 1152)}
+"""Layers of a published variant -> (width, heads, feedforward)."""
+
+
+def cct_config(name: str, labels: int, image_size: int, channels: int) -> CCTConfig | None:
+    """Configuration of a variant by name, `cct_7_3x1`; None when the name is not one of this family.
+
+    `cct_3_3x1_64` is a smaller network of the same kind: three layers, width 64, four heads.
+    """
+    match = re.fullmatch(r"cct_(\d+)_(\d+)x(\d+)(?:_(\d+))?", name)
+    if match is None:
+        return None
+    layers, kernel, convolutions, width = (int(group) if group else 0 for group in match.groups())
+    if width:
+        size = (width, 4, 2 * width)
+    elif layers in SIZES:
+        size = SIZES[layers]
+    else:
+        known = ", ".join(map(str, SIZES))
+        raise InputError(f"{name}: CCT comes with {known} layers; for another depth give a width, cct_3_3x1_64")
+    return CCTConfig(layers, kernel, convolutions, *size, labels, image_size, channels)
+
+
+def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> CCTConfig | None:
+    """Read the configuration off a state dict in the published format; None when it is not a CCT.
+
+    The number of heads leaves no trace in the shapes; it is taken from the metadata or from the published
+    variant of the same width.
+    """
+    if "tokenizer.conv_layers.0.0.weight" not in state or "classifier.fc.weight" not in state:
+        return None
+    convolutions = sum(bool(re.fullmatch(r"tokenizer\.conv_layers\.\d+\.0\.weight", key)) for key in state)
+    layers = sum(bool(re.fullmatch(r"classifier\.blocks\.\d+\.linear1\.weight", key)) for key in state)
+    first = state["tokenizer.conv_layers.0.0.weight"]
+    labels, width = state["classifier.fc.weight"].shape
+    known_heads = {size[0]: size[1] for size in SIZES.values()}
+    heads = int(metadata.get("heads", known_heads.get(width, 4)))
+    kernel = first.shape[-1]
+    reduction = (2 * max(1, kernel // 2 - 1)) ** convolutions
+    positions = state.get("classifier.positional_emb", torch.zeros(1, 64, 1)).shape[1]
+    image_size = math.isqrt(positions) * reduction
+    feedforward = state["classifier.blocks.0.linear1.weight"].shape[0] if layers else width
+    return CCTConfig(
+        layers, kernel, convolutions, width, heads, feedforward, labels, image_size, first.shape[1]
+    )
+
+
+class Tokenizer(nn.Module):
+    """Convolutions that turn an image into a sequence of tokens."""
+
+    def __init__(self, config: CCTConfig) -> None:
+        super().__init__()
+        widths = [config.channels, *[64] * (config.convolutions - 1), config.width]
+        self.conv_layers = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(
+                        a, b, config.kernel, config.conv_stride, max(1, config.kernel // 2), bias=False
+                    ),
+                    nn.ReLU(),
+                    nn.MaxPool2d(3, 2, 1),
+                )
+                for a, b in zip(widths[:-1], widths[1:], strict=True)
+            )
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch token width"]:
+        return self.conv_layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+def attend_materialised(
+    q: Float[Tensor, "batch head query size"],
+    k: Float[Tensor, "batch head key size"],
+    v: Float[Tensor, "batch head key size"],
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch head query size"]:
+    """Scaled dot-product attention with the attention matrix written out."""
+    weights = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1)).softmax(dim=-1)
+    return torch.matmul(F.dropout(weights, dropout, training=dropout > 0), v)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention by whatever is fastest here; all ways agree to rounding.
+
+    Measured in benchmarks/attention.py: on a CPU short sequences train faster with the matrix written
+    out, everything else is the fused kernel's.
+    """
+    if q.device.type == "cpu" and q.requires_grad:
+        return attend_materialised(q, k, v, dropout)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; its projection's input is the site `attention`."""
+
+    def __init__(self, config: CCTConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.attention_dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0)
+        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class StochasticDepth(nn.Module):
+    """Drop a residual branch for whole samples, and scale the others up so that the mean stays."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        if not self.training or self.probability == 0.0:
+            return x
+        kept = 1.0 - self.probability
+        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(kept).div_(kept)
+
+
+class Block(nn.Module):
+    """An encoder: attention, then the two fully connected layers, each beside a skip connection."""
+
+    def __init__(self, config: CCTConfig, stochastic_depth: float) -> None:
+        super().__init__()
+        self.pre_norm = nn.LayerNorm(config.width)
+        self.self_attn = Attention(config)
+        self.norm1 = nn.LayerNorm(config.width)
+        self.linear1 = nn.Linear(config.width, config.feedforward)
+        self.activation = nn.GELU()
+        self.linear2 = nn.Linear(config.feedforward, config.width)
+        self.drop_path = StochasticDepth(stochastic_depth)
+
+    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        x = self.norm1(x + self.drop_path(self.self_attn(self.pre_norm(x))))
+        return x + self.drop_path(self.linear2(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
+
+
+class Classifier(nn.Module):
+    """Encoder blocks, sequence pooling, output layer."""
+
+    def __init__(self, config: CCTConfig) -> None:
+        super().__init__()
+        self.positional_emb = nn.Parameter(torch.empty(1, config.tokens, config.width))
+        rates = torch.linspace(0, config.stochastic_depth, config.layers).tolist()
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.width)
+        self.attention_pool = nn.Linear(config.width, 1)
+        self.fc = nn.Linear(config.width, config.labels)
+        nn.init.trunc_normal_(self.positional_emb, std=0.2)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch label"]:
+        x = x + self.positional_emb
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        weights = self.attention_pool(x).softmax(dim=1)
+        return self.fc((weights.transpose(1, 2) @ x).squeeze(1))  # type: ignore[no-any-return]
+
+
+class CCT(nn.Module):
+    """A compact convolutional transformer.
+
+    >>> network = CCT(CCTConfig(labels=100))
+    >>> sum(p.numel() for p in network.parameters())
+    3783269
+    """
+
+    family = "cct"
+
+    def __init__(self, config: CCTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config)
+        self.classifier = Classifier(config)
+
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch label"]:
+        return self.classifier(self.tokenizer(images))  # type: ignore[no-any-return]
+
+    def sites(self) -> list[Site]:
+        """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""
+        return [site for b in range(1, self.config.layers + 1) for site in self._block_sites(b)]
+
+    def _block_sites(self, b: int) -> list[Site]:
+        width, feedforward = self.config.width, self.config.feedforward
+        path = f"classifier.blocks.{b - 1}"
+
+        def site(name: str, nodes: int, module: str, reads: str, heads: int = 0) -> Site:
+            return Site(f"block.{b}.{name}", nodes, path + module, reads, heads=heads, block=b)  # type: ignore[arg-type]
+
+        return [
+            site("ln", width, ".pre_norm", "output"),
+            site("qkv", 3 * width, ".self_attn.qkv", "output"),
+            site("attention", width, ".self_attn.proj", "input", self.config.heads),
+            site("projection.no_skip", width, ".self_attn.proj", "output"),
+            site("projection", width, ".norm1", "input"),
+            site("norm", width, ".norm1", "output"),
+            site("linear1", feedforward, ".linear2", "input"),
+            site("linear2.no_skip", width, ".linear2", "output"),
+            site("linear2", width, "", "output"),
+        ]

@@ -1,0 +1,178 @@
+"""The families of networks that nodelens can build, load and measure.
+
+A family is a file with a configuration dataclass, a network class with `.config`, `.family` and `.sites()`,
+and two functions: from a name, and from a state dict, to a configuration. It is entered in `FAMILIES` here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from nodelens.errors import InputError
+from nodelens.networks import cct, vgg
+from nodelens.networks.sites import Site
+
+
+@dataclass(frozen=True)
+class Family:
+    """How networks of one kind come into being."""
+
+    network: Callable[[Any], nn.Module]
+    config: Callable[..., Any]
+    by_name: Callable[[str, int, int, int], Any | None]
+    by_state: Callable[[Mapping[str, Tensor], Mapping[str, str]], Any | None]
+
+
+FAMILIES = {
+    "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config),
+    "vgg": Family(vgg.VGG, vgg.VGGConfig, vgg.vgg_config, vgg.infer_config),
+}
+
+
+def build_network(
+    name: str, labels: int, image_size: int, channels: int = 3, **changes: Any
+) -> nn.Module:
+    """A freshly initialised network by name (`cct_7_3x1`, `vgg16_bn`).
+
+    Args:
+        name: a variant of one of the families.
+        labels: number of outputs.
+        image_size: side of the square input, in pixels.
+        channels: 3 for colour, 1 for grey.
+        changes: fields of the family's configuration to set, e.g. ``attention_dropout=0.0``; those that
+            the family does not have are left out.
+
+    Raises:
+        InputError: the name belongs to no family.
+    """
+    for family in FAMILIES.values():
+        config = family.by_name(name, labels, image_size, channels)
+        if config is not None:
+            known = {field.name for field in dataclasses.fields(config)}
+            config = dataclasses.replace(config, **{k: v for k, v in changes.items() if k in known})
+            return family.network(config)
+    raise InputError(
+        f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vgg11, vgg13, vgg16, vgg19 (also _bn)"
+    )
+
+
+def describe(network: nn.Module) -> dict[str, str]:
+    """Metadata that lets `load_network` rebuild the network around its weights."""
+    return {"format": "pt", "family": str(network.family), "config": json.dumps(dataclasses.asdict(network.config))}  # type: ignore[call-overload]
+
+
+def sites(network: nn.Module) -> list[Site]:
+    """The places of a network where nodes can be measured.
+
+    Raises:
+        InputError: the network is of no known family.
+    """
+    if not hasattr(network, "sites"):
+        raise InputError(f"{type(network).__name__} does not say which sites it has; see docs/architecture.md")
+    return network.sites()  # type: ignore[no-any-return, operator]
+
+
+def load_network(source: str | Path, *, labels: int | None = None, heads: int | None = None) -> nn.Module:
+    """Load a trained network, in eval mode.
+
+    Args:
+        source: a run directory, a `.safetensors` file, or a `.pth` of tensors only, with the parameter
+            names of the published checkpoints.
+        labels: the number of labels that the data has, checked against the output layer.
+        heads: attention heads, where neither the file's metadata nor its shapes tell.
+
+    Raises:
+        InputError: missing, truncated or foreign file; a pickle that wants to execute code; NaN or
+            infinite weights; another number of labels.
+    """
+    state, metadata = read_checkpoint(Path(source))
+    if heads is not None:
+        metadata = {**metadata, "heads": str(heads)}
+    config, family = _configuration(state, metadata, source)
+    network = family.network(config)
+    _load_state(network, state, source)
+    _check_finite(state, source)
+    if labels is not None and config.labels != labels:
+        raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its own data set")
+    return network.eval()
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a checkpoint file or run directory; code in a pickle is never executed."""
+    if str(path).startswith(("timm:", "hf:")):
+        raise InputError(f"{path}: networks from timm and the hub cannot be loaded yet; give a CCT or VGG checkpoint")
+    if path.is_dir():
+        if not (path / "model.safetensors").exists():
+            raise InputError(f"{path} holds no model.safetensors; finish `nodelens train … --out {path}` first")
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}; give a run directory, a .safetensors or a .pth file")
+    return _read_pickle(path) if path.suffix in (".pth", ".pt", ".bin") else _read_safetensors(path)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} wants to execute code while loading and was not loaded; save its state_dict as safetensors"
+        ) from error
+    except Exception as error:
+        raise InputError(f"{path} is truncated or not a checkpoint ({error}); fetch it again") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise InputError(f"{path} holds no state dict of tensors; save the network's state_dict()")
+    return {key.removeprefix("module."): tensor for key, tensor in content.items()}, {}
+
+
+def _configuration(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path
+) -> tuple[Any, Family]:
+    if "family" in metadata and "config" in metadata:
+        family = FAMILIES.get(metadata["family"])
+        if family is None:
+            raise InputError(f"{source} is of the unknown family {metadata['family']!r}; update nodelens")
+        return family.config(**json.loads(metadata["config"])), family
+    for family in FAMILIES.values():
+        config = family.by_state(state, metadata)
+        if config is not None:
+            return config, family
+    raise InputError(f"{source} is neither a CCT nor a VGG: its first parameters are {', '.join(list(state)[:3])}")
+
+
+def _load_state(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    own = network.state_dict()
+    missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or foreign:
+        raise InputError(f"{source} does not fit {type(network).__name__}: missing {missing[:3]}, unknown {foreign[:3]}")
+    for key, tensor in own.items():
+        if tensor.shape != state[key].shape:
+            found, wanted = tuple(state[key].shape), tuple(tensor.shape)
+            raise InputError(f"{source}: {key} has shape {found}, this network needs {wanted}; check heads and image size")
+    network.load_state_dict(dict(state))
+
+
+def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{source}: {key} holds NaN or infinite weights; the training diverged, take an earlier checkpoint")

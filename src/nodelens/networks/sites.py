@@ -1,0 +1,108 @@
+"""Sites: the named places of a frozen network where nodes are measured.
+
+A family of networks says which sites it has by returning a list of `Site`; everything else in nodelens
+(probes, measures, masks) only ever sees sites. A site is the input or the output of one submodule, so one
+forward hook reads it and nothing in the network has to change.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from nodelens.errors import InputError
+
+Reader = Callable[[str, Tensor], None]
+"""Called with a site's name and its activations, ``(batch, tokens, nodes)`` or ``(batch, nodes, height, width)``."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place whose nodes can be measured.
+
+    Attributes:
+        name: e.g. ``block.7.linear2``; blocks count from 1 as in the paper.
+        nodes: number of nodes (units of a fully connected layer, filters of a convolution).
+        module: path of the submodule that is read (``network.get_submodule``).
+        reads: whether the site is what enters that submodule or what leaves it.
+        layout: ``tokens`` for ``(batch, tokens, nodes)``, ``units`` for ``(batch, nodes)``,
+            ``channels`` for ``(batch, nodes, height, width)``.
+        positions: spatial positions that one node owns: ``height * width`` for ``channels``, otherwise 1.
+        heads: number of attention heads that share the nodes in equal runs; 0 where there are none.
+        block: 1-based encoder block (or convolution) that the site belongs to.
+    """
+
+    name: str
+    nodes: int
+    module: str
+    reads: Literal["input", "output"]
+    layout: Literal["tokens", "units", "channels"] = "tokens"
+    positions: int = 1
+    heads: int = 0
+    block: int = 0
+
+
+def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:
+    """The sites that match any of the glob patterns, in the network's order.
+
+    `block.*.linear2` matches the blocks' outputs but not `block.7.linear2.no_skip`: a star stays within
+    one dotted part, as in a path.
+
+    Raises:
+        InputError: a pattern that matches nothing.
+    """
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    chosen: set[str] = set()
+    for pattern in wanted:
+        matched = {site.name for site in available if _matches(site.name, pattern)}
+        if not matched:
+            names = ", ".join(site.name for site in available[:9])
+            raise InputError(f"no site matches {pattern!r}; this network has {len(available)}: {names}, …")
+        chosen |= matched
+    return [site for site in available if site.name in chosen]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    if pattern == "*":
+        return True
+    parts, globs = name.split("."), pattern.split(".")
+    return len(parts) == len(globs) and all(map(fnmatch.fnmatchcase, parts, globs))
+
+
+@contextmanager
+def reading(network: nn.Module, sites: Sequence[Site], reader: Reader) -> Iterator[None]:
+    """Call ``reader(site.name, activations)`` at each site while the block runs, at the moment it arises.
+
+    The reader sees the tensor that the network itself goes on with and must not write to it.
+    """
+    handles = []
+    try:
+        for site in sites:
+            module = network.get_submodule(site.module)
+            if site.reads == "input":
+                handles.append(module.register_forward_pre_hook(_input_hook(site.name, reader)))
+            else:
+                handles.append(module.register_forward_hook(_output_hook(site.name, reader)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _input_hook(name: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        reader(name, inputs[0])
+
+    return hook
+
+
+def _output_hook(name: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        reader(name, output)
+
+    return hook

@@ -1,0 +1,98 @@
+"""VGG as torchvision builds it: convolutional networks whose nodes are filters.
+
+A filter owns every position of its feature map, so its nodal matrix is a sum of outer products
+(Meir et al. 2024 measure VGG-16 this way).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torchvision.models import vgg as torchvision_vgg
+
+from nodelens.errors import InputError
+from nodelens.networks.sites import Site
+
+LAYOUTS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
+
+
+@dataclass(frozen=True)
+class VGGConfig:
+    """A torchvision VGG: its depth, whether it normalises batches, its labels and input size."""
+
+    name: str = "vgg16_bn"
+    labels: int = 1000
+    image_size: int = 224
+    channels: int = 3
+    dropout: float = 0.5
+
+    @property
+    def batch_norm(self) -> bool:
+        return self.name.endswith("_bn")
+
+    @property
+    def layout(self) -> list[str | int]:
+        return torchvision_vgg.cfgs[LAYOUTS[self.name.removesuffix("_bn")]]  # type: ignore[no-any-return]
+
+
+def vgg_config(name: str, labels: int, image_size: int, channels: int) -> VGGConfig | None:
+    """Configuration of `vgg11`, `vgg16_bn`, …; None when the name is not one of this family."""
+    if name.removesuffix("_bn") not in LAYOUTS:
+        return None
+    if channels != 3 or image_size < 32:
+        raise InputError(f"{name} needs colour images of at least 32 pixels, not {channels} × {image_size}²")
+    return VGGConfig(name, labels, image_size, channels)
+
+
+def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> VGGConfig | None:
+    """Read the configuration off a torchvision state dict; None when it is not a VGG."""
+    if "features.0.weight" not in state or "classifier.6.weight" not in state:
+        return None
+    widths = [w.shape[0] for k, w in state.items() if re.fullmatch(r"features\.\d+\.weight", k) and w.ndim == 4]
+    suffix = "_bn" if "features.1.running_mean" in state else ""
+    for name in LAYOUTS:
+        config = VGGConfig(name + suffix, state["classifier.6.weight"].shape[0], int(metadata.get("image_size", 224)))
+        if [width for width in config.layout if width != "M"] == widths:
+            return config
+    return None
+
+
+class VGG(torchvision_vgg.VGG):  # type: ignore[misc]
+    """torchvision's VGG that knows its sites; its state dict is torchvision's."""
+
+    family = "vgg"
+
+    def __init__(self, config: VGGConfig) -> None:
+        features = torchvision_vgg.make_layers(config.layout, batch_norm=config.batch_norm)
+        super().__init__(features, num_classes=config.labels, dropout=config.dropout)
+        self.config = config
+
+    def sites(self) -> list[Site]:
+        """`conv.k`: what the k-th convolution hands on (after ReLU, and after pooling where it follows);
+        `linear.k`: the hidden units of the classifier."""
+        found: list[Site] = []
+        side, filters = self.config.image_size, 0
+        layers = list(self.features)
+        for i, layer in enumerate(layers):
+            if isinstance(layer, nn.Conv2d):
+                filters = layer.out_channels
+            pooled = isinstance(layer, nn.MaxPool2d)
+            side = side // 2 if pooled else side
+            ends = pooled or (isinstance(layer, nn.ReLU) and not isinstance(layers[i + 1], nn.MaxPool2d))
+            if ends:
+                k = len(found) + 1
+                found.append(Site(f"conv.{k}", filters, f"features.{i}", "output", "channels", side**2, block=k))
+        linear = [i for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
+        for k, i in enumerate(linear[:-1], 1):
+            nodes = self.classifier[i].out_features
+            found.append(Site(f"linear.{k}", nodes, f"classifier.{i + 1}", "output", "units", block=len(found) + 1))
+        return found
+
+
+def grid_side(site: Site) -> int:
+    """Side of a convolutional site's square feature map."""
+    return math.isqrt(site.positions)

@@ -1,0 +1,253 @@
+"""The run directory: the only thing that commands, studies and the report share.
+
+Every file is written to a temporary name and renamed, so a reader never sees half of one; `config.json`
+says what the run is, and a command that would continue another configuration is refused.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from nodelens.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that its name only ever holds all of the content.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise InputError(_why_unwritable(path, error)) from error
+
+
+def _why_unwritable(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {path} was not written; free some space and run the command again"
+    return f"{path} cannot be written ({error.strerror}); choose another folder with --out"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Parse a JSON file that nodelens wrote.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; is {path.parent} a run directory?") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it or start a new run directory") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is damaged (not a JSON object); restore it or start a new run directory")
+    return content
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Load a safetensors file.
+
+    Raises:
+        InputError: the file is missing, truncated or not a safetensors file.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on besides its configuration."""
+    names = ("nodelens", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def source_commit() -> str | None:
+    """The commit of the checkout that this package runs from, if it runs from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and files of one run."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the directory for this process.
+
+        Raises:
+            InputError: another process works in it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock", timeout=0)
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"another process is working in {self.path}; wait for it or choose another --out") from error
+        except OSError as error:
+            raise InputError(_why_unwritable(self.path, error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def configuration(self) -> dict[str, Any]:
+        """`config.json`: one section per command that ran here; empty when there is none yet."""
+        path = self.path / "config.json"
+        return read_json(path) if path.exists() else {}
+
+    def configure(self, command: str, settings: Mapping[str, Any], **facts: Any) -> None:
+        """Record a command's resolved settings, or check that they are those recorded before.
+
+        Args:
+            command: section of `config.json`.
+            settings: what determines the result; must be the same when the command is run again.
+            facts: what is only reported (versions, timings) and may change.
+
+        Raises:
+            InputError: the directory belongs to another configuration.
+        """
+        wanted = json.loads(json.dumps(settings))
+        sections = self.configuration()
+        recorded = sections.get(command, {}).get("settings", wanted)
+        if recorded != wanted:
+            changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+            raise InputError(
+                f"{self.path} belongs to another {command} configuration (different: {', '.join(sorted(changed))}); "
+                "choose another --out or repeat the command that started it"
+            )
+        known = sections.get(command, {})
+        environment = {"versions": versions(), "commit": source_commit()}
+        sections[command] = {**known, "settings": wanted, **environment, **facts}
+        self.write_json("config.json", sections)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        write_atomically(self.path / name, save_safetensors(contiguous, dict(metadata or {})))
+
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write `tables/<name>.csv`; the columns are those of the first row."""
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        path = self.path / "tables" / f"{name}.csv"
+        write_atomically(path, buffer.getvalue().encode())
+        return path
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Append one line to `log.jsonl`."""
+        try:
+            with (self.path / "log.jsonl").open("a") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise InputError(_why_unwritable(self.path / "log.jsonl", error)) from error
+
+    def events(self, command: str) -> list[dict[str, Any]]:
+        """The log's events of one command; a line cut off by a crash is skipped."""
+        path = self.path / "log.jsonl"
+        found = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("command") == command:
+                found.append(event)
+        return found
+
+    def forget_events_after(self, command: str, step: int) -> None:
+        """Drop a command's events later than `step`: a resumed command will write them again."""
+        path = self.path / "log.jsonl"
+        if not path.exists():
+            return
+        lines = []
+        for line in path.read_text().splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("command") != command or event.get("step", 0) <= step:
+                lines.append(line + "\n")
+        write_atomically(path, "".join(lines).encode())
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write what resuming needs (tensors, numbers, lists, dicts) in one atomic step."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """Read what `save_state` wrote; None when there is nothing to resume.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True)  # type: ignore[no-any-return]
+    except Exception as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}); delete it to start over") from error
