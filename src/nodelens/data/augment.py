@@ -9,12 +9,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from nodelens.data.crops import draw_flips, draw_shifts, shift_and_flip
+from nodelens.data.crops import (
+    draw_boxes,
+    draw_crops,
+    draw_flips,
+    draw_shifts,
+    resize_boxes,
+    shift_and_flip,
+)
 from nodelens.data.mixing import draw_mix, mix_batch
+from nodelens.data.randaugment import draw_rand_augment, rand_augment
 from nodelens.errors import InputError
+
+ERASED_AREA = (0.02, 1 / 3)
+ERASED_ASPECT = (0.3, 1 / 0.3)
+
+Levels = Float[Tensor, "batch channel height width"] | UInt8[Tensor, "batch channel height width"]
+"""Grey levels 0 to 255, whole numbers also where they are float."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +110,18 @@ def augment(
         Normalised images in float32, laid out in memory as channels_last.
 
     Raises:
-        InputError: where crop_padding is not smaller than the image, or mean and std do not fit.
+        InputError: where crop_padding is not smaller than the image, mean and std do not have one value
+            per channel, or RandAugment meets images of neither 1 nor 3 channels.
     """
-    require_padding_within(images, augmentation.crop_padding)
-    flips = draw_flips(len(images), augmentation.flip, generator)
-    shifts = draw_shifts(len(images), augmentation.crop_padding, generator)
-    return normalise(shift_and_flip(images, shifts, flips), mean, std)
+    require_fitting(images, augmentation)
+    pixels = crop(images, augmentation, generator)
+    if augmentation.rand_augment:
+        pixels = apply_rand_augment(pixels, augmentation, mean, generator)
+    normalised = standardise(pixels, mean, std)
+    if not augmentation.erase:
+        return normalised
+    boxes = draw_erasures(len(images), (images.shape[1], images.shape[2]), augmentation.erase, generator)
+    return erase(normalised, boxes, generator)
 
 
 def mix(
@@ -147,9 +167,7 @@ def normalise(
 
 
 def standardise(
-    pixels: Float[Tensor, "batch channel height width"] | UInt8[Tensor, "batch channel height width"],
-    mean: Sequence[float],
-    std: Sequence[float],
+    pixels: Levels, mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "batch channel height width"]:
     """:func:`normalise` for images that already have their channels first."""
     if not len(mean) == len(std) == pixels.shape[1] or min(std) <= 0:
@@ -174,8 +192,67 @@ def per_channel(
     return row[None, :, None, :].contiguous(memory_format=torch.channels_last)
 
 
-def require_padding_within(images: UInt8[Tensor, "batch height width channel"], padding: int) -> None:
-    """Raise InputError where the reflection of a border would need pixels the image does not have."""
-    height, width = images.shape[1:3]
-    if padding >= min(height, width):
-        raise InputError(f"crop_padding is {padding}, but must be smaller than the {height}×{width} images.")
+def crop(
+    images: UInt8[Tensor, "batch height width channel"],
+    augmentation: Augmentation,
+    generator: torch.Generator,
+) -> Levels:
+    """Crop and flip as configured; still grey levels 0 to 255, with the channels first."""
+    count, height, width = images.shape[:3]
+    flips = draw_flips(count, augmentation.flip, generator)
+    if augmentation.resized_crop is not None:
+        boxes = draw_crops(count, (height, width), augmentation.resized_crop, generator)
+        return resize_boxes(images, boxes, flips)
+    shifts = draw_shifts(count, augmentation.crop_padding, generator)
+    return shift_and_flip(images, shifts, flips).permute(0, 3, 1, 2)
+
+
+def apply_rand_augment(
+    pixels: Levels, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator
+) -> Float[Tensor, "batch channel height width"]:
+    """All rounds of RandAugment; what comes in from outside the image has the mean colour."""
+    fill = per_channel([round(255 * m) for m in mean], 1, pixels.device)
+    levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
+    for _ in range(augmentation.rand_augment_ops):
+        draw = draw_rand_augment(
+            len(pixels), augmentation.rand_augment, augmentation.rand_augment_std, generator
+        )
+        levels = rand_augment(levels, draw, fill)
+    return levels
+
+
+def draw_erasures(
+    count: int, size: tuple[int, int], probability: float, generator: torch.Generator
+) -> Int[Tensor, "{count} 4"]:
+    """Draw the box to erase in each image: top, left, height and width in pixels; height 0 = none."""
+    boxes, fitted = draw_boxes(count, size, ERASED_AREA, ERASED_ASPECT, generator)
+    erased = torch.rand(count, generator=generator, device=generator.device) < probability
+    return boxes * (fitted & erased)[:, None]
+
+
+def erase(
+    images: Float[Tensor, "batch channel height width"],
+    boxes: Int[Tensor, "batch 4"],
+    generator: torch.Generator,
+) -> Float[Tensor, "batch channel height width"]:
+    """Replace each image's box by standard normal noise, drawn for every pixel and channel."""
+    batch, channel, height, width = images.shape
+    noise = torch.randn(batch, height, width, channel, generator=generator, device=images.device)
+    top, left, box_height, box_width = boxes[:, :, None].unbind(1)
+    row, column = (torch.arange(side, device=images.device) for side in (height, width))
+    inside_rows = (row >= top) & (row < top + box_height)
+    inside_columns = (column >= left) & (column < left + box_width)
+    inside = inside_rows[:, :, None] & inside_columns[:, None, :]
+    return torch.where(inside[:, None], noise.permute(0, 3, 1, 2), images)
+
+
+def require_fitting(images: UInt8[Tensor, "batch height width channel"], augmentation: Augmentation) -> None:
+    """Raise InputError where the images' size or channels do not allow what is configured."""
+    height, width, channel = images.shape[1:]
+    if augmentation.crop_padding >= min(height, width):
+        raise InputError(
+            f"crop_padding is {augmentation.crop_padding},"
+            f" but must be smaller than the {height}×{width} images, whose border is reflected."
+        )
+    if augmentation.rand_augment and channel not in (1, 3):
+        raise InputError(f"rand_augment needs images of 1 or 3 channels, but these have {channel}.")

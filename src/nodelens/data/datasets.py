@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from nodelens.data.decoded import DecodedSplit, decoded_split, default_cache
@@ -56,7 +56,7 @@ class ImageSet:
         return height, width, channels
 
     def batch(
-        self, positions: Int64[np.ndarray, "batch"] | Int64[Tensor, "batch"]
+        self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"]
     ) -> UInt8[Tensor, "batch height width channel"]:
         """Copies the images at these positions, channels last, 0..255.
 
@@ -74,7 +74,7 @@ class ImageSet:
             positions = np.arange(start, min(start + size, len(self)))
             yield self.batch(positions), self.labels[start : start + size]
 
-    def take(self, positions: Int64[np.ndarray, "batch"] | Int64[Tensor, "batch"], split: str) -> "ImageSet":
+    def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> "ImageSet":
         """The subset at these positions, in their order; copies no pixels.
 
         Raises:
@@ -84,7 +84,7 @@ class ImageSet:
         rows = self.rows[wanted]
         fingerprint = hashed([self.fingerprint, rows.tobytes()])
         labels = self.labels[torch.from_numpy(wanted)]
-        return replace(self, split=split, rows=rows, labels=labels, fingerprint=fingerprint)
+        return replace(self, split=split_name, rows=rows, labels=labels, fingerprint=fingerprint)
 
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over all pixels of all images, in 0..1."""
@@ -149,8 +149,8 @@ def load_images(
 def _undecodable(source: Source, decoded: DecodedSplit) -> InputError:
     count, first = decoded.meta.undecodable, ", ".join(decoded.meta.first_undecodable)
     return InputError(
-        f"{count} of {count + len(decoded.labels)} images in {source.name} ({source.split}) cannot be decoded "
-        f"(first: {first}); repair them or pass --skip-undecodable"
+        f"{count} of {count + len(decoded.labels)} images in {source.name} ({source.split}) "
+        f"cannot be decoded (first: {first}); repair them or pass --skip-undecodable"
     )
 
 
@@ -165,7 +165,7 @@ def holdout(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Ima
     Raises:
         InputError: the fraction leaves one of the two empty.
     """
-    if not 0 < fraction < 1 or not 1 <= len(images) * fraction:
+    if not 0 < fraction < 1 or len(images) * fraction < 1:
         raise InputError(
             f"a share of {fraction} of {len(images)} images cannot be held out; give one in (0, 1)"
         )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -58,10 +58,11 @@ class Meta:
     @classmethod
     def read(cls, file: Path) -> "Meta":
         """Raises OSError, ValueError or TypeError when the file is missing or damaged."""
-        fields = json.loads(file.read_text())
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        )
+        stored = json.loads(file.read_text())
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,20 @@ def _fingerprint(source: Source, image_size: int | None, cache: Path) -> str:
     labels = source.labels()
     named = (labels.names, labels.superclass_names, labels.superclass_of_label)
     fingerprint = hashed([DECODE_FORMAT, image_size, source.mode, named, source.content()])
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    written = stamp.with_suffix(f".{os.getpid()}")
-    written.write_text(fingerprint)
-    written.replace(stamp)
+    _remember(stamp, fingerprint)
     return fingerprint
+
+
+def _remember(stamp: Path, fingerprint: str) -> None:
+    """Saves the next load from reading every file; where it fails, the next load is only slower."""
+    written = stamp.with_suffix(f".{os.getpid()}")
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(fingerprint)
+        written.replace(stamp)
+    except OSError as error:
+        logger.info("%s cannot be written: %s", stamp, error)
+        written.unlink(missing_ok=True)
 
 
 def _open(folder: Path) -> DecodedSplit | None:

@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from nodelens.data.sources import ClassFolders, Digits, Parquet, Source
+from nodelens.data.parquet import Parquet
+from nodelens.data.sources import ClassFolders, Digits, Source
 from nodelens.errors import InputError
 
 HUB_IDS = {"cifar100": "uoft-cs/cifar100", "flowers102": "dpdl-benchmark/oxford_flowers102"}
@@ -62,26 +63,28 @@ def _location(name: str) -> Path:
 
 def _from_hub(hub_id: str) -> Path:
     """The folder of the hub's parquet files, fetched once; without a network, the copy fetched before."""
+    # The hub keeps a parquet copy of data sets in other formats in a branch of its own.
+    for revision in ("main", "refs/convert/parquet"):
+        folder = _snapshot(hub_id, revision)
+        if _parquet_files(folder):
+            return folder
+    raise InputError(f"{hub_id!r} has no parquet files on the hub; download it and give its folder")
+
+
+def _snapshot(hub_id: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        # The hub keeps a parquet copy of data sets in other formats in a branch of its own.
-        for revision in (None, "refs/convert/parquet"):
-            options = {"repo_type": "dataset", "revision": revision, "allow_patterns": "*.parquet"}
-            folder = Path(snapshot_download(hub_id, **options))
-            if _parquet_files(folder):
-                return folder
-    except InputError:
-        raise
-    except RepositoryNotFoundError as error:
+        folder = snapshot_download(hub_id, repo_type="dataset", revision=revision, allow_patterns="*.parquet")
+        return Path(folder)
+    except (RepositoryNotFoundError, HFValidationError) as error:
         raise InputError(f"the hub has no data set {hub_id!r} that you may read; check the name") from error
     except Exception as error:  # the client lets errors of several network libraries through
         raise InputError(
             f"{hub_id!r} cannot be fetched from the hub ({type(error).__name__}); connect to the network "
             "or put a copy into the folder that NODELENS_DATA names"
         ) from error
-    raise InputError(f"{hub_id!r} has no parquet files on the hub; download it and give its folder")
 
 
 def _chosen(splits: Collection[str], split: str, name: str) -> str:
@@ -94,7 +97,9 @@ def _parquet_files(location: Path) -> tuple[Path, ...]:
     """Parquet files at most two folders deep: the deepest that the hub's layouts go."""
     if location.is_file():
         return (location,) if location.suffix == ".parquet" else ()
-    return tuple(sorted(file for depth in ("", "*/", "*/*/") for file in location.glob(f"{depth}*.parquet")))
+    files = [file for depth in ("", "*/", "*/*/") for file in location.glob(f"{depth}*.parquet")]
+    hidden = (any(part.startswith(".") for part in file.relative_to(location).parts) for file in files)
+    return tuple(sorted(file for file, out_of_sight in zip(files, hidden, strict=True) if not out_of_sight))
 
 
 def _parquet_source(name: str, split: str, files: tuple[Path, ...], column: str | None) -> Parquet:
@@ -136,7 +141,7 @@ def _class_folders(name: str, location: Path, split: str) -> ClassFolders:
     files = tuple(file for folder in _subfolders(root) for file in _image_files(folder))
     if not files:
         raise InputError(
-            f"{name} ({split}) holds neither parquet files nor class folders with images; fill {root}"
+            f"{name} ({split}) is empty: put parquet files or class folders with images into {root}"
         )
     return ClassFolders(name, split, root, files, tuple(classes))
 

@@ -1,8 +1,7 @@
 """Train a network: one loop, resumable at any step to the bit-identical result on a CPU.
 
-Nothing random carries state from step to step: the order of an epoch, the augmentation and the dropout
-of a step are drawn from generators seeded by (seed, epoch or step). A checkpoint is therefore the weights,
-the optimizer's moments and the number of steps done.
+The batches and the dropout of a step follow from the seed and the step's number, so a checkpoint is the
+weights, the optimizer's moments and the number of steps done.
 """
 
 from __future__ import annotations
@@ -13,23 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.data.augment import augment, mix, normalise
+from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
 from nodelens.networks import build_network, describe
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, read_tensors, save_state
+from nodelens.training.batches import DROPOUT, seed_of, steps_per_epoch, training_batches
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.recipe import Recipe, make_optimizer
-
-ORDER, AUGMENTATION, DROPOUT = range(3)
 
 
 @dataclass(frozen=True)
@@ -47,11 +43,6 @@ class TrainSettings:
     precision: Precision = "fp32"
     compile: bool = False
     keep_every: int = 0
-
-
-def seed_of(seed: int, *purpose: int) -> int:
-    """An independent seed for each purpose and step."""
-    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def train(
@@ -81,72 +72,64 @@ def train(
             loss became NaN.
     """
     device, recipe = default_device(), settings.recipe
-    steps_per_epoch = len(training) // recipe.batch_size
-    if steps_per_epoch == 0:
-        raise InputError(f"{training.name} {training.split} has {len(training)} images, less than one batch of {recipe.batch_size}")
+    steps = steps_per_epoch(training, recipe)
     normalisation = normalisation_of(training)
     run.configure("train", _identity(settings, training, test), threads=torch.get_num_threads(), device=str(device))
 
     torch.manual_seed(settings.seed)
     network = new_network(settings, training).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(network, recipe)
     if run.model.exists():
         network.load_state_dict(read_tensors(run.model))
         return network.eval()
+    optimizer = make_optimizer(network, recipe)
     step, loss_sum = _resume(run, network, optimizer)
     forward = torch.compile(network) if settings.compile else network
     board = _tensorboard_writer(run) if tensorboard else None
-    saved = time.monotonic()
+    saved = began = time.monotonic()
+    first, note = step, ""
 
-    with progress(f"training {settings.network}", recipe.epochs * steps_per_epoch) as bar:
+    with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
         bar.start_at(step)
-        note = ""
-        for epoch in range(step // steps_per_epoch, recipe.epochs):
-            network.train()
-            started, first = time.monotonic(), step
-            order = epoch_order(len(training), settings.seed, epoch)
-            for begin in range((step - epoch * steps_per_epoch), steps_per_epoch):
-                chosen = order[begin * recipe.batch_size : (begin + 1) * recipe.batch_size]
-                images, targets = training_batch(training, chosen, recipe, settings.seed, step, normalisation, device)
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.rate(step, steps_per_epoch)
-                torch.manual_seed(seed_of(settings.seed, DROPOUT, step))
-                with autocast(device, settings.precision):
-                    logits = forward(images)
-                loss = F.cross_entropy(logits.float(), targets)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                optimizer.zero_grad()
-                loss_sum += loss.detach()
-                step += 1
-                bar.reach(step, note)
-                if time.monotonic() - saved > checkpoint_seconds:
-                    _save_checkpoint(run, network, optimizer, step, loss_sum)
-                    saved = time.monotonic()
+        network.train()
+        for batch in training_batches(training, recipe, settings.seed, normalisation, device, step):
+            for group in optimizer.param_groups:
+                group["lr"] = batch.learning_rate
+            torch.manual_seed(seed_of(settings.seed, DROPOUT, batch.step))
+            with autocast(device, settings.precision):
+                logits = forward(batch.images)
+            loss = F.cross_entropy(logits.float(), batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            loss_sum += loss.detach()
+            step = batch.step + 1
 
-            event = {
-                "command": "train",
-                "step": step,
-                "epoch": epoch + 1,
-                "learning_rate": recipe.rate(step - 1, steps_per_epoch),
-                "loss": round(_finite(loss_sum.item() / steps_per_epoch, epoch + 1), 5),
-                "test_accuracy": round(accuracy(network, test, normalisation, settings.precision), 5),
-            }
-            speed = (step - first) * recipe.batch_size / (time.monotonic() - started)
-            run.log({**event, "images_per_second": round(speed, 1)})
-            note = f"epoch {epoch + 1}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
-            bar.reach(step, note)
-            if board is not None:
+            if batch.ends_epoch:
+                speed = (step - first) * recipe.batch_size / (time.monotonic() - began)
+                test_accuracy = accuracy(network, test, normalisation, settings.precision)
+                event = {
+                    "command": "train",
+                    "step": step,
+                    "epoch": batch.epoch + 1,
+                    "learning_rate": batch.learning_rate,
+                    "loss": round(_finite(loss_sum.item() / steps, batch.epoch + 1), 5),
+                    "test_accuracy": round(test_accuracy, 5),
+                }
+                run.log({**event, "images_per_second": round(speed, 1)})
                 _show_on_board(board, event)
-            if settings.keep_every and (epoch + 1) % settings.keep_every == 0:
-                name = f"checkpoints/epoch_{epoch + 1:04d}.safetensors"
-                run.write_tensors(name, network.state_dict(), describe(network))
-            loss_sum.zero_()
-            _save_checkpoint(run, network, optimizer, step, loss_sum)
-            saved = time.monotonic()
+                note = f"epoch {batch.epoch + 1}: loss {event['loss']:.3f}, test accuracy {test_accuracy:.4f}"
+                _keep_weights(settings, run, network, batch.epoch + 1)
+                loss_sum.zero_()
+                first, began = step, time.monotonic()
+                network.train()
+            if batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds:
+                _save_checkpoint(run, network, optimizer, step, loss_sum)
+                saved = time.monotonic()
+            bar.reach(step, note)
 
-    facts = {"test_accuracy": str(event["test_accuracy"]), **normalisation.metadata()}
-    run.write_tensors("model.safetensors", network.state_dict(), {**describe(network), **facts})
+    facts = {"test_accuracy": f"{accuracy(network, test, normalisation, settings.precision):.5f}"}
+    metadata = {**describe(network), **normalisation.metadata(), **facts}
+    run.write_tensors("model.safetensors", network.state_dict(), metadata)
     (run.checkpoints / "resume.pt").unlink(missing_ok=True)
     return network.eval()
 
@@ -165,29 +148,6 @@ def new_network(settings: TrainSettings, training: ImageSet) -> nn.Module:
         attention_dropout=recipe.attention_dropout,
         stochastic_depth=recipe.stochastic_depth,
     )
-
-
-def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
-    """The order in which an epoch goes through the images."""
-    return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of(seed, ORDER, epoch)))
-
-
-def training_batch(
-    training: ImageSet,
-    chosen: Int[Tensor, "batch"],
-    recipe: Recipe,
-    seed: int,
-    step: int,
-    normalisation: Normalisation,
-    device: torch.device,
-) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch label"]]:
-    """One augmented batch with its smoothed, perhaps mixed, targets."""
-    generator = torch.Generator(device).manual_seed(seed_of(seed, AUGMENTATION, step))
-    pixels, labels = training.batch(chosen).to(device), training.labels[chosen].to(device)
-    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator)
-    share = recipe.label_smoothing / len(training.label_names)
-    targets = F.one_hot(labels, len(training.label_names)) * (1 - recipe.label_smoothing) + share
-    return mix(images, targets, recipe.augmentation, generator)
 
 
 @torch.inference_mode()
@@ -254,7 +214,15 @@ def _tensorboard_writer(run: RunDirectory) -> Any:
     return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
 
 
+def _keep_weights(settings: TrainSettings, run: RunDirectory, network: nn.Module, epoch: int) -> None:
+    if settings.keep_every and epoch % settings.keep_every == 0:
+        name = f"checkpoints/epoch_{epoch:04d}.safetensors"
+        run.write_tensors(name, network.state_dict(), describe(network))
+
+
 def _show_on_board(board: Any, event: Mapping[str, Any]) -> None:
+    if board is None:
+        return
     for name in ("loss", "test_accuracy", "learning_rate"):
         board.add_scalar(name, event[name], event["epoch"])
     board.flush()

@@ -1,0 +1,41 @@
+"""Measures: pure functions from class means and head weights to clusters, statistics, masks and experts."""
+
+from nodelens.measures.clusters import METHODS, Clustering
+from nodelens.measures.heads import (
+    HeadSpecialization,
+    expected_occupancy,
+    head_specialization,
+    superclass_occupancy,
+)
+from nodelens.measures.masks import andc_mask, dilution, output_mask
+from nodelens.measures.nodal import NodalMatrices
+from nodelens.measures.nulls import Null, permutation_null
+from nodelens.measures.statistics import (
+    STATISTICS,
+    SignalToNoise,
+    SiteStatistics,
+    signal_to_noise,
+    site_statistics,
+    sweep,
+)
+
+__all__ = [
+    "METHODS",
+    "STATISTICS",
+    "Clustering",
+    "HeadSpecialization",
+    "NodalMatrices",
+    "Null",
+    "SignalToNoise",
+    "SiteStatistics",
+    "andc_mask",
+    "dilution",
+    "expected_occupancy",
+    "head_specialization",
+    "output_mask",
+    "permutation_null",
+    "signal_to_noise",
+    "site_statistics",
+    "superclass_occupancy",
+    "sweep",
+]

@@ -1,0 +1,85 @@
+"""Probes: a classifier head at every site, all trained side by side on one pass of the frozen network.
+
+A probe is sequence pooling and a fully connected layer without bias (paper, section 2 and Fig. 2). Where the
+nodes are filters there is no pooling and the layer reads every position. Several seeds of a probe are one
+more axis of its tensors, so they share every read of the activations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nodelens.networks import Site
+from nodelens.training.batches import seed_of
+
+
+class Probe(nn.Module):
+    """The classifier heads of one site, one per seed.
+
+    Attributes:
+        pool_weight: g of the pooling `softmax_T(x·g + c)`, (seed, node); empty for sites without tokens.
+        pool_bias: c, (seed,).
+        weight: W of the fully connected layer, (seed, label, node · position).
+    """
+
+    def __init__(self, site: Site, labels: int, seeds: Sequence[int], layer_norm: bool = False) -> None:
+        super().__init__()
+        self.site = site
+        self.layer_norm = layer_norm
+        inputs = site.nodes * site.positions
+        bound = 1 / math.sqrt(inputs)
+        weights, pools = [], []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed_of(seed, *site.name.encode()))
+            weights.append(torch.empty(labels, inputs).uniform_(-bound, bound, generator=generator))
+            pools.append(torch.empty(site.nodes).uniform_(-bound, bound, generator=generator))
+        self.weight = nn.Parameter(torch.stack(weights))
+        if site.layout == "tokens":
+            self.pool_weight = nn.Parameter(torch.stack(pools))
+            self.pool_bias = nn.Parameter(torch.zeros(len(seeds)))
+
+    def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
+        """What reaches the fully connected layer: for every image the pooled activation z of each node.
+
+        For filters the inputs are node-major: position p of node k is input ``k · positions + p``.
+        """
+        seeds = self.weight.shape[0]
+        if self.site.layout != "tokens":
+            return activations.flatten(1).float().expand(seeds, -1, -1)
+        if self.layer_norm:
+            activations = F.layer_norm(activations, activations.shape[-1:])
+        scores = activations @ self.pool_weight.to(activations.dtype).T + self.pool_bias.to(activations.dtype)
+        shares = scores.float().softmax(dim=1).to(activations.dtype)
+        return (shares.transpose(1, 2) @ activations).transpose(0, 1).float()
+
+    def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:
+        """Logits of the probe: ``z Wᵀ``."""
+        return self.pool(activations) @ self.weight.transpose(1, 2)
+
+
+class Probes(nn.Module):
+    """The probes of several sites."""
+
+    def __init__(self, sites: Sequence[Site], labels: int, seeds: Sequence[int], layer_norm: bool = False) -> None:
+        super().__init__()
+        self.seeds = tuple(seeds)
+        self.labels = labels
+        # A module's name may not hold dots; the order of the sites is kept.
+        self._index = {site.name: i for i, site in enumerate(sites)}
+        self._probes = nn.ModuleList(Probe(site, labels, seeds, layer_norm) for site in sites)
+
+    def __getitem__(self, site: str) -> Probe:
+        return self._probes[self._index[site]]  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Probe]:
+        return iter(self._probes)  # type: ignore[arg-type]
+
+    @property
+    def sites(self) -> list[Site]:
+        return [probe.site for probe in self]

@@ -1,0 +1,145 @@
+"""Train the probes of any set of sites on one frozen pass over the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nodelens.data.augment import Augmentation
+from nodelens.data.datasets import ImageSet
+from nodelens.data.normalisation import Normalisation
+from nodelens.errors import InputError
+from nodelens.networks import Site, reading
+from nodelens.probing.probes import Probes
+from nodelens.progress import progress
+from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.precision import Precision, autocast
+from nodelens.training.recipe import Recipe, make_optimizer
+
+
+def probe_recipe(epochs: int = 6) -> Recipe:
+    """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero."""
+    return Recipe(
+        epochs=epochs,
+        learning_rate=5e-3,
+        final_learning_rate=0.0,
+        weight_decay=5e-2,
+        augmentation=Augmentation(flip=0.5),
+    )
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What determines the probes, together with the network and the data.
+
+    Attributes:
+        seeds: one probe per seed at every site; they differ in their initial weights and share the order of
+            the images, since they train side by side.
+        order_seed: seed of that order and of the augmentation.
+        layer_norm: normalise each token before the pooling.
+    """
+
+    recipe: Recipe = field(default_factory=probe_recipe)
+    seeds: tuple[int, ...] = (0,)
+    order_seed: int = 0
+    layer_norm: bool = False
+    precision: Precision = "fp32"
+
+
+def train_probes(
+    network: nn.Module,
+    sites: Sequence[Site],
+    training: ImageSet,
+    normalisation: Normalisation,
+    settings: ProbeSettings,
+    run: RunDirectory | None = None,
+    *,
+    title: str = "training probes",
+    checkpoint_seconds: float = 120.0,
+) -> Probes:
+    """Train the probes of all `sites`; the network stays frozen and is run once per batch.
+
+    Every probe takes its gradient where its activations arise, so no activation outlives its layer and one
+    probe's training does not depend on which others train beside it.
+
+    Raises:
+        InputError: a network whose activations are not finite; fewer images than a batch.
+    """
+    network.requires_grad_(False).eval()
+    device = next(network.parameters()).device
+    probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
+    optimizer = make_optimizer(probes, settings.recipe)
+    step = _resume(run, probes, optimizer)
+    total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
+    saved = time.monotonic()
+    with progress(title, total) as bar:
+        bar.start_at(step)
+        for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
+            losses = probe_gradients(network, probes, batch, settings.precision)
+            for group in optimizer.param_groups:
+                group["lr"] = batch.learning_rate
+            optimizer.step()
+            optimizer.zero_grad()
+            if batch.ends_epoch:
+                _check_losses(probes, losses)
+            if run is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
+                _save(run, probes, optimizer, batch.step + 1)
+                saved = time.monotonic()
+            bar.reach(batch.step + 1)
+    return probes.requires_grad_(False)
+
+
+def probe_gradients(network: nn.Module, probes: Probes, batch: Batch, precision: Precision) -> dict[str, Tensor]:
+    """Run the frozen network once and add every probe's gradient; returns the losses, (seed,) per site."""
+    losses: dict[str, Tensor] = {}
+
+    def reader(site: str, activations: Tensor) -> None:
+        with torch.enable_grad():
+            logits = probes[site](activations.detach())
+            targets = batch.targets.expand(logits.shape[0], -1, -1)
+            loss = F.cross_entropy(logits.transpose(1, 2), targets.transpose(1, 2), reduction="none").mean(dim=1)
+            # The sum over seeds gives each of them the gradient of its own loss.
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+        losses[site] = loss.detach()
+
+    device = batch.images.device
+    with torch.no_grad(), reading(network, probes.sites, reader), autocast(device, precision):
+        network(batch.images)
+    return losses
+
+
+def _check_losses(probes: Probes, losses: dict[str, Tensor]) -> None:
+    for site in probes.sites:
+        if not bool(torch.isfinite(losses[site.name]).all()):
+            raise InputError(
+                f"the probe at {site.name} has a loss that is not finite: the network's activations there are "
+                "NaN or infinite, or the probes' learning rate is too high"
+            )
+
+
+def _resume(run: RunDirectory | None, probes: Probes, optimizer: torch.optim.Optimizer) -> int:
+    state = load_state(run.checkpoints / "probes.pt") if run is not None else None
+    if state is None:
+        return 0
+    probes.load_state_dict(state["probes"])
+    optimizer.load_state_dict(state["optimizer"])
+    step: int = state["step"]
+    return step
+
+
+def _save(run: RunDirectory, probes: Probes, optimizer: torch.optim.Optimizer, step: int) -> None:
+    state: dict[str, Any] = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    save_state(run.checkpoints / "probes.pt", state)
+
+
+def settings_record(settings: ProbeSettings) -> dict[str, Any]:
+    """The settings as they stand in `config.json`."""
+    return dataclasses.asdict(settings)

@@ -1,0 +1,106 @@
+"""The batches that a training run sees, from any step on.
+
+Nothing random carries state from step to step: the order of an epoch and the augmentation of a step come
+from generators seeded by (seed, epoch) and (seed, step). Resuming therefore needs no random state at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from nodelens.data.augment import augment, mix
+from nodelens.data.datasets import ImageSet
+from nodelens.data.normalisation import Normalisation
+from nodelens.errors import InputError
+from nodelens.training.recipe import Recipe
+
+ORDER, AUGMENTATION, DROPOUT = range(3)
+
+
+def seed_of(seed: int, *purpose: int) -> int:
+    """An independent seed for each purpose and step."""
+    return int(np.random.SeedSequence([seed, *purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and targets of one optimizer step.
+
+    Attributes:
+        step: optimizer steps before this one, since the beginning of the run.
+        epoch: 0-based.
+        targets: share of each label, smoothed and perhaps mixed; each row sums to 1.
+        learning_rate: the recipe's for this step.
+        ends_epoch: whether it is the epoch's last.
+    """
+
+    step: int
+    epoch: int
+    images: Float[Tensor, "batch channel height width"]
+    targets: Float[Tensor, "batch label"]
+    learning_rate: float
+    ends_epoch: bool
+
+
+def steps_per_epoch(training: ImageSet, recipe: Recipe) -> int:
+    """Whole batches in an epoch; what is left over is seen in other epochs.
+
+    Raises:
+        InputError: the split is smaller than a batch.
+    """
+    steps = len(training) // recipe.batch_size
+    if steps == 0:
+        raise InputError(
+            f"{training.name} {training.split} has {len(training)} images, less than a batch of {recipe.batch_size}; "
+            "give a smaller --batch-size"
+        )
+    return steps
+
+
+def training_batches(
+    training: ImageSet,
+    recipe: Recipe,
+    seed: int,
+    normalisation: Normalisation,
+    device: torch.device,
+    first_step: int = 0,
+) -> Iterator[Batch]:
+    """All batches of a run from `first_step` on."""
+    steps = steps_per_epoch(training, recipe)
+    for epoch in range(first_step // steps, recipe.epochs):
+        order = epoch_order(len(training), seed, epoch)
+        for step in range(max(first_step, epoch * steps), (epoch + 1) * steps):
+            begin = (step - epoch * steps) * recipe.batch_size
+            chosen = order[begin : begin + recipe.batch_size]
+            images, targets = training_batch(training, chosen, recipe, seed, step, normalisation, device)
+            yield Batch(step, epoch, images, targets, recipe.rate(step, steps), step + 1 == (epoch + 1) * steps)
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
+    """The order in which an epoch goes through the images."""
+    return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of(seed, ORDER, epoch)))
+
+
+def training_batch(
+    training: ImageSet,
+    chosen: Int[Tensor, "batch"],
+    recipe: Recipe,
+    seed: int,
+    step: int,
+    normalisation: Normalisation,
+    device: torch.device,
+) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch label"]]:
+    """One augmented batch with its smoothed, perhaps mixed, targets."""
+    generator = torch.Generator(device).manual_seed(seed_of(seed, AUGMENTATION, step))
+    pixels, labels = training.batch(chosen).to(device), training.labels[chosen].to(device)
+    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator)
+    share = recipe.label_smoothing / len(training.label_names)
+    targets = F.one_hot(labels, len(training.label_names)) * (1 - recipe.label_smoothing) + share
+    return mix(images, targets, recipe.augmentation, generator)
