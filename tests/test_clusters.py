@@ -55,13 +55,10 @@ def random_matrices(*shape: int, seed: int, correlation: float = 0.7) -> NodalMa
 
 
 def many_clusters() -> NodalMatrices:
-    """Diagonal elements just above threshold, means and weights traded against each other: hardly any two join."""
+    """Diagonals just above threshold, means traded against weights: hardly any two labels join."""
     ordinary = random_matrices(150, 8, seed=2)
-    mean = (
-        torch.linspace(0, 1.2, 150)
-        .neg()
-        .exp()[torch.randperm(150, generator=torch.Generator().manual_seed(3))]
-    )
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(3))
+    mean = torch.linspace(0, 1.2, 150).neg().exp()[order]
     weight = 0.302 / mean
     weight[mean == 1] = 1
     return NodalMatrices(

@@ -1,1 +1,53 @@
-"""See what every node of a trained network has learned to recognise."""
+"""See what every node of a trained network has learned to recognise.
+
+>>> import torch
+>>> import nodelens as nl
+>>> m = nl.NodalMatrices(class_means=torch.eye(3, 2), weight=torch.eye(3, 2))
+>>> m.clusters(node=0, threshold=0.3)
+[[0]]
+>>> nl.site_statistics(m, threshold=0.3).diagonal
+1.0
+"""
+
+from nodelens.errors import InputError
+from nodelens.measures import (
+    HeadSpecialization,
+    NodalMatrices,
+    Null,
+    SiteStatistics,
+    andc_mask,
+    dilution,
+    expected_occupancy,
+    head_specialization,
+    output_mask,
+    permutation_null,
+    site_statistics,
+    superclass_occupancy,
+    sweep,
+)
+from nodelens.networks import Site, build_network, load_network, sites
+from nodelens.probing import Measurement, SiteMeasurement, measure
+
+__all__ = [
+    "HeadSpecialization",
+    "InputError",
+    "Measurement",
+    "NodalMatrices",
+    "Null",
+    "Site",
+    "SiteMeasurement",
+    "SiteStatistics",
+    "andc_mask",
+    "build_network",
+    "dilution",
+    "expected_occupancy",
+    "head_specialization",
+    "load_network",
+    "measure",
+    "output_mask",
+    "permutation_null",
+    "site_statistics",
+    "sites",
+    "superclass_occupancy",
+    "sweep",
+]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from nodelens.errors import InputError
+
+if TYPE_CHECKING:  # torch takes seconds to import; `--help` and a mistyped option need not wait for it
+    from nodelens.runs import RunDirectory
+    from nodelens.training.precision import Precision
 
 app = typer.Typer(
     help="See what every node of a trained network has learned to recognise.",
@@ -64,21 +69,136 @@ def train(
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import load_images
     from nodelens.runs import RunDirectory
-    from nodelens.training import TrainSettings, resolve_precision
+    from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
     from nodelens.training import train as train_network
-    from nodelens.training.precision import default_device
 
     chosen = recipe_by_name(recipe, epochs, batch_size)
-    images = [load_images(data, s, image_size=image_size, skip_undecodable=skip_undecodable) for s in (split, test_split)]
+    training, test = (
+        load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
+        for which in (split, test_split)
+    )
     run = RunDirectory(out)
     with run.claimed():
-        recorded = run.configuration().get("train", {}).get("settings", {}).get("precision")
-        resolved = resolve_precision(recorded if precision == "auto" and recorded else precision, default_device())
+        resolved = _precision(precision, run, "train")
         settings = TrainSettings(network, chosen, seed, resolved, compile_network, keep_every)
-        train_network(settings, *images, run, tensorboard=tensorboard)
+        train_network(settings, training, test, run, tensorboard=tensorboard)
         last = run.events("train")[-1]
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
+
+
+Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
+Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]
+Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum above which an element counts.")]
+
+
+@app.command()
+def measure(
+    source: Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")],
+    data: Annotated[str | None, typer.Option("--data", help="The data set that the network was trained on.")] = None,
+    sites: Sites = "*",
+    split: Splits = "test",
+    out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
+    threshold: Threshold = 0.3,
+    clusters: Annotated[str, typer.Option(help="Cluster rule: greedy (as in the paper) or maximum.")] = "greedy",
+    seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
+    epochs: Annotated[int, typer.Option(help="Epochs of probe training.")] = 6,
+    learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
+    optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
+    layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
+    permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
+    untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
+    heads: Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")] = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "auto",
+    skip_undecodable: SkipUndecodable = False,
+) -> None:
+    """Measure the nodes of a trained network: clusters, noise and signal-to-noise ratio of every site."""
+    from nodelens.networks import load_network
+    from nodelens.probing import (
+        MeasureSettings,
+        ProbeSettings,
+        load_probing_data,
+        measure_network,
+        probe_recipe,
+    )
+    from nodelens.report.measurement import report_measurement
+
+    run, splits = _run_directory(source, out), tuple(split.split(","))
+    network = load_network(source, heads=heads)
+    how = probe_recipe(epochs, learning_rate, optimizer)
+    with run.claimed():
+        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, _precision(precision, run, "measure"))
+        images = load_probing_data(network, _data_name(data, run), splits, skip_undecodable=skip_undecodable)
+        settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
+        measure_network(network, images, settings, run)
+        tables = report_measurement(run, splits, threshold, clusters, permutations)
+    _show(tables)
+    output.print(f"run directory {run.path}")
+
+
+@app.command()
+def reproduce(
+    study: Annotated[str, typer.Argument(help="table1, table2 or figure5.")],
+    scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
+    checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,
+    split: Splits = "test",
+    seed: Seed = 0,
+) -> None:
+    """Reproduce a table or figure of the paper: its numbers, ours, the difference, and what chance gives."""
+    from nodelens.paper.studies import reproduce as reproduce_study
+    from nodelens.runs import RunDirectory
+
+    run = RunDirectory(out or Path(f"runs/reproduce-{scale}"))
+    with run.claimed():
+        tables = reproduce_study(study, scale, run, checkpoint=checkpoint, seed=seed, splits=split.split(","))
+    _show(tables)
+    output.print(f"run directory {run.path}")
+
+
+@app.command()
+def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
+    """Train a small transformer on handwritten digits and measure every node of it; needs no data, no network."""
+    from nodelens.paper.studies import quickstart as quickstart_study
+    from nodelens.runs import RunDirectory
+
+    run = RunDirectory(out)
+    with run.claimed():
+        tables = quickstart_study(run, seed)
+    _show(tables)
+    output.print(f"run directory {run.path}: tables/, figures/, measure/")
+
+
+def _show(tables: Iterable[RenderableType]) -> None:
+    for table in tables:
+        output.print(table)
+
+
+def _run_directory(source: str, out: Path | None) -> RunDirectory:
+    from nodelens.runs import RunDirectory
+
+    if out is None and not Path(source).is_dir():
+        raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
+    return RunDirectory(out or Path(source))
+
+
+def _data_name(asked: str | None, run: RunDirectory) -> str:
+    sections = run.configuration()
+    for command in ("train", "measure"):
+        recorded = sections.get(command, {}).get("settings", {}).get("data", {}).get("name")
+        if asked or recorded:
+            return str(asked or recorded)
+    raise InputError("say with --data which data set the network was trained on, e.g. --data cifar100")
+
+
+def _precision(asked: str, run: RunDirectory, command: str) -> Precision:
+    """What was asked for; `auto` is decided once per run and then stays."""
+    from nodelens.training.precision import default_device, resolve_precision
+
+    settings = run.configuration().get(command, {}).get("settings", {})
+    recorded = settings.get("precision") or settings.get("probe", {}).get("precision")
+    return resolve_precision(recorded if asked == "auto" and recorded else asked, default_device())
 
 
 def main() -> None:

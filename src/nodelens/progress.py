@@ -33,7 +33,7 @@ class Bar:
             self._first = self._done
         self._done = done
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=done, **({"note": note} if note else {}))
+            self._progress.update(self._task, completed=done, note=note)
         elif time.monotonic() - self._printed > PLAIN_SECONDS or done >= self._total:
             self._printed = time.monotonic()
             console.print(f"{self._title}: {done}/{self._total}{self._time_left()} {note}", highlight=False)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
@@ -90,6 +90,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The text beside the tensors of a safetensors file.
+
+    Raises:
+        InputError: the file is missing, truncated or not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+
+
 def versions() -> dict[str, str]:
     """What a result depends on besides its configuration."""
     names = ("nodelens", "torch", "torchvision", "numpy")
@@ -138,7 +153,9 @@ class RunDirectory:
             lock = FileLock(self.path / ".lock", timeout=0)
             lock.acquire()
         except Timeout as error:
-            raise InputError(f"another process is working in {self.path}; wait for it or choose another --out") from error
+            raise InputError(
+                f"another process is working in {self.path}; wait for it or choose another --out"
+            ) from error
         except OSError as error:
             raise InputError(_why_unwritable(self.path, error)) from error
         try:

@@ -5,6 +5,7 @@ waits for the device. What is random is drawn apart from its application, from a
 and depends on the number of images only, never on their content.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,16 +67,16 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("flip", "erase", "mix_probability"):
-            self._require_range(name, 0, 1)
-        self._require_range("rand_augment", 0, 10)
+            self._require_range(name, 0.0, 1.0)
+        self._require_range("rand_augment", 0.0, 10.0)
         for name in ("crop_padding", "rand_augment_std", "mixup", "cutmix"):
-            self._require_range(name, 0, float("inf"))
-        self._require_range("rand_augment_ops", 1, float("inf"))
+            self._require_range(name, 0.0, math.inf)
+        self._require_range("rand_augment_ops", 1.0, math.inf)
         self._require_crop()
 
     def _require_range(self, name: str, least: float, greatest: float) -> None:
         value = getattr(self, name)
-        if not (least <= value <= greatest and value < float("inf")):
+        if not (least <= value <= greatest and value < math.inf):
             raise InputError(f"{name} is {value}, but must be a number from {least} to {greatest}.")
 
     def _require_crop(self) -> None:
@@ -182,9 +183,7 @@ def standardise(
     return torch.addcmul(bias, levels, scale)
 
 
-def per_channel(
-    values: Sequence[float], width: int, device: torch.device
-) -> Float[Tensor, "1 channel 1 {width}"]:
+def per_channel(values: Sequence[float], width: int, device: torch.device) -> Float[Tensor, "1 channel 1 {width}"]:
     """One value per channel, to broadcast over a batch with the channels first."""
     # torch.tensor(values, device=...) would wait for the device. A whole row of pixels, laid out like the
     # images, lets a CPU use vector instructions: three times faster than a value per channel.
@@ -211,12 +210,10 @@ def apply_rand_augment(
     pixels: Levels, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator
 ) -> Float[Tensor, "batch channel height width"]:
     """All rounds of RandAugment; what comes in from outside the image has the mean colour."""
-    fill = per_channel([round(255 * m) for m in mean], 1, pixels.device)
+    fill = per_channel([float(round(255 * m)) for m in mean], 1, pixels.device)
     levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     for _ in range(augmentation.rand_augment_ops):
-        draw = draw_rand_augment(
-            len(pixels), augmentation.rand_augment, augmentation.rand_augment_std, generator
-        )
+        draw = draw_rand_augment(len(pixels), augmentation.rand_augment, augmentation.rand_augment_std, generator)
         levels = rand_augment(levels, draw, fill)
     return levels
 

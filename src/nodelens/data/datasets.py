@@ -166,8 +166,6 @@ def holdout(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Ima
         InputError: the fraction leaves one of the two empty.
     """
     if not 0 < fraction < 1 or len(images) * fraction < 1:
-        raise InputError(
-            f"a share of {fraction} of {len(images)} images cannot be held out; give one in (0, 1)"
-        )
+        raise InputError(f"a share of {fraction} of {len(images)} images cannot be held out; give one in (0, 1)")
     rest, held = stratified(images.labels.numpy(), fraction, seed)
     return images.take(rest, f"{images.split}-rest"), images.take(held, f"{images.split}-held-out")

@@ -105,9 +105,7 @@ def _cache_error(cache: Path, error: OSError) -> InputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(f"no space is left in {cache}; free some or set NODELENS_CACHE to another folder")
     where = error.filename or cache
-    return InputError(
-        f"{where} cannot be used ({error.strerror or error}); set NODELENS_CACHE to another folder"
-    )
+    return InputError(f"{where} cannot be used ({error.strerror or error}); set NODELENS_CACHE to another folder")
 
 
 def _fingerprint(source: Source, image_size: int | None, cache: Path) -> str:
@@ -240,9 +238,7 @@ def _sizes_differ(source: Source, one: tuple[int, ...], other: tuple[int, ...]) 
     return InputError(f"images in {source.name} ({source.split}) differ in size ({sizes}); give --image-size")
 
 
-def _decoded_images(
-    source: Source, image_size: int | None, total: int
-) -> Iterator[tuple[str, np.ndarray | None]]:
+def _decoded_images(source: Source, image_size: int | None, total: int) -> Iterator[tuple[str, np.ndarray | None]]:
     """Name and pixels of every image in order; None for what cannot be decoded."""
     attempt = partial(_attempt_group, mode=source.mode, size=image_size)
     images = _with_progress(source, total)
@@ -271,9 +267,7 @@ def _with_progress(source: Source, total: int) -> Iterator[EncodedImage]:
     )
 
 
-def _attempt_group(
-    group: list[EncodedImage], mode: str, size: int | None
-) -> list[tuple[str, np.ndarray | None]]:
+def _attempt_group(group: list[EncodedImage], mode: str, size: int | None) -> list[tuple[str, np.ndarray | None]]:
     return [(image.where, _attempt(image, mode, size)) for image in group]
 
 

@@ -14,9 +14,7 @@ IMAGE_NAMES = ("digits", *HUB_IDS)
 TEXT_NAMES = ("clinc150",)
 SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test")
 SPLIT_COLUMN_OF_SUFFIX = {":cct": "cct_split"}
-IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-)
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
 
 
 def find_source(name: str, split: str) -> Source:
@@ -105,9 +103,7 @@ def _parquet_files(location: Path) -> tuple[Path, ...]:
 def _parquet_source(name: str, split: str, files: tuple[Path, ...], column: str | None) -> Parquet:
     configurations = sorted({str(_configuration(file)) for file in files})
     if len(configurations) > 1:
-        raise InputError(
-            f"{name} holds several data sets; give the folder of one: {', '.join(configurations)}"
-        )
+        raise InputError(f"{name} holds several data sets; give the folder of one: {', '.join(configurations)}")
     if column is not None:
         return Parquet(name, split, files, files, column)
     of_split: dict[str, list[Path]] = {}
@@ -140,9 +136,7 @@ def _class_folders(name: str, location: Path, split: str) -> ClassFolders:
     classes = sorted({folder.name for other in roots.values() for folder in _subfolders(other)})
     files = tuple(file for folder in _subfolders(root) for file in _image_files(folder))
     if not files:
-        raise InputError(
-            f"{name} ({split}) is empty: put parquet files or class folders with images into {root}"
-        )
+        raise InputError(f"{name} ({split}) is empty: put parquet files or class folders with images into {root}")
     return ClassFolders(name, split, root, files, tuple(classes))
 
 

@@ -35,11 +35,11 @@ def draw_mix(mixup: float, cutmix: float, probability: float, generator: torch.G
         probability: probability that the batch is mixed at all.
         generator: source of the draw; the tensors lie on its device.
     """
-    mixed, switch, *centre = torch.rand(4, generator=generator, device=generator.device)
+    luck, switch, *centre = torch.rand(4, generator=generator, device=generator.device)
     cut = switch < (0.5 if mixup and cutmix else float(cutmix > 0))
-    share = torch.where(
-        cut, draw_share(cutmix or 1.0, generator), draw_share(mixup or 1.0, generator)
-    ).masked_fill(mixed >= probability, 1.0)
+    share = torch.where(cut, draw_share(cutmix or 1.0, generator), draw_share(mixup or 1.0, generator)).masked_fill(
+        luck >= probability, 1.0
+    )
     return MixDraw(share, cut, torch.stack(centre))
 
 
@@ -66,9 +66,7 @@ def kept_pixels(draw: MixDraw, height: int, width: int) -> Bool[Tensor, "{height
     return ~(inside_rows[:, None] & inside_columns)
 
 
-def inside_interval(
-    centre: Float[Tensor, ""], length: Float[Tensor, ""], size: int
-) -> Bool[Tensor, "{size}"]:
+def inside_interval(centre: Float[Tensor, ""], length: Float[Tensor, ""], size: int) -> Bool[Tensor, "{size}"]:
     """True within ⌊size · length⌋ pixels around pixel ⌊size · centre⌋, an odd one going to the right."""
     middle, extent = (size * centre).floor(), (size * length).floor()
     pixel = torch.arange(size, device=centre.device)

@@ -79,13 +79,9 @@ class Parquet:
         """The hub's description of every column; the same in all files."""
         described = [_hub_features(file) for file in self.all_files]
         if any(features != described[0] for features in described):
-            raise InputError(
-                f"the parquet files of {self.name} differ in columns or label names; keep one kind"
-            )
+            raise InputError(f"the parquet files of {self.name} differ in columns or label names; keep one kind")
         if self.split_column is not None and self.split_column not in described[0]:
-            raise InputError(
-                f"{self.name} needs a column {self.split_column!r} in its files; leave out the suffix"
-            )
+            raise InputError(f"{self.name} needs a column {self.split_column!r} in its files; leave out the suffix")
         return described[0]
 
     def _image_column(self) -> str:
@@ -93,14 +89,8 @@ class Parquet:
         for column, feature in features.items():
             if feature.get("_type") == "Image":
                 return column
-        kind = (
-            "a text data set"
-            if any(f.get("dtype") == "string" for f in features.values())
-            else "no image data set"
-        )
-        raise InputError(
-            f"{self.name} is {kind} (columns: {', '.join(features)}); give one with an Image column"
-        )
+        kind = "a text data set" if any(f.get("dtype") == "string" for f in features.values()) else "no image data set"
+        raise InputError(f"{self.name} is {kind} (columns: {', '.join(features)}); give one with an Image column")
 
     def _class_columns(self) -> dict[str, tuple[str, ...]]:
         """Label names of every ClassLabel column."""
@@ -108,9 +98,7 @@ class Parquet:
         features = self._features.items()
         classes = {column: tuple(f["names"]) for column, f in features if f.get("_type") == "ClassLabel"}
         if not classes:
-            raise InputError(
-                f"{self.name} has no ClassLabel column; cast its labels with datasets.ClassLabel"
-            )
+            raise InputError(f"{self.name} has no ClassLabel column; cast its labels with datasets.ClassLabel")
         return classes
 
     def _label_values(self, column: str, count: int) -> Int64[np.ndarray, "image"]:
@@ -132,9 +120,7 @@ class Parquet:
         splits = ", ".join(sorted(str(value) for value in found))
         raise InputError(f"{self.name} has no split {self.split!r}: choose one of {splits}")
 
-    def _superclasses(
-        self, label: str, classes: dict[str, tuple[str, ...]]
-    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    def _superclasses(self, label: str, classes: dict[str, tuple[str, ...]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and assignment of the first coarser column that every label determines; empty without one."""
         for column, names in classes.items():
             if len(names) < len(classes[label]):
@@ -145,9 +131,7 @@ class Parquet:
 
     def _assignment(self, label: str, coarse: str, count: int) -> tuple[int, ...] | None:
         tables = [_read(file, [label, coarse]).drop_null() for file in self.all_files]
-        pairs = np.concatenate(
-            [np.stack([t[label].to_numpy(), t[coarse].to_numpy()]) for t in tables], axis=1
-        )
+        pairs = np.concatenate([np.stack([t[label].to_numpy(), t[coarse].to_numpy()]) for t in tables], axis=1)
         fine, above = pairs[:, (pairs[0] >= 0) & (pairs[0] < count)]
         assigned = np.full(count, -1)
         assigned[fine] = above
@@ -182,7 +166,7 @@ def _read(file: Path, columns: list[str | None]) -> Any:
 
 def _opened(file: Path) -> Any:
     # Imported here, as a third of a second is more than loading decoded images takes.
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile
 
     return ParquetFile(file)
 
@@ -190,7 +174,7 @@ def _opened(file: Path) -> Any:
 @contextmanager
 def _sound(file: Path) -> Iterator[None]:
     """Turns a failure to read or to understand a parquet file into the InputError that names it."""
-    from pyarrow import ArrowException  # type: ignore[import-untyped]
+    from pyarrow import ArrowException
 
     try:
         with readable(file):

@@ -72,8 +72,6 @@ def _centre_square(image: Image.Image, size: int) -> Image.Image:
     """Short side to `size`, then the centre: the arithmetic of torchvision's Resize and CenterCrop."""
     short = min(image.size)
     width, height = (int(size * side / short) for side in image.size)
-    resized = (
-        image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BICUBIC)
-    )
+    resized = image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)
     return resized.crop((left, top, left + size, top + size))

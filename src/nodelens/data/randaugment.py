@@ -56,16 +56,14 @@ class RandAugmentDraw:
 
     def chosen(self, operation: Operation) -> Bool[Tensor, "batch"]:
         """Which images have this operation."""
-        return self.operation == operation
+        return self.operation == operation.value
 
     def signed(self, operation: Operation, greatest: float) -> Float[Tensor, "batch"]:
         """The level times ±greatest for the images that have this operation, 0 for the others."""
         return (self.sign * self.level * greatest).masked_fill(~self.chosen(operation), 0.0)
 
 
-def draw_rand_augment(
-    count: int, magnitude: float, std: float, generator: torch.Generator
-) -> RandAugmentDraw:
+def draw_rand_augment(count: int, magnitude: float, std: float, generator: torch.Generator) -> RandAugmentDraw:
     """Draw one round: an operation for each of ``count`` images, half of which stay as they are.
 
     Args:
@@ -104,8 +102,8 @@ def rand_augment(
 
 
 def enhancement(draw: RandAugmentDraw, operation: Operation) -> Float[Tensor, "batch 1 1 1"]:
-    """Factor 1 ± 0.9 · level, at least 0.1, of the images that have this operation; 1 for the others."""
-    return (1 + draw.signed(operation, 0.9)).clamp(min=0.1)[:, None, None, None]
+    """Factor 1 ± 0.9 · level of the images that have this operation; 1 for the others."""
+    return 1 + draw.signed(operation, 0.9)[:, None, None, None]
 
 
 def adjust_tones(
@@ -119,9 +117,7 @@ def adjust_tones(
     return curves.gather(2, level_index).view(pixels.shape)
 
 
-def fixed_curves(
-    level: Float[Tensor, "batch"], device: torch.device
-) -> dict[Operation, Float[Tensor, "_ 1 256"]]:
+def fixed_curves(level: Float[Tensor, "batch"], device: torch.device) -> dict[Operation, Float[Tensor, "_ 1 256"]]:
     """New grey levels by old ones, of the operations that ignore what the image shows."""
     value = torch.arange(256.0, device=device)
     level = level[:, None, None]
@@ -177,9 +173,7 @@ def equalize_curves(
     greatest level; a channel with fewer than 255 such pixels stays as it is.
     """
     one = torch.ones((), device=value.device).expand(level_index.shape)
-    histogram = torch.zeros_like(value, memory_format=torch.contiguous_format).scatter_add_(
-        2, level_index, one
-    )
+    histogram = torch.zeros_like(value, memory_format=torch.contiguous_format).scatter_add_(2, level_index, one)
     darker = histogram.cumsum(2) - histogram
     step = (darker.gather(2, greatest.long()) / 255).floor()
     flat = ((darker + (step / 2).floor()) / step.clamp(min=1)).floor().clamp(max=255)
@@ -191,7 +185,7 @@ def luminance(pixels: Float[Tensor, "batch channel height width"]) -> Float[Tens
     if pixels.shape[1] == 1:
         return pixels
     red, green, blue = pixels[:, :1], pixels[:, 1:2], pixels[:, 2:]
-    return (0.2989 * red + 0.587 * green + 0.114 * blue).floor()
+    return red.mul(0.2989).add(green, alpha=0.587).add(blue, alpha=0.114).floor()
 
 
 def adjust_saturation(
@@ -200,7 +194,7 @@ def adjust_saturation(
     """Move the colours away from grey (factor above 1) or towards it; one channel has no colour."""
     if pixels.shape[1] == 1:
         return pixels
-    return (pixels * factor + luminance(pixels) * (1 - factor)).clamp(0, 255).floor()
+    return torch.lerp(luminance(pixels), pixels, factor).clamp(0, 255).floor()
 
 
 def adjust_sharpness(
@@ -215,7 +209,7 @@ def adjust_sharpness(
     columns = pixels[..., :-2] + pixels[..., 1:-1] + pixels[..., 2:]
     neighbourhood = columns[..., :-2, :] + columns[..., 1:-1, :] + columns[..., 2:, :]
     centre = pixels[..., 1:-1, 1:-1]
-    smooth = ((neighbourhood + 4 * centre) / 13).round()
+    smooth = nearest_level((neighbourhood + 4 * centre) / 13)
     sharpened = (centre + (smooth - centre) * (1 - factor)).clamp(0, 255).floor()
     output = pixels.clone()
     output[..., 1:-1, 1:-1] = sharpened
@@ -250,8 +244,16 @@ def warp(
     y = (torch.arange(height, device=pixels.device) + 0.5)[:, None]
     # Written out: as a matrix product this would lose precision wherever float32 products are shortened.
     across, down, offset = maps[:, :, :, None, None].unbind(2)
-    source = across * x + down * y + offset
-    grid = torch.stack([source[:, 0] * (2 / width) - 1, source[:, 1] * (2 / height) - 1], dim=3)
-    sampled = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False).round()
-    inside = ((grid >= -1) & (grid < 1)).all(dim=3)
-    return torch.where(inside[:, None], sampled, fill)
+    source_x, source_y = (across * x + down * y + offset).unbind(1)
+    grid = torch.stack([source_x * (2 / width) - 1, source_y * (2 / height) - 1], dim=3)
+    sampled = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
+    return torch.where(inside[:, None], nearest_level(sampled), fill)
+
+
+def nearest_level(
+    values: Float[Tensor, "batch channel height width"],
+) -> Float[Tensor, "batch channel height width"]:
+    """Round to the nearest whole number."""
+    # floor is ten times faster than round on a CPU, which has to send ties to the even number.
+    return (values + 0.5).floor()

@@ -32,9 +32,7 @@ class HeadSpecialization:
         return torch.bincount(owned, minlength=len(self.appearances))
 
 
-def head_specialization(
-    diagonals: Bool[Tensor, "node label"], heads: int, ratio: float = 2.0
-) -> HeadSpecialization:
+def head_specialization(diagonals: Bool[Tensor, "node label"], heads: int, ratio: float = 2.0) -> HeadSpecialization:
     """Assign to each head the labels that appear in its diagonals `ratio` times as often as in any other's.
 
     Head `h` of `heads` owns the nodes `h · nodes/heads` up to `(h + 1) · nodes/heads - 1`, and specialises in
@@ -75,9 +73,7 @@ def superclass_occupancy(
     chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
     known = len(superclass_of_label)
     if len(torch.unique(chosen)) < len(chosen) or bool(((chosen < 0) | (chosen >= known)).any()):
-        raise InputError(
-            f"labels {chosen.tolist()} are no set of labels; give different ones, 0 to {known - 1}."
-        )
+        raise InputError(f"labels {chosen.tolist()} are no set of labels; give different ones, 0 to {known - 1}.")
     member, size = _membership(superclass_of_label)
     held = torch.bincount(member[chosen], minlength=len(size))
     return torch.bincount(held, minlength=int(size.max()) + 1)
@@ -98,10 +94,7 @@ def expected_occupancy(m: int, superclass_of_label: Int[Tensor, " label"]) -> Fl
     if not 0 <= m <= labels:
         raise InputError(f"m={m} labels cannot be drawn from {labels}; give 0 to {labels}.")
     sizes = _membership(superclass_of_label)[1].tolist()
-    ways = [
-        sum(comb(size, k) * comb(labels - size, m - k) for size in sizes if k <= m)
-        for k in range(max(sizes) + 1)
-    ]
+    ways = [sum(comb(size, k) * comb(labels - size, m - k) for size in sizes if k <= m) for k in range(max(sizes) + 1)]
     return torch.tensor([float(Fraction(way, comb(labels, m))) for way in ways], dtype=torch.float64)
 
 

@@ -64,7 +64,7 @@ class NodalMatrices:
                 f"class_means has shape {tuple(self.class_means.shape)} but weight "
                 f"{tuple(self.weight.shape)}; give both as (labels, nodes)."
             )
-        peak = float(self.class_means.abs().max()) * float(self.weight.abs().max()) * self.positions
+        peak = _largest_magnitude(self.class_means) * _largest_magnitude(self.weight) * self.positions
         if not math.isfinite(peak):
             raise InputError("class_means times weight overflows float64; scale one of them down.")
 
@@ -196,6 +196,10 @@ def bounds(maxima: Float64[np.ndarray, " node"], threshold: float) -> Float64[np
     array([0.5, inf, inf])
     """
     return np.where(maxima > 0, threshold * maxima, np.inf)
+
+
+def _largest_magnitude(factor: Tensor) -> float:
+    return float(factor.detach().abs().max())
 
 
 def _by_node(factor: Float[Tensor, "label node *position"]) -> Float64[np.ndarray, "node label *position"]:

@@ -49,10 +49,7 @@ def permutation_null(
     if permutations < 1:
         raise InputError(f"permutations={permutations} is too few; give at least 1.")
     generator = torch.Generator().manual_seed(seed)
-    draws = [
-        site_statistics(_permuted(matrices, generator), threshold, method).scalars()
-        for _ in range(permutations)
-    ]
+    draws = [site_statistics(_permuted(matrices, generator), threshold, method).scalars() for _ in range(permutations)]
     values = {name: np.array([draw[name] for draw in draws]) for name in STATISTICS}
     return Null(
         mean={name: float(value.mean()) for name, value in values.items()},

@@ -100,10 +100,7 @@ def prefix_counts(
     array([1])
     """
     pieces = range(0, len(query), _PIECE)
-    counts = [
-        _bisect(query[at : at + _PIECE], query_row[at : at + _PIECE], descending, starts, bound)
-        for at in pieces
-    ]
+    counts = [_bisect(query[at : at + _PIECE], query_row[at : at + _PIECE], descending, starts, bound) for at in pieces]
     return np.concatenate([np.empty(0, dtype=np.int64), *counts])
 
 

@@ -116,15 +116,11 @@ class SiteStatistics:
             f"<tr><th style='text-align:left'>{escape(STATISTICS[name])}</th><td>{value:.4g}</td></tr>"
             for name, value in self.scalars().items()
         )
-        caption = (
-            f"{self.nodes} nodes, {self.labels} labels, threshold {self.threshold:g}, {self.method} clusters"
-        )
+        caption = f"{self.nodes} nodes, {self.labels} labels, threshold {self.threshold:g}, {self.method} clusters"
         return f"<table><caption>{escape(caption)}</caption>{rows}</table>"
 
 
-def site_statistics(
-    matrices: NodalMatrices, threshold: float = 0.3, method: str = "greedy"
-) -> SiteStatistics:
+def site_statistics(matrices: NodalMatrices, threshold: float = 0.3, method: str = "greedy") -> SiteStatistics:
     """Measure a site's nodal matrices above a threshold; memory does not grow with its nodes.
 
     The noise of a node is every above-threshold element outside its clusters' own blocks, `ΣB - Σ|S|²`.
@@ -156,9 +152,7 @@ def site_statistics(
     )
 
 
-def sweep(
-    matrices: NodalMatrices, thresholds: Sequence[float], method: str = "greedy"
-) -> list[SiteStatistics]:
+def sweep(matrices: NodalMatrices, thresholds: Sequence[float], method: str = "greedy") -> list[SiteStatistics]:
     """The statistics of a site at each of several thresholds (Fig. 5).
 
     >>> factor = torch.tensor([[1.0], [0.5]])
@@ -168,9 +162,7 @@ def sweep(
     return [site_statistics(matrices, threshold, method) for threshold in thresholds]
 
 
-def signal_to_noise(
-    cluster_size: float, diagonal: float, noise: float, nodes: int, labels: int
-) -> SignalToNoise:
+def signal_to_noise(cluster_size: float, diagonal: float, noise: float, nodes: int, labels: int) -> SignalToNoise:
     """Signal and noise per label from a site's averages (eqs. 1-4), with the measured diagonal in eq. 1.
 
     >>> round(signal_to_noise(cluster_size=2.9, diagonal=14.6, noise=417.2, nodes=256, labels=100).snr, 2)

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodelens.errors import InputError
+from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
 
@@ -101,9 +103,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> CC
     positions = state.get("classifier.positional_emb", torch.zeros(1, 64, 1)).shape[1]
     image_size = math.isqrt(positions) * reduction
     feedforward = state["classifier.blocks.0.linear1.weight"].shape[0] if layers else width
-    return CCTConfig(
-        layers, kernel, convolutions, width, heads, feedforward, labels, image_size, first.shape[1]
-    )
+    return CCTConfig(layers, kernel, convolutions, width, heads, feedforward, labels, image_size, first.shape[1])
 
 
 class Tokenizer(nn.Module):
@@ -115,22 +115,18 @@ class Tokenizer(nn.Module):
         self.conv_layers = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(
-                        a, b, config.kernel, config.conv_stride, max(1, config.kernel // 2), bias=False
-                    ),
+                    nn.Conv2d(a, b, config.kernel, config.conv_stride, max(1, config.kernel // 2), bias=False),
                     nn.ReLU(),
                     nn.MaxPool2d(3, 2, 1),
                 )
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
+                for a, b in pairwise(widths)
             )
         )
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch token width"]:
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
         return self.conv_layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
 
@@ -231,7 +227,7 @@ class Classifier(nn.Module):
         return self.fc((weights.transpose(1, 2) @ x).squeeze(1))  # type: ignore[no-any-return]
 
 
-class CCT(nn.Module):
+class CCT(Network):
     """A compact convolutional transformer.
 
     >>> network = CCT(CCTConfig(labels=100))
@@ -243,13 +239,12 @@ class CCT(nn.Module):
 
     def __init__(self, config: CCTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config: CCTConfig = config
+        self.checkpoint_metadata = {}
         self.tokenizer = Tokenizer(config)
         self.classifier = Classifier(config)
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch label"]:
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
         return self.classifier(self.tokenizer(images))  # type: ignore[no-any-return]
 
     def sites(self) -> list[Site]:

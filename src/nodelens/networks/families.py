@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nodelens.errors import InputError
 from nodelens.networks import cct, vgg
+from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
 
@@ -27,7 +28,7 @@ from nodelens.networks.sites import Site
 class Family:
     """How networks of one kind come into being."""
 
-    network: Callable[[Any], nn.Module]
+    network: Callable[[Any], Network]
     config: Callable[..., Any]
     by_name: Callable[[str, int, int, int], Any | None]
     by_state: Callable[[Mapping[str, Tensor], Mapping[str, str]], Any | None]
@@ -39,9 +40,7 @@ FAMILIES = {
 }
 
 
-def build_network(
-    name: str, labels: int, image_size: int, channels: int = 3, **changes: Any
-) -> nn.Module:
+def build_network(name: str, labels: int, image_size: int, channels: int = 3, **changes: Any) -> Network:
     """A freshly initialised network by name (`cct_7_3x1`, `vgg16_bn`).
 
     Args:
@@ -66,9 +65,9 @@ def build_network(
     )
 
 
-def describe(network: nn.Module) -> dict[str, str]:
+def describe(network: Network) -> dict[str, str]:
     """Metadata that lets `load_network` rebuild the network around its weights."""
-    return {"format": "pt", "family": str(network.family), "config": json.dumps(dataclasses.asdict(network.config))}  # type: ignore[call-overload]
+    return {"format": "pt", "family": network.family, "config": json.dumps(network.settings())}
 
 
 def sites(network: nn.Module) -> list[Site]:
@@ -77,12 +76,12 @@ def sites(network: nn.Module) -> list[Site]:
     Raises:
         InputError: the network is of no known family.
     """
-    if not hasattr(network, "sites"):
+    if not isinstance(network, Network):
         raise InputError(f"{type(network).__name__} does not say which sites it has; see docs/architecture.md")
-    return network.sites()  # type: ignore[no-any-return, operator]
+    return network.sites()
 
 
-def load_network(source: str | Path, *, labels: int | None = None, heads: int | None = None) -> nn.Module:
+def load_network(source: str | Path, *, labels: int | None = None, heads: int | None = None) -> Network:
     """Load a trained network, in eval mode.
 
     Args:
@@ -103,7 +102,8 @@ def load_network(source: str | Path, *, labels: int | None = None, heads: int | 
     _load_state(network, state, source)
     _check_finite(state, source)
     if labels is not None and config.labels != labels:
-        raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its own data set")
+        raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its data set")
+    network.checkpoint_metadata = metadata
     return network.eval()
 
 
@@ -145,9 +145,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {key.removeprefix("module."): tensor for key, tensor in content.items()}, {}
 
 
-def _configuration(
-    state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path
-) -> tuple[Any, Family]:
+def _configuration(state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path) -> tuple[Any, Family]:
     if "family" in metadata and "config" in metadata:
         family = FAMILIES.get(metadata["family"])
         if family is None:
@@ -164,15 +162,21 @@ def _load_state(network: nn.Module, state: Mapping[str, Tensor], source: str | P
     own = network.state_dict()
     missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or foreign:
-        raise InputError(f"{source} does not fit {type(network).__name__}: missing {missing[:3]}, unknown {foreign[:3]}")
+        raise InputError(
+            f"{source} does not fit {type(network).__name__}: missing {missing[:3]}, unknown {foreign[:3]}"
+        )
     for key, tensor in own.items():
         if tensor.shape != state[key].shape:
             found, wanted = tuple(state[key].shape), tuple(tensor.shape)
-            raise InputError(f"{source}: {key} has shape {found}, this network needs {wanted}; check heads and image size")
+            raise InputError(
+                f"{source}: {key} has shape {found}, this network needs {wanted}; check heads and image size"
+            )
     network.load_state_dict(dict(state))
 
 
 def _check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
     for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{source}: {key} holds NaN or infinite weights; the training diverged, take an earlier checkpoint")
+            raise InputError(
+                f"{source}: {key} holds NaN or infinite weights; the training diverged, take an earlier checkpoint"
+            )

@@ -6,7 +6,6 @@ A filter owns every position of its feature map, so its nodal matrix is a sum of
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg as torchvision_vgg
 
 from nodelens.errors import InputError
+from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
 LAYOUTS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
@@ -61,15 +61,18 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> VG
     return None
 
 
-class VGG(torchvision_vgg.VGG):  # type: ignore[misc]
+class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
     """torchvision's VGG that knows its sites; its state dict is torchvision's."""
 
     family = "vgg"
+    features: nn.Sequential
+    classifier: nn.Sequential
 
     def __init__(self, config: VGGConfig) -> None:
         features = torchvision_vgg.make_layers(config.layout, batch_norm=config.batch_norm)
         super().__init__(features, num_classes=config.labels, dropout=config.dropout)
-        self.config = config
+        self.config: VGGConfig = config
+        self.checkpoint_metadata = {}
 
     def sites(self) -> list[Site]:
         """`conv.k`: what the k-th convolution hands on (after ReLU, and after pooling where it follows);
@@ -86,13 +89,9 @@ class VGG(torchvision_vgg.VGG):  # type: ignore[misc]
             if ends:
                 k = len(found) + 1
                 found.append(Site(f"conv.{k}", filters, f"features.{i}", "output", "channels", side**2, block=k))
-        linear = [i for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
-        for k, i in enumerate(linear[:-1], 1):
-            nodes = self.classifier[i].out_features
-            found.append(Site(f"linear.{k}", nodes, f"classifier.{i + 1}", "output", "units", block=len(found) + 1))
+        hidden = [(i, layer) for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)][:-1]
+        for k, (i, linear) in enumerate(hidden, 1):
+            found.append(
+                Site(f"linear.{k}", linear.out_features, f"classifier.{i + 1}", "output", "units", block=len(found) + 1)
+            )
         return found
-
-
-def grid_side(site: Site) -> int:
-    """Side of a convolutional site's square feature map."""
-    return math.isqrt(site.positions)

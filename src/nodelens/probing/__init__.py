@@ -1,0 +1,32 @@
+"""Probes at every site of a frozen network, and what they measure."""
+
+from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
+from nodelens.probing.probes import Probe, Probes
+from nodelens.probing.store import load_measurements
+from nodelens.probing.study import (
+    MeasureSettings,
+    ProbingData,
+    load_probing_data,
+    measure,
+    measure_network,
+    measurements_of,
+)
+from nodelens.probing.train import ProbeSettings, probe_recipe, train_probes
+
+__all__ = [
+    "MeasureSettings",
+    "Measurement",
+    "Probe",
+    "ProbeSettings",
+    "Probes",
+    "ProbingData",
+    "SiteMeasurement",
+    "load_measurements",
+    "load_probing_data",
+    "measure",
+    "measure_network",
+    "measure_probes",
+    "measurements_of",
+    "probe_recipe",
+    "train_probes",
+]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +18,28 @@ from nodelens.errors import InputError
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.runs import load_state, save_state
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
 
 
-def probe_recipe(epochs: int = 6) -> Recipe:
-    """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero."""
+def probe_recipe(epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw") -> Recipe:
+    """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
+
+    Raises:
+        InputError: an unknown optimizer, no epoch, or a learning rate that is not positive.
+    """
+    if optimizer not in ("adamw", "sgd"):
+        raise InputError(f"unknown optimizer {optimizer!r}; choose adamw or sgd")
+    if epochs < 1 or learning_rate <= 0:
+        raise InputError(
+            f"probes need at least one epoch and a positive learning rate, not {epochs} and {learning_rate}"
+        )
     return Recipe(
         epochs=epochs,
-        learning_rate=5e-3,
+        optimizer=optimizer,  # type: ignore[arg-type]
+        learning_rate=learning_rate,
         final_learning_rate=0.0,
         weight_decay=5e-2,
         augmentation=Augmentation(flip=0.5),
@@ -60,7 +70,7 @@ def train_probes(
     training: ImageSet,
     normalisation: Normalisation,
     settings: ProbeSettings,
-    run: RunDirectory | None = None,
+    state: Path | None = None,
     *,
     title: str = "training probes",
     checkpoint_seconds: float = 120.0,
@@ -70,6 +80,9 @@ def train_probes(
     Every probe takes its gradient where its activations arise, so no activation outlives its layer and one
     probe's training does not depend on which others train beside it.
 
+    Args:
+        state: file that training is resumed from and saved to; None trains in memory only.
+
     Raises:
         InputError: a network whose activations are not finite; fewer images than a batch.
     """
@@ -77,7 +90,7 @@ def train_probes(
     device = next(network.parameters()).device
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
     optimizer = make_optimizer(probes, settings.recipe)
-    step = _resume(run, probes, optimizer)
+    step = _resume(state, probes, optimizer)
     total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
     saved = time.monotonic()
     with progress(title, total) as bar:
@@ -90,8 +103,8 @@ def train_probes(
             optimizer.zero_grad()
             if batch.ends_epoch:
                 _check_losses(probes, losses)
-            if run is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
-                _save(run, probes, optimizer, batch.step + 1)
+            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
+                _save(state, probes, optimizer, batch.step + 1)
                 saved = time.monotonic()
             bar.reach(batch.step + 1)
     return probes.requires_grad_(False)
@@ -125,21 +138,19 @@ def _check_losses(probes: Probes, losses: dict[str, Tensor]) -> None:
             )
 
 
-def _resume(run: RunDirectory | None, probes: Probes, optimizer: torch.optim.Optimizer) -> int:
-    state = load_state(run.checkpoints / "probes.pt") if run is not None else None
+def _resume(path: Path | None, probes: Probes, optimizer: torch.optim.Optimizer) -> int:
+    state = load_state(path) if path is not None else None
     if state is None:
         return 0
+    if state["sites"] != [site.name for site in probes.sites]:
+        raise InputError(f"{path} is of other sites; finish with the same --sites, or delete it to start over")
     probes.load_state_dict(state["probes"])
     optimizer.load_state_dict(state["optimizer"])
     step: int = state["step"]
     return step
 
 
-def _save(run: RunDirectory, probes: Probes, optimizer: torch.optim.Optimizer, step: int) -> None:
-    state: dict[str, Any] = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    save_state(run.checkpoints / "probes.pt", state)
-
-
-def settings_record(settings: ProbeSettings) -> dict[str, Any]:
-    """The settings as they stand in `config.json`."""
-    return dataclasses.asdict(settings)
+def _save(path: Path, probes: Probes, optimizer: torch.optim.Optimizer, step: int) -> None:
+    names = [site.name for site in probes.sites]
+    parts = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict()}
+    save_state(path, {"sites": names, "step": step, **parts})

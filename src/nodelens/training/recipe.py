@@ -134,7 +134,5 @@ def make_optimizer(network: nn.Module, chosen: Recipe) -> torch.optim.Optimizer:
         {"params": [w for w in trained if w.ndim <= 1], "weight_decay": 0.0},
     ]
     if chosen.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups, lr=chosen.learning_rate, momentum=chosen.momentum, nesterov=True, fused=True
-        )
+        return torch.optim.SGD(groups, lr=chosen.learning_rate, momentum=chosen.momentum, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)

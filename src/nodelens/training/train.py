@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import build_network, describe
+from nodelens.networks import Network, build_network, describe
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, read_tensors, save_state
 from nodelens.training.batches import DROPOUT, seed_of, steps_per_epoch, training_batches
@@ -53,7 +53,7 @@ def train(
     *,
     tensorboard: bool = False,
     checkpoint_seconds: float = 120.0,
-) -> nn.Module:
+) -> Network:
     """Train a network on one split, follow its accuracy on another, write the run directory.
 
     Args:
@@ -77,10 +77,11 @@ def train(
     run.configure("train", _identity(settings, training, test), threads=torch.get_num_threads(), device=str(device))
 
     torch.manual_seed(settings.seed)
-    network = new_network(settings, training).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
     if run.model.exists():
         network.load_state_dict(read_tensors(run.model))
-        return network.eval()
+        network.eval()
+        return network
     optimizer = make_optimizer(network, recipe)
     step, loss_sum = _resume(run, network, optimizer)
     forward = torch.compile(network) if settings.compile else network
@@ -131,14 +132,17 @@ def train(
     metadata = {**describe(network), **normalisation.metadata(), **facts}
     run.write_tensors("model.safetensors", network.state_dict(), metadata)
     (run.checkpoints / "resume.pt").unlink(missing_ok=True)
-    return network.eval()
+    network.eval()
+    return network
 
 
-def new_network(settings: TrainSettings, training: ImageSet) -> nn.Module:
+def new_network(settings: TrainSettings, training: ImageSet) -> Network:
     """The untrained network of a run; its weights follow from torch's random state."""
     height, width, channels = training.image_shape
     if height != width:
-        raise InputError(f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square")
+        raise InputError(
+            f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
+        )
     recipe = settings.recipe
     return build_network(
         settings.network,
@@ -152,7 +156,7 @@ def new_network(settings: TrainSettings, training: ImageSet) -> nn.Module:
 
 @torch.inference_mode()
 def accuracy(
-    network: nn.Module,
+    network: Network,
     images: ImageSet,
     normalisation: Normalisation,
     precision: Precision = "fp32",
@@ -181,7 +185,7 @@ def _identity(settings: TrainSettings, training: ImageSet, test: ImageSet) -> di
     return {**dataclasses.asdict(settings), "data": data}
 
 
-def _resume(run: RunDirectory, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
+def _resume(run: RunDirectory, network: Network, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
     device = next(network.parameters()).device
     state = load_state(run.checkpoints / "resume.pt")
     if state is None:
@@ -194,9 +198,14 @@ def _resume(run: RunDirectory, network: nn.Module, optimizer: torch.optim.Optimi
 
 
 def _save_checkpoint(
-    run: RunDirectory, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, loss_sum: Tensor
+    run: RunDirectory, network: Network, optimizer: torch.optim.Optimizer, step: int, loss_sum: Tensor
 ) -> None:
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "loss_sum": loss_sum}
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "loss_sum": loss_sum,
+    }
     save_state(run.checkpoints / "resume.pt", state)
 
 
@@ -211,10 +220,10 @@ def _tensorboard_writer(run: RunDirectory) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError('TensorBoard is not installed; run pip install "nodelens[tensorboard]"') from error
-    return SummaryWriter(str(run.path / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(run.path / "tensorboard"))
 
 
-def _keep_weights(settings: TrainSettings, run: RunDirectory, network: nn.Module, epoch: int) -> None:
+def _keep_weights(settings: TrainSettings, run: RunDirectory, network: Network, epoch: int) -> None:
     if settings.keep_every and epoch % settings.keep_every == 0:
         name = f"checkpoints/epoch_{epoch:04d}.safetensors"
         run.write_tensors(name, network.state_dict(), describe(network))

@@ -1,0 +1,46 @@
+"""What nodelens needs of a network: a configuration, and the sites that it says it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from nodelens.networks.sites import Site
+
+
+class Config(Protocol):
+    """The fields that every family's frozen configuration dataclass has."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def labels(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+
+
+class Network(nn.Module):
+    """A network that can be measured.
+
+    Attributes:
+        family: key of the family in `nodelens.networks.families.FAMILIES`.
+        config: the family's configuration; builds the same network untrained.
+        checkpoint_metadata: what the checkpoint that it was loaded from says of itself.
+    """
+
+    family: ClassVar[str]
+    config: Config
+    checkpoint_metadata: Mapping[str, str]
+
+    def sites(self) -> list[Site]:
+        """The places where nodes can be measured, in the order of the data's way."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as plain numbers and words."""
+        return asdict(self.config)

@@ -1,0 +1,128 @@
+"""Measurements in a run directory: `measure/<site>.safetensors`, one file per site.
+
+A file holds the probes of all seeds (weight, pooling) and, per measured split, class means, counts and
+accuracy, so that another split can be measured later without training again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nodelens.errors import InputError
+from nodelens.networks import Site
+from nodelens.probing.measure import Measurement, SiteMeasurement
+from nodelens.probing.probes import Probe, Probes
+from nodelens.runs import RunDirectory, read_metadata, read_tensors
+
+
+def site_file(site: str, folder: str) -> str:
+    """Path of a site's file inside the run directory."""
+    return f"{folder}/{site}.safetensors"
+
+
+def save_probes(run: RunDirectory, folder: str, probes: Probes, label_names: Sequence[str]) -> None:
+    """Write the trained probes of every site; splits measured before with other probes are gone."""
+    for probe in probes:
+        metadata = {
+            "site": json.dumps(dataclasses.asdict(probe.site)),
+            "seeds": json.dumps(probes.seeds),
+            "label_names": json.dumps(list(label_names)),
+            "layer_norm": json.dumps(probe.layer_norm),
+        }
+        run.write_tensors(site_file(probe.site.name, folder), dict(probe.state_dict()), metadata)
+
+
+def load_probes(run: RunDirectory, folder: str, sites: Sequence[Site]) -> Probes:
+    """The probes of these sites, as they were trained."""
+    first = read_metadata(run.path / site_file(sites[0].name, folder))
+    seeds, labels = json.loads(first["seeds"]), len(json.loads(first["label_names"]))
+    probes = Probes(sites, labels, seeds, json.loads(first["layer_norm"]))
+    for site in sites:
+        tensors = read_tensors(run.path / site_file(site.name, folder))
+        _load_probe(probes[site.name], tensors, run)
+    return probes.requires_grad_(False)
+
+
+def _load_probe(probe: Probe, tensors: dict[str, Tensor], run: RunDirectory) -> None:
+    own = probe.state_dict()
+    if any(key not in tensors or tensors[key].shape != own[key].shape for key in own):
+        raise InputError(f"the probe at {probe.site.name} in {run.path} is of another shape; choose another --out")
+    probe.load_state_dict({key: tensors[key] for key in own})
+
+
+def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Measurement]) -> None:
+    """Add one split (all seeds) to the files of its sites."""
+    split = measurements[0].split
+    for name in measurements[0]:
+        path = site_file(name, folder)
+        tensors = read_tensors(run.path / path)
+        tensors[f"class_means.{split}"] = torch.stack([m[name].class_means for m in measurements])
+        tensors[f"counts.{split}"] = measurements[0][name].counts
+        tensors[f"accuracy.{split}"] = torch.tensor([m[name].accuracy for m in measurements], dtype=torch.float64)
+        run.write_tensors(path, tensors, read_metadata(run.path / path))
+
+
+def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
+    """Names of the sites that have a file, in no particular order."""
+    return sorted(path.name.removesuffix(".safetensors") for path in (run.path / folder).glob("*.safetensors"))
+
+
+def load_measurements(
+    run: RunDirectory, split: str, sites: Sequence[str] | None = None, folder: str = "measure"
+) -> list[Measurement]:
+    """Read back what was measured on one split: one `Measurement` per probe seed.
+
+    Raises:
+        InputError: a site or the split was not measured; a file is damaged.
+    """
+    names = measured_names(run, folder) if sites is None else list(sites)
+    if not names:
+        raise InputError(f"{run.path} holds no measurements; run `nodelens measure {run.path}` first")
+    loaded = {name: _load_site(run, folder, name, split) for name in names}
+    loaded = dict(sorted(loaded.items(), key=lambda item: _rank(item[1][0][0].site)))
+    label_names = next(iter(loaded.values()))[1]
+    return [
+        Measurement({name: of_seed[i] for name, (of_seed, _) in loaded.items()}, split, first.seed, label_names)
+        for i, first in enumerate(next(iter(loaded.values()))[0])
+    ]
+
+
+IN_BLOCK = (
+    "ln",
+    "qkv",
+    "attention",
+    "projection.no_skip",
+    "projection",
+    "norm",
+    "linear1",
+    "linear2.no_skip",
+    "linear2",
+)
+
+
+def _rank(site: Site) -> tuple[int, int]:
+    part = site.name.split(".", 2)[-1]
+    return site.block, IN_BLOCK.index(part) if part in IN_BLOCK else 0
+
+
+def _load_site(run: RunDirectory, folder: str, name: str, split: str) -> tuple[list[SiteMeasurement], tuple[str, ...]]:
+    path = run.path / site_file(name, folder)
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    if f"class_means.{split}" not in tensors:
+        known = sorted(key.removeprefix("accuracy.") for key in tensors if key.startswith("accuracy."))
+        raise InputError(
+            f"{name} was not measured on {split!r} in {run.path}; measured: {', '.join(known) or 'nothing yet'}"
+        )
+    site = Site(**json.loads(metadata["site"]))
+    means, accuracy = tensors[f"class_means.{split}"], tensors[f"accuracy.{split}"]
+    weight = tensors["weight"].reshape(means.shape)
+    measured = [
+        SiteMeasurement(site, split, seed, means[i], weight[i], float(accuracy[i]), tensors[f"counts.{split}"])
+        for i, seed in enumerate(json.loads(metadata["seeds"]))
+    ]
+    return measured, tuple(json.loads(metadata["label_names"]))

@@ -1,0 +1,209 @@
+"""Measure a network: train the probes, pass over the splits, do the same for an untrained network.
+
+Everything lands in the run directory as soon as it is known, so a killed measurement goes on where it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from nodelens.data.datasets import ImageSet, load_images
+from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
+from nodelens.errors import InputError
+from nodelens.networks import FAMILIES, Network, Site, select_sites
+from nodelens.networks import sites as sites_of
+from nodelens.probing.measure import Measurement, measure_probes
+from nodelens.probing.store import load_measurements, load_probes, save_measurements, save_probes, site_file
+from nodelens.probing.train import ProbeSettings, train_probes
+from nodelens.runs import RunDirectory, read_tensors
+from nodelens.training.precision import default_device
+
+NETWORK, UNTRAINED = "measure", "measure/untrained"
+NATIVE_SIZES = {"digits": 8, "cifar100": 32}
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """What is measured, and how.
+
+    Attributes:
+        sites: glob patterns.
+        splits: splits of the data set on which class means are taken.
+        untrained: measure a freshly initialised network of the same kind too.
+        untrained_seed: seed of its weights.
+    """
+
+    sites: tuple[str, ...] = ("*",)
+    splits: tuple[str, ...] = ("test",)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    untrained: bool = True
+    untrained_seed: int = 0
+
+
+@dataclass(frozen=True)
+class ProbingData:
+    """The images that the probes learn, and the splits that are measured."""
+
+    training: ImageSet
+    measured: Mapping[str, ImageSet]
+    normalisation: Normalisation
+
+
+def load_probing_data(
+    network: Network,
+    name: str,
+    splits: Sequence[str],
+    training_split: str = "train",
+    skip_undecodable: bool = False,
+) -> ProbingData:
+    """The splits that a measurement needs, at the size and scale that the network was trained for.
+
+    Raises:
+        InputError: an unknown data set or split; another number of labels than the network's outputs.
+    """
+    size: int | None = network.config.image_size
+    if NATIVE_SIZES.get(name) == size:
+        size = None
+
+    def images(split: str) -> ImageSet:
+        return load_images(name, split, image_size=size, skip_undecodable=skip_undecodable)
+
+    training = images(training_split)
+    labels = network.config.labels
+    if labels != len(training.label_names):
+        raise InputError(
+            f"the network has {labels} outputs but {name} has {len(training.label_names)} labels; "
+            "give the data set that it was trained on"
+        )
+    recorded = normalisation_from(network.checkpoint_metadata)
+    return ProbingData(training, {split: images(split) for split in splits}, recorded or normalisation_of(training))
+
+
+def fingerprint(network: Network) -> str:
+    """A hash of all weights: which network a measurement belongs to."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def untrained_twin(network: Network, seed: int) -> Network:
+    """A freshly initialised network of the same configuration."""
+    torch.manual_seed(seed)
+    twin: Network = FAMILIES[network.family].network(network.config)
+    twin.eval()
+    return twin
+
+
+def measure_network(network: Network, data: ProbingData, settings: MeasureSettings, run: RunDirectory) -> None:
+    """Train probes and measure every chosen site of a network (and of its untrained twin) into `run`.
+
+    Sites and splits that the run directory already has are not measured again.
+
+    Raises:
+        InputError: the run directory belongs to another network, data set or probe training; an unknown
+            site; a split without one of the labels.
+    """
+    chosen = select_sites(sites_of(network), settings.sites)
+    run.configure("measure", _identity(network, data, settings), splits=list(settings.splits))
+    device = default_device()
+    _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
+    if settings.untrained:
+        twin = untrained_twin(network, settings.untrained_seed).to(device)
+        _measure_one(twin, chosen, data, settings, run, UNTRAINED)
+
+
+def measure(
+    network: Network,
+    data: str | tuple[ImageSet, ImageSet],
+    sites: str | Sequence[str] = "*",
+    *,
+    split: str = "test",
+    settings: ProbeSettings | None = None,
+) -> Measurement:
+    """Train the probes of the chosen sites and measure their nodes.
+
+    Args:
+        network: a network that knows its sites; it is left as it is.
+        data: name of a data set, or the images to learn and the images to measure.
+        sites: glob patterns such as `block.*.linear2`.
+        split: split to measure, where `data` is a name.
+        settings: how the probes are trained.
+
+    Returns:
+        The measured sites by name: ``r["block.7.linear2"].matrices``, ``.accuracy``, ``.statistics(0.3)``.
+    """
+    settings = settings or ProbeSettings()
+    if isinstance(data, str):
+        loaded = load_probing_data(network, data, [split])
+    else:
+        recorded = normalisation_from(network.checkpoint_metadata)
+        loaded = ProbingData(data[0], {split: data[1]}, recorded or normalisation_of(data[0]))
+    frozen = copy.deepcopy(network).to(default_device())
+    chosen = select_sites(sites_of(frozen), sites)
+    probes = train_probes(frozen, chosen, loaded.training, loaded.normalisation, settings)
+    return measure_probes(frozen, probes, loaded.measured[split], loaded.normalisation, settings.precision)[0]
+
+
+def _identity(network: Network, data: ProbingData, settings: MeasureSettings) -> dict[str, Any]:
+    return {
+        "network": fingerprint(network),
+        "probe": dataclasses.asdict(settings.probe),
+        "untrained_seed": settings.untrained_seed,
+        "training_split": data.training.split,
+        "data": {"name": data.training.name, "fingerprint": data.training.fingerprint},
+        "normalisation": data.normalisation.metadata(),
+    }
+
+
+def _measure_one(
+    network: Network,
+    chosen: Sequence[Site],
+    data: ProbingData,
+    settings: MeasureSettings,
+    run: RunDirectory,
+    folder: str,
+) -> None:
+    who = "untrained network: " if folder == UNTRAINED else ""
+    new = [site for site in chosen if not (run.path / site_file(site.name, folder)).exists()]
+    if new:
+        state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
+        probes = train_probes(
+            network,
+            new,
+            data.training,
+            data.normalisation,
+            settings.probe,
+            state,
+            title=f"{who}training {len(new)} probes",
+        )
+        save_probes(run, folder, probes, data.training.label_names)
+        state.unlink(missing_ok=True)
+    for split, images in data.measured.items():
+        unmeasured = [site for site in chosen if not _is_measured(run, folder, site.name, split)]
+        if unmeasured:
+            probes = load_probes(run, folder, unmeasured).to(next(network.parameters()).device)
+            found = measure_probes(
+                network, probes, images, data.normalisation, settings.probe.precision, title=f"{who}measuring"
+            )
+            save_measurements(run, folder, found)
+
+
+def _is_measured(run: RunDirectory, folder: str, site: str, split: str) -> bool:
+    return f"class_means.{split}" in read_tensors(run.path / site_file(site, folder))
+
+
+def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:
+    """What a run measured on a split: for the network and, where there is one, its untrained twin."""
+    found = {"network": load_measurements(run, split, sites, NETWORK)}
+    if (run.path / UNTRAINED).is_dir():
+        found["untrained"] = load_measurements(run, split, sites, UNTRAINED)
+    return found

@@ -1,0 +1,136 @@
+"""Figures in the paper's form. Each function takes measurements and axes, and draws."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from nodelens.measures import NodalMatrices
+from nodelens.runs import write_atomically
+
+# Okabe and Ito's palette: told apart with every common colour blindness, in light and dark.
+BLUE, ORANGE, GREEN, GREY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#F0E442"
+STYLE: Any = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "nodelens",
+}
+LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--")}
+
+
+def save_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as SVG and PNG; `path` has neither suffix."""
+    written = []
+    for suffix in (".svg", ".png"):
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            kind = suffix[1:]
+            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+        written.append(path.with_name(path.name + suffix))
+        write_atomically(written[-1], buffer.getvalue())
+    return written
+
+
+def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Figure:
+    """Fig. 5: SNR (left) and SNR_min (right) of each site against the threshold."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.6 * len(sites)), layout="constrained")
+        axes = figure.subplots(len(sites), 2, squeeze=False)
+        for site, (left, right) in zip(sites, axes, strict=True):
+            of_site = [row for row in rows if row["site"] == site]
+            draw_sweep(left, of_site, "snr", f"{site}: SNR")
+            draw_sweep(right, of_site, "snr_min", f"{site}: SNR of the label that appears least")
+        axes[0][0].legend(frameon=False)
+    return figure
+
+
+def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, title: str) -> None:
+    """One statistic against the threshold, for the network and its untrained twin, with the seeds' spread."""
+    for who, (colour, line) in LOOKS.items():
+        points = [row for row in rows if row["of"] == who and np.isfinite(row[statistic])]
+        if not points:
+            continue
+        x = np.array([row["threshold"] for row in points])
+        y, spread = (np.array([row[key] for row in points]) for key in (statistic, f"{statistic}_std"))
+        axes.plot(x, y, line, color=colour, label=who, linewidth=1.6)
+        axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
+    axes.set_title(title, loc="left", fontsize=9)
+    axes.set_xlabel("threshold")
+    axes.set_ylim(bottom=0)
+
+
+def node_figure(
+    matrices: NodalMatrices, node: int, label_names: Sequence[str], threshold: float = 0.3, title: str = ""
+) -> Figure:
+    """Fig. 3: a node's matrix of average fields, clipped, and permuted into its clusters.
+
+    The right panel shows the cluster labels first, named; elements outside the clusters' blocks are noise.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 3.7), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        draw_field(left, matrices, node)
+        draw_clipped(middle, matrices, node, threshold)
+        draw_clusters(right, matrices, node, label_names, threshold)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def draw_field(axes: Axes, matrices: NodalMatrices, node: int) -> None:
+    """The average field on each output for inputs of each label, divided by the largest."""
+    image = axes.imshow(matrices.field(node), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+    axes.figure.colorbar(image, ax=axes, shrink=0.75, label="average field / maximum")
+    axes.set(xlabel="output label", ylabel="input label")
+    axes.set_title("average field", loc="left", fontsize=9)
+
+
+def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, threshold: float) -> None:
+    """Which elements are above the threshold."""
+    axes.imshow(matrices.clipped(node, threshold), cmap=ListedColormap(["white", BLUE]), interpolation="nearest")
+    axes.set(xlabel="output label", ylabel="input label")
+    axes.set_title(f"above {threshold:g}", loc="left", fontsize=9)
+
+
+def draw_clusters(
+    axes: Axes,
+    matrices: NodalMatrices,
+    node: int,
+    label_names: Sequence[str],
+    threshold: float,
+    shown: int = 28,
+) -> None:
+    """The labels of the clusters first, then those with most noise, so that blocks stand on the diagonal."""
+    above = matrices.clipped(node, threshold).numpy()
+    clusters = matrices.clusters(node, threshold)
+    order = permuted_order(above, clusters)[:shown]
+    cluster_of = {label: k for k, cluster in enumerate(clusters) for label in cluster}
+    kinds = np.zeros((len(order), len(order)))
+    for row, i in enumerate(order):
+        for column, j in enumerate(order):
+            inside = i in cluster_of and cluster_of[i] == cluster_of.get(j)
+            kinds[row, column] = (1 if inside else 2) if above[i, j] else 0
+    axes.imshow(kinds, cmap=ListedColormap(["white", BLUE, YELLOW]), vmin=0, vmax=2, interpolation="nearest")
+    names = [label_names[i] if i in cluster_of else "" for i in order]
+    axes.set_yticks(range(len(order)), names, fontsize=6.5)
+    axes.set_xticks([])
+    sizes = ", ".join(str(len(cluster)) for cluster in clusters) or "none"
+    axes.set_title(f"clusters of {sizes} labels (blue), noise (yellow)", loc="left", fontsize=9)
+
+
+def permuted_order(above: np.ndarray, clusters: Sequence[Sequence[int]]) -> list[int]:
+    """Labels cluster by cluster, largest first, then the others by their number of noise elements."""
+    inside = [label for cluster in sorted(clusters, key=len, reverse=True) for label in cluster]
+    noise = above.sum(axis=0) + above.sum(axis=1)
+    others = sorted(set(range(len(above))) - set(inside), key=lambda label: (-int(noise[label]), label))
+    return inside + others

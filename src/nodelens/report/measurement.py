@@ -1,0 +1,51 @@
+"""What is written and printed after a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from nodelens.probing import measurements_of
+from nodelens.report.figures import node_figure, save_figure, threshold_figure
+from nodelens.report.tables import TABLE1, TABLE2, rounded, statistics_rows, statistics_table, sweep_rows
+from nodelens.runs import RunDirectory
+
+SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 19))
+
+
+def report_measurement(
+    run: RunDirectory,
+    splits: Sequence[str],
+    threshold: float = 0.3,
+    method: str = "greedy",
+    permutations: int = 20,
+) -> list[Table]:
+    """Statistics of every measured site, in the form of Tables 1 and 2, with their nulls.
+
+    Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv`, and figures of the last block's sites.
+
+    Returns:
+        For each split a table in the form of Table 1 and one in the form of Table 2.
+    """
+    shown = []
+    for split in splits:
+        found = measurements_of(run, split)
+        rows = statistics_rows(found, threshold, method, permutations)
+        sweep = sweep_rows(found, SWEEP, method)
+        run.write_table(f"statistics.{split}", rounded(rows))
+        run.write_table(f"sweep.{split}", rounded(sweep))
+        how = f"{split} images, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
+        shown += [
+            statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
+            statistics_table(rows, TABLE2, f"Signal and noise per label ({how})"),
+        ]
+        first = found["network"][0]
+        outputs = [name for name in first if name.endswith("linear2")] or list(first)
+        save_figure(threshold_figure(sweep, outputs[-2:][::-1]), run.path / "figures" / f"sweep.{split}")
+        last = first[outputs[-1]]
+        node = int(last.matrices.diagonals(threshold).sum(dim=1).argmax())
+        title = f"Node {node} of {last.site.name}: what it stands for ({split} images)"
+        picture = node_figure(last.matrices, node, first.label_names, threshold, title)
+        save_figure(picture, run.path / "figures" / f"node.{split}")
+    return shown

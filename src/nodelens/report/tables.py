@@ -1,0 +1,151 @@
+"""Tables of a measurement: every statistic beside what chance and an untrained network give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from nodelens.measures import STATISTICS, permutation_null, site_statistics
+from nodelens.probing import Measurement
+
+NETWORK, PERMUTED, UNTRAINED = "network", "permuted", "untrained"
+TABLE1 = ("accuracy", "n_clusters", "cluster_size", "diagonal", "noise")
+TABLE2 = ("signal", "noise_internal", "noise_external", "snr", "snr_min")
+HEADINGS = {
+    "accuracy": "Acc",
+    "n_clusters": "N_c",
+    "cluster_size": "C_s",
+    "diagonal": "diag",
+    "noise": "n",
+    "signal": "signal",
+    "noise_internal": "noise_I",
+    "noise_external": "noise_E",
+    "snr": "SNR",
+    "snr_min": "SNR_min",
+}
+Row = dict[str, Any]
+
+
+def statistics_rows(
+    found: Mapping[str, Sequence[Measurement]],
+    threshold: float = 0.3,
+    method: str = "greedy",
+    permutations: int = 20,
+) -> list[Row]:
+    """One row per site for the network, for permuted labels and for the untrained network.
+
+    Args:
+        found: measurements (one per probe seed) of the `network`, and of its `untrained` twin if there is one.
+        permutations: draws of the permutation null, for each seed.
+
+    Returns:
+        Rows with `site`, `split`, `of`, `threshold`, `method`, `seeds`, and for the accuracy and every
+        statistic its mean over the seeds and, as `<name>_std`, the standard deviation: over the seeds, for
+        permuted labels over the draws.
+    """
+    rows = []
+    for site in found["network"][0]:
+        facts = {"site": site, "split": found["network"][0].split, "threshold": threshold, "method": method}
+        rows.append({**facts, "of": NETWORK, **_over_seeds(found["network"], site, threshold, method)})
+        if permutations:
+            rows.append({**facts, "of": PERMUTED, **_null(found["network"], site, threshold, method, permutations)})
+        if "untrained" in found:
+            rows.append({**facts, "of": UNTRAINED, **_over_seeds(found["untrained"], site, threshold, method)})
+    return rows
+
+
+def sweep_rows(
+    found: Mapping[str, Sequence[Measurement]], thresholds: Sequence[float], method: str = "greedy"
+) -> list[Row]:
+    """Every statistic of every site as a function of the threshold (Fig. 5), for network and untrained twin."""
+    rows = []
+    for site in found["network"][0]:
+        for threshold in thresholds:
+            facts = {
+                "site": site,
+                "split": found["network"][0].split,
+                "threshold": threshold,
+                "method": method,
+            }
+            for who, measurements in found.items():
+                rows.append({**facts, "of": who, **_over_seeds(measurements, site, threshold, method)})
+    return rows
+
+
+def _over_seeds(measurements: Sequence[Measurement], site: str, threshold: float, method: str) -> Row:
+    values = [
+        {"accuracy": m[site].accuracy, **site_statistics(m[site].matrices, threshold, method).scalars()}
+        for m in measurements
+    ]
+    row: Row = {"seeds": len(values)}
+    for name in ("accuracy", *STATISTICS):
+        row |= _mean_and_spread(name, [value[name] for value in values])
+    return row
+
+
+def _null(measurements: Sequence[Measurement], site: str, threshold: float, method: str, permutations: int) -> Row:
+    nulls = [permutation_null(m[site].matrices, threshold, method, permutations, seed=m.seed) for m in measurements]
+    row: Row = {"seeds": len(nulls), "accuracy": "", "accuracy_std": ""}
+    for name in STATISTICS:
+        row[name] = fmean(null.mean[name] for null in nulls)
+        row[f"{name}_std"] = math.sqrt(fmean(null.std[name] ** 2 for null in nulls))
+    return row
+
+
+def _mean_and_spread(name: str, values: Sequence[float]) -> Row:
+    spread = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
+    return {name: fmean(values), f"{name}_std": spread}
+
+
+def statistics_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
+    """Rows of `statistics_rows` for a terminal: three lines per site, the nulls dimmed."""
+    table = compact_table(title, "site", "of")
+    for name in columns:
+        table.add_column(HEADINGS[name], justify="right")
+    previous = None
+    for row in rows:
+        if previous not in (None, row["site"]):
+            table.add_section()
+        name = row["site"] if row["site"] != previous else ""
+        cells = [shown(row, column) for column in columns]
+        table.add_row(name, row["of"], *cells, style="" if row["of"] == NETWORK else "dim")
+        previous = row["site"]
+    return table
+
+
+def shown(row: Row, column: str) -> str:
+    """A cell: the network's with its spread over the seeds, the nulls' without (the CSV has theirs)."""
+    return with_spread(row[column], row[f"{column}_std"] if row["of"] == NETWORK else 0.0)
+
+
+def compact_table(title: str, *names: str) -> Table:
+    """An empty table whose first columns are names; it fits into a terminal of 80 columns."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def with_spread(value: float | str, spread: float | str) -> str:
+    """A number with as many digits as it deserves, and its spread when there is one.
+
+    >>> with_spread(14.637, 0.21), with_spread(0.8113, 0.0), with_spread(417.2, 3.0), with_spread("", "")
+    ('14.64±0.21', '0.811', '417±3', '')
+    """
+    if isinstance(value, str) or isinstance(spread, str):
+        return ""
+    if not math.isfinite(value):
+        return "∞"
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
+    text = f"{value:.{digits}f}"
+    return f"{text}±{spread:.{digits}f}" if 0 < spread < math.inf else text
+
+
+def rounded(rows: Sequence[Row], digits: int = 6) -> list[Row]:
+    """Rows as they are written to a file: floats to so many significant digits."""
+    return [{k: float(f"{v:.{digits}g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows]

@@ -1,0 +1,266 @@
+"""Checkpoint files: what loads, and the sentence that a user hears when one does not."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nodelens.data import load_images, normalise
+from nodelens.errors import InputError
+from nodelens.networks import CCT, CCTConfig, build_network, describe, load_network
+from nodelens.runs import RunDirectory
+
+PUBLISHED = (
+    Path(os.environ["NODELENS_DATA"]).parent / "checkpoints" / "cct_7_3x2_cifar100.safetensors"
+    if "NODELENS_DATA" in os.environ
+    else None
+)
+
+
+@pytest.fixture
+def network() -> CCT:
+    torch.manual_seed(0)
+    built = build_network("cct_2_3x1_16", 10, 8, 1)
+    assert isinstance(built, CCT)
+    return built.eval()
+
+
+@pytest.fixture
+def state(network: CCT) -> dict[str, Tensor]:
+    return {key: tensor.clone() for key, tensor in network.state_dict().items()}
+
+
+def assert_same(loaded: torch.nn.Module, network: CCT) -> None:
+    assert loaded.config == network.config
+    assert not loaded.training
+    expected = network.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "image_size"),
+    [("cct_2_3x2", 10, 32), ("cct_4_3x1", 10, 16), ("cct_7_3x1", 100, 32), ("cct_7_7x2", 102, 224), ("cct_6_3x1", 3, 8)],
+)
+def test_published_files_say_it_all_without_metadata(
+    name: str, labels: int, image_size: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = build_network(name, labels, image_size)
+    assert isinstance(network, CCT)
+    save_file(network.state_dict(), tmp_path / "published.safetensors")
+    assert_same(load_network(tmp_path / "published.safetensors", labels=labels), network)
+
+
+def test_heads_that_the_file_does_not_tell_can_be_given(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CCT(CCTConfig(2, 3, 1, 16, 2, 32, 10, 8, 1)).eval()
+    file = tmp_path / "two_heads.safetensors"
+    save_file(network.state_dict(), file)
+    assert load_network(file).config.heads == 4
+    assert_same(load_network(file, heads=2), network)
+    save_file(network.state_dict(), file, {"heads": "2"})
+    assert_same(load_network(file), network)
+
+
+def test_the_description_restores_what_shapes_do_not_tell(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = CCT(CCTConfig(2, 3, 1, 16, 2, 32, 10, 7, 1, attention_dropout=0.3, stochastic_depth=0.2)).eval()
+    save_file(network.state_dict(), tmp_path / "described.safetensors", describe(network))
+    assert_same(load_network(tmp_path / "described.safetensors"), network)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+        lambda state: {f"module.{key}": tensor for key, tensor in state.items()},
+        lambda state: {"state_dict": {f"module.{key}": tensor for key, tensor in state.items()}},
+    ],
+    ids=["plain", "state_dict", "model", "module.", "both"],
+)
+def test_pickled_state_dicts_load(
+    wrapped: Callable[[dict[str, Tensor]], object], network: CCT, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(wrapped(state), tmp_path / "network.pth")
+    loaded = load_network(tmp_path / "network.pth", labels=10)
+    assert_same(loaded, network)
+    images = torch.randn(2, 1, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), network(images))
+
+
+def test_the_positional_embedding_is_taken_bit_by_bit(state: dict[str, Tensor], tmp_path: Path) -> None:
+    # Bits that any arithmetic would lose: a negative zero and the smallest subnormal.
+    embedding = state["classifier.positional_emb"]
+    embedding[0, 0, :2] = torch.tensor([-0.0, 1e-45])
+    save_file(state, tmp_path / "network.safetensors")
+    loaded = load_network(tmp_path / "network.safetensors").classifier.positional_emb
+    assert torch.equal(loaded.view(torch.int32), embedding.view(torch.int32))
+
+
+def test_a_run_directory_loads(network: CCT, tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "run").write_tensors("model.safetensors", network.state_dict(), describe(network))
+    assert_same(load_network(tmp_path / "run"), network)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty holds no model\.safetensors; finish"):
+        load_network(tmp_path / "empty")
+
+
+def refusal(file: Path, **given: int) -> str:
+    """The one sentence that refuses a file and names it."""
+    with pytest.raises(InputError) as raised:
+        load_network(file, **given)
+    message = str(raised.value)
+    assert file.name in message
+    return message
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_truncated_file(share: float, suffix: str, state: dict[str, Tensor], tmp_path: Path) -> None:
+    file = tmp_path / f"cut.{suffix}"
+    if suffix == "pth":
+        torch.save(state, file)
+    else:
+        save_file(state, file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    assert "truncated" in refusal(file)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_file_of_something_else(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"page.{suffix}"
+    file.write_text("<html>404 Not Found</html>\n" * 20)
+    assert "is truncated or not a" in refusal(file)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    assert "there is no checkpoint" in refusal(tmp_path / "nowhere.safetensors")
+    assert "there is no checkpoint" in refusal(tmp_path / "nowhere.pth")
+
+
+class Malice:
+    """Unpickled carelessly, it writes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.system, (f"touch '{self.marker}'",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_that_wants_to_execute_code(legacy: bool, state: dict[str, Tensor], tmp_path: Path) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "malice.pth"
+    malicious = {**state, "classifier.fc.bias": Malice(marker)}
+    torch.save(malicious, file, _use_new_zipfile_serialization=not legacy)
+    message = refusal(file)
+    assert not marker.exists()
+    assert "wants to execute code while loading and was not loaded" in message
+    # The same file does execute it where pickles are trusted, so the test could fail.
+    torch.load(file, weights_only=False)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"epoch": 3, "state": torch.zeros(2)}, {}])
+def test_a_pickle_without_a_state_dict(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    message = refusal(tmp_path / "other.pth")
+    assert "holds no state dict of tensors" in message or "is neither a CCT nor a VGG" in message
+
+
+def test_a_pickle_whose_keys_are_no_names(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(2), 1: torch.zeros(2)}, tmp_path / "numbered.pth")
+    assert "holds no state dict of tensors" in refusal(tmp_path / "numbered.pth")
+
+
+def test_a_wrong_shape_is_named(state: dict[str, Tensor], tmp_path: Path) -> None:
+    state["classifier.blocks.1.linear2.weight"] = torch.zeros(16, 31)
+    save_file(state, tmp_path / "shape.safetensors")
+    message = refusal(tmp_path / "shape.safetensors")
+    assert "classifier.blocks.1.linear2.weight has shape (16, 31), this network needs (16, 32)" in message
+
+
+def test_another_number_of_labels(state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "ten.safetensors")
+    assert "has 10 outputs but the data has 100 labels" in refusal(tmp_path / "ten.safetensors", labels=100)
+
+
+def test_heads_that_do_not_divide_the_width(state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "heads.safetensors")
+    assert "3 heads do not divide a width of 16" in refusal(tmp_path / "heads.safetensors", heads=3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite(value: float, state: dict[str, Tensor], tmp_path: Path) -> None:
+    state["classifier.blocks.0.norm1.bias"][5] = value
+    save_file(state, tmp_path / "diverged.safetensors")
+    message = refusal(tmp_path / "diverged.safetensors")
+    assert "classifier.blocks.0.norm1.bias holds NaN or infinite weights" in message
+
+
+def test_foreign_and_missing_keys(state: dict[str, Tensor], tmp_path: Path) -> None:
+    file = tmp_path / "keys.safetensors"
+    save_file({**state, "classifier.extra": torch.zeros(1)}, file)
+    assert "missing [], unknown ['classifier.extra']" in refusal(file)
+    del state["classifier.norm.bias"]
+    save_file(state, file)
+    assert "missing ['classifier.norm.bias'], unknown []" in refusal(file)
+    save_file({"conv1.weight": torch.zeros(2), "fc.weight": torch.zeros(2)}, file)
+    assert "is neither a CCT nor a VGG: its first parameters are conv1.weight, fc.weight" in refusal(file)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"family": "cct", "config": "{not json"},
+        {"family": "cct", "config": json.dumps({"depth": 3})},
+        {"family": "cct", "config": json.dumps([1, 2])},
+        {"heads": "four"},
+        {"heads": "0"},
+    ],
+    ids=["no json", "unknown field", "a list", "no number", "zero heads"],
+)
+def test_metadata_that_makes_no_sense(metadata: dict[str, str], state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "metadata.safetensors", metadata)
+    refusal(tmp_path / "metadata.safetensors")
+
+
+def test_an_unknown_family(state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(state, tmp_path / "new.safetensors", {"family": "mlp", "config": "{}"})
+    assert "is of the unknown family 'mlp'" in refusal(tmp_path / "new.safetensors")
+
+
+@pytest.mark.parametrize("source", ["timm:vit_tiny_patch16_224", "hf:org/name"])
+def test_other_sources_are_named(source: str) -> None:
+    with pytest.raises(InputError, match=f"{source}: networks from timm and the hub cannot be loaded yet"):
+        load_network(source)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    PUBLISHED is None or not PUBLISHED.exists(),
+    reason="needs cct_7_3x2_cifar100.safetensors in the folder checkpoints beside NODELENS_DATA",
+)
+def test_a_trained_checkpoint_has_its_accuracy() -> None:
+    assert PUBLISHED is not None
+    network = load_network(PUBLISHED, labels=100)
+    assert network.config == CCTConfig(convolutions=2)
+    test = load_images("cifar100", "test").take(torch.arange(1000), "test-1000")
+    mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+    with torch.inference_mode():
+        correct = sum(
+            int((network(normalise(pixels, mean, std)).argmax(1) == labels).sum()) for pixels, labels in test.batches(100)
+        )
+    # Its file says 0.6435 of 10,000; three standard errors of 1,000.
+    assert abs(correct / 1000 - 0.6435) < 3 * math.sqrt(0.6435 * (1 - 0.6435) / 1000)
