@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
         epochs=40,
         batch_size=64,
         learning_rate=2e-3,
-        warmup_epochs=2,
+        warmup_epochs=2.0,
         weight_decay=0.05,
         label_smoothing=0.1,
         attention_dropout=0.0,
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
     # Known to give 0.809 with CCT-7/3x1 on CIFAR-100 (the paper's accuracy).
     "cct-300": Recipe(
         epochs=300,
-        warmup_epochs=10,
+        warmup_epochs=10.0,
         augmentation=Augmentation(
             flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.25, mixup=0.8, cutmix=1.0
         ),
@@ -101,7 +101,7 @@ RECIPES: dict[str, Recipe] = {
         optimizer="sgd",
         learning_rate=0.05,
         final_learning_rate=0.0,
-        warmup_epochs=1,
+        warmup_epochs=1.0,
         weight_decay=5e-4,
         augmentation=Augmentation(flip=0.5, crop_padding=4),
     ),
