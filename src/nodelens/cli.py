@@ -32,12 +32,13 @@ ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to t
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
 
 
-def _print_version(asked: bool) -> None:
+def _print_version(asked: bool) -> bool:
     if asked:
         from importlib.metadata import version
 
         print(version("nodelens"))
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -105,6 +106,7 @@ def measure(
     epochs: Annotated[int, typer.Option(help="Epochs of probe training.")] = 6,
     learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
     optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
+    batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
@@ -114,6 +116,7 @@ def measure(
     skip_undecodable: SkipUndecodable = False,
 ) -> None:
     """Measure the nodes of a trained network: clusters, noise and signal-to-noise ratio of every site."""
+    from nodelens.measures import check_method, check_threshold
     from nodelens.networks import load_network
     from nodelens.probing import (
         MeasureSettings,
@@ -124,15 +127,17 @@ def measure(
     )
     from nodelens.report.measurement import report_measurement
 
+    check_threshold(threshold)
+    check_method(clusters)
     run, splits = _run_directory(source, out), tuple(split.split(","))
     network = load_network(source, heads=heads)
-    how = probe_recipe(epochs, learning_rate, optimizer)
+    how = probe_recipe(epochs, learning_rate, optimizer, batch_size)
     with run.claimed():
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, _precision(precision, run, "measure"))
         images = load_probing_data(network, _data_name(data, run), splits, skip_undecodable=skip_undecodable)
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
-        measure_network(network, images, settings, run)
-        tables = report_measurement(run, splits, threshold, clusters, permutations)
+        chosen = measure_network(network, images, settings, run)
+        tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)
     _show(tables)
     output.print(f"run directory {run.path}")
 

@@ -1,6 +1,6 @@
 """Measures: pure functions from class means and head weights to clusters, statistics, masks and experts."""
 
-from nodelens.measures.clusters import METHODS, Clustering
+from nodelens.measures.clusters import METHODS, Clustering, check_method
 from nodelens.measures.heads import (
     HeadSpecialization,
     expected_occupancy,
@@ -8,7 +8,7 @@ from nodelens.measures.heads import (
     superclass_occupancy,
 )
 from nodelens.measures.masks import andc_mask, dilution, output_mask
-from nodelens.measures.nodal import NodalMatrices
+from nodelens.measures.nodal import NodalMatrices, check_threshold
 from nodelens.measures.nulls import Null, permutation_null
 from nodelens.measures.statistics import (
     STATISTICS,
@@ -29,6 +29,8 @@ __all__ = [
     "SignalToNoise",
     "SiteStatistics",
     "andc_mask",
+    "check_method",
+    "check_threshold",
     "dilution",
     "expected_occupancy",
     "head_specialization",

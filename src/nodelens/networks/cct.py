@@ -126,7 +126,7 @@ class Tokenizer(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         return self.conv_layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
 
@@ -162,7 +162,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = attend(q, k, v, self.dropout if self.training else 0.0)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -175,7 +175,7 @@ class StochasticDepth(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
         if not self.training or self.probability == 0.0:
             return x
         kept = 1.0 - self.probability
@@ -195,7 +195,7 @@ class Block(nn.Module):
         self.linear2 = nn.Linear(config.feedforward, config.width)
         self.drop_path = StochasticDepth(stochastic_depth)
 
-    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
         x = self.norm1(x + self.drop_path(self.self_attn(self.pre_norm(x))))
         return x + self.drop_path(self.linear2(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
 
@@ -218,7 +218,7 @@ class Classifier(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch label"]:
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
         x = x + self.positional_emb
         for block in self.blocks:
             x = block(x)

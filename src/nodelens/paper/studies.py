@@ -268,7 +268,7 @@ def quickstart(run: RunDirectory, seed: int = 0) -> list[Table]:
     """
     scale = replace(SCALES["smoke"], seeds=1)
     measure_scale(scale, run, sites=("*",), seed=seed)
-    report_measurement(run, ("test",), THRESHOLD)
+    report_measurement(run, ("test",))
     shown = []
     for name in ("table1", "table2"):
         rows, table = STUDIES[name](run, "test")

@@ -19,7 +19,7 @@ from nodelens.data.normalisation import Normalisation, normalisation_from, norma
 from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, select_sites
 from nodelens.networks import sites as sites_of
-from nodelens.probing.measure import Measurement, measure_probes
+from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import load_measurements, load_probes, save_measurements, save_probes, site_file
 from nodelens.probing.train import ProbeSettings, train_probes
 from nodelens.runs import RunDirectory, read_tensors
@@ -103,22 +103,28 @@ def untrained_twin(network: Network, seed: int) -> Network:
     return twin
 
 
-def measure_network(network: Network, data: ProbingData, settings: MeasureSettings, run: RunDirectory) -> None:
+def measure_network(network: Network, data: ProbingData, settings: MeasureSettings, run: RunDirectory) -> list[str]:
     """Train probes and measure every chosen site of a network (and of its untrained twin) into `run`.
 
     Sites and splits that the run directory already has are not measured again.
+
+    Returns:
+        Names of the chosen sites.
 
     Raises:
         InputError: the run directory belongs to another network, data set or probe training; an unknown
             site; a split without one of the labels.
     """
     chosen = select_sites(sites_of(network), settings.sites)
+    for images in data.measured.values():
+        label_counts(images)
     run.configure("measure", _identity(network, data, settings), splits=list(settings.splits))
     device = default_device()
     _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
     if settings.untrained:
         twin = untrained_twin(network, settings.untrained_seed).to(device)
         _measure_one(twin, chosen, data, settings, run, UNTRAINED)
+    return [site.name for site in chosen]
 
 
 def measure(
@@ -202,8 +208,9 @@ def _is_measured(run: RunDirectory, folder: str, site: str, split: str) -> bool:
 
 
 def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:
-    """What a run measured on a split: for the network and, where there is one, its untrained twin."""
+    """What a run measured on a split: of the `network` and, where it has all those sites, its `untrained` twin."""
     found = {"network": load_measurements(run, split, sites, NETWORK)}
-    if (run.path / UNTRAINED).is_dir():
-        found["untrained"] = load_measurements(run, split, sites, UNTRAINED)
+    names = list(found["network"][0])
+    if all((run.path / site_file(name, UNTRAINED)).exists() for name in names):
+        found["untrained"] = load_measurements(run, split, names, UNTRAINED)
     return found

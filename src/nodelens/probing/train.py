@@ -24,7 +24,9 @@ from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
 
 
-def probe_recipe(epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw") -> Recipe:
+def probe_recipe(
+    epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw", batch_size: int = 128
+) -> Recipe:
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
 
     Raises:
@@ -32,12 +34,14 @@ def probe_recipe(epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = 
     """
     if optimizer not in ("adamw", "sgd"):
         raise InputError(f"unknown optimizer {optimizer!r}; choose adamw or sgd")
-    if epochs < 1 or learning_rate <= 0:
+    if min(epochs, batch_size) < 1 or learning_rate <= 0:
         raise InputError(
-            f"probes need at least one epoch and a positive learning rate, not {epochs} and {learning_rate}"
+            "probes need at least one epoch, images in a batch and a positive learning rate, "
+            f"not {epochs}, {batch_size} and {learning_rate}"
         )
     return Recipe(
         epochs=epochs,
+        batch_size=batch_size,
         optimizer=optimizer,  # type: ignore[arg-type]
         learning_rate=learning_rate,
         final_learning_rate=0.0,
@@ -62,6 +66,10 @@ class ProbeSettings:
     order_seed: int = 0
     layer_norm: bool = False
     precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise InputError("no probe is trained with --seeds 0; give at least 1")
 
 
 def train_probes(

@@ -89,7 +89,7 @@ def node_figure(
 
 def draw_field(axes: Axes, matrices: NodalMatrices, node: int) -> None:
     """The average field on each output for inputs of each label, divided by the largest."""
-    image = axes.imshow(matrices.field(node), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+    image = axes.imshow(matrices.field(node).numpy(), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, shrink=0.75, label="average field / maximum")
     axes.set(xlabel="output label", ylabel="input label")
     axes.set_title("average field", loc="left", fontsize=9)
@@ -97,7 +97,9 @@ def draw_field(axes: Axes, matrices: NodalMatrices, node: int) -> None:
 
 def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, threshold: float) -> None:
     """Which elements are above the threshold."""
-    axes.imshow(matrices.clipped(node, threshold), cmap=ListedColormap(["white", BLUE]), interpolation="nearest")
+    axes.imshow(
+        matrices.clipped(node, threshold).numpy(), cmap=ListedColormap(["white", BLUE]), interpolation="nearest"
+    )
     axes.set(xlabel="output label", ylabel="input label")
     axes.set_title(f"above {threshold:g}", loc="left", fontsize=9)
 

@@ -17,11 +17,12 @@ SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 19))
 def report_measurement(
     run: RunDirectory,
     splits: Sequence[str],
+    sites: Sequence[str] | None = None,
     threshold: float = 0.3,
     method: str = "greedy",
     permutations: int = 20,
 ) -> list[Table]:
-    """Statistics of every measured site, in the form of Tables 1 and 2, with their nulls.
+    """Statistics of these sites (all that were measured), in the form of Tables 1 and 2, with their nulls.
 
     Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv`, and figures of the last block's sites.
 
@@ -30,7 +31,7 @@ def report_measurement(
     """
     shown = []
     for split in splits:
-        found = measurements_of(run, split)
+        found = measurements_of(run, split, sites)
         rows = statistics_rows(found, threshold, method, permutations)
         sweep = sweep_rows(found, SWEEP, method)
         run.write_table(f"statistics.{split}", rounded(rows))

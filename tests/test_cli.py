@@ -1,0 +1,263 @@
+"""The command line: what it writes, what it says of bad input, that it goes on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nodelens.cli import main
+from nodelens.data import load_images
+from nodelens.networks import build_network
+from nodelens.paper import studies
+from nodelens.probing import load_measurements
+from nodelens.runs import RunDirectory
+
+TINY = "cct_2_3x1_16"
+
+
+def nodelens(*arguments: str) -> int:
+    """Run a command in this process; returns its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nodelens", *arguments])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    assert nodelens("train", TINY, "--epochs", "2", "--precision", "fp32", "--out", str(run)) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def measured(trained: Path) -> Path:
+    arguments = ["--sites", "block.*.linear2", "--epochs", "1", "--seeds", "2", "--split", "test,train"]
+    assert nodelens("measure", str(trained), *arguments) == 0
+    return trained
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_train_writes_the_run_directory(trained: Path) -> None:
+    settings = json.loads((trained / "config.json").read_text())["train"]
+    assert settings["settings"]["network"] == TINY
+    assert settings["settings"]["data"]["fingerprint"] == load_images("digits", "train").fingerprint
+    assert settings["versions"]["torch"] == torch.__version__.split("+")[0] or settings["versions"]["torch"]
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [event["epoch"] for event in log] == [1, 2]
+    assert not (trained / "checkpoints" / "resume.pt").exists()
+
+
+def test_measure_writes_statistics_with_both_nulls(measured: Path) -> None:
+    for split in ("test", "train"):
+        rows = read_csv(measured / "tables" / f"statistics.{split}.csv")
+        assert [(row["site"], row["of"]) for row in rows] == [
+            (f"block.{block}.linear2", of) for block in (1, 2) for of in ("network", "permuted", "untrained")
+        ]
+        assert (measured / "figures" / f"node.{split}.svg").exists()
+
+
+def test_tables_hold_what_the_measurement_gives(measured: Path) -> None:
+    found = load_measurements(RunDirectory(measured), "test")
+    mine = [m["block.2.linear2"].statistics(0.3) for m in found]
+    row = next(
+        row
+        for row in read_csv(measured / "tables" / "statistics.test.csv")
+        if row["site"] == "block.2.linear2" and row["of"] == "network"
+    )
+    assert float(row["diagonal"]) == pytest.approx(sum(s.diagonal for s in mine) / 2, rel=1e-5)
+    assert float(row["snr"]) == pytest.approx(sum(s.snr for s in mine) / 2, rel=1e-5)
+    assert row["seeds"] == "2"
+
+
+def test_measuring_again_trains_nothing_and_another_threshold_is_free(
+    measured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the probes were trained again")
+
+    monkeypatch.setattr("nodelens.probing.study.train_probes", refuse)
+    monkeypatch.setattr("nodelens.probing.study.measure_probes", refuse)
+    arguments = ["--sites", "block.*.linear2", "--epochs", "1", "--seeds", "2", "--threshold", "0.5"]
+    assert nodelens("measure", str(measured), *arguments, "--clusters", "maximum") == 0
+    row = read_csv(measured / "tables" / "statistics.test.csv")[0]
+    assert (row["threshold"], row["method"]) == ("0.5", "maximum")
+
+
+def test_more_sites_can_be_measured_later(measured: Path) -> None:
+    before = (measured / "measure" / "block.2.linear2.safetensors").read_bytes()
+    arguments = ["--sites", "block.1.attention", "--epochs", "1", "--seeds", "2", "--no-untrained"]
+    assert nodelens("measure", str(measured), *arguments) == 0
+    assert (measured / "measure" / "block.1.attention.safetensors").exists()
+    assert (measured / "measure" / "block.2.linear2.safetensors").read_bytes() == before
+
+
+def test_another_probe_training_is_refused(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nodelens("measure", str(measured), "--sites", "block.*.linear2", "--epochs", "3") == 2
+    assert "belongs to another measure configuration (different: probe)" in capsys.readouterr().err
+
+
+def test_reproduce_puts_the_paper_beside_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = studies.Scale(TINY, "digits", "digits", probe_epochs=1, seeds=2)
+    monkeypatch.setitem(studies.SCALES, "smoke", tiny)
+    short = studies.recipe("digits", epochs=1)
+    monkeypatch.setattr(studies, "recipe", lambda name: short)
+    for study in studies.STUDIES:
+        assert nodelens("reproduce", study, "--out", str(tmp_path / "run")) == 0
+    shown = capsys.readouterr().out
+    assert "417.2" in shown
+    assert "37.4" in shown
+    rows = read_csv(tmp_path / "run" / "tables" / "table1.test.csv")
+    last = {row["of"]: row for row in rows if row["block"] == "2"}
+    assert list(last) == ["paper", "ours", "difference", "permuted", "untrained"]
+    assert float(last["paper"]["diagonal"]) == 14.6
+    assert float(last["difference"]["diagonal"]) == pytest.approx(float(last["ours"]["diagonal"]) - 14.6, abs=1e-4)
+    assert (tmp_path / "run" / "figures" / "figure5.test.png").exists()
+
+
+def save_network(path: Path, **changes: torch.Tensor) -> Path:
+    network = build_network(TINY, 10, 8, 1)
+    state = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()} | changes
+    save_file(state, path, {"heads": "4"})
+    return path
+
+
+def nan_weight() -> dict[str, torch.Tensor]:
+    return {"classifier.fc.weight": torch.full((10, 16), float("nan"))}
+
+
+BAD_INPUT = {
+    "unknown network": (["train", "resnet50"], "unknown network 'resnet50'"),
+    "unknown recipe": (["train", TINY, "--recipe", "none"], "unknown recipe 'none'"),
+    "unknown data": (["train", TINY, "--data", "imagenette"], "imagenette"),
+    "unknown split": (["train", TINY, "--split", "dev"], "dev"),
+    "unknown precision": (["train", TINY, "--precision", "fp8"], "unknown precision 'fp8'"),
+    "no epochs": (["train", TINY, "--epochs", "0"], "epochs must be at least 1"),
+    "a batch larger than the data": (["train", TINY, "--batch-size", "5000"], "less than a batch of 5000"),
+    "missing checkpoint": (["measure", "nowhere.safetensors", "--out", "x"], "nowhere.safetensors"),
+    "no probes": (["measure", "good.safetensors", "--out", "x", "--data", "digits", "--seeds", "0"], "--seeds 0"),
+    "no place for the results": (["measure", "good.safetensors"], "--out"),
+    "no data named": (["measure", "good.safetensors", "--out", "x"], "--data"),
+    "truncated checkpoint": (["measure", "short.safetensors", "--out", "x", "--data", "digits"], "truncated"),
+    "NaN weights": (["measure", "nan.safetensors", "--out", "x", "--data", "digits"], "NaN or infinite"),
+    "unknown sites": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--sites", "layer.*"],
+        "no site matches 'layer.*'",
+    ),
+    "threshold": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--threshold", "1.5"],
+        "threshold",
+    ),
+    "cluster rule": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--clusters", "best"],
+        "best",
+    ),
+    "unknown study": (["reproduce", "table9"], "table9"),
+    "unknown scale": (["reproduce", "table1", "--scale", "huge"], "huge"),
+    "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, culprit = BAD_INPUT[case]
+    monkeypatch.chdir(tmp_path)
+    good = save_network(tmp_path / "good.safetensors")
+    (tmp_path / "short.safetensors").write_bytes(good.read_bytes()[:1000])
+    save_network(tmp_path / "nan.safetensors", **nan_weight())
+    assert nodelens(*arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert culprit in said
+    assert said.count("\n") == 0
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("**/measure/*.safetensors"))
+
+
+def test_a_label_that_never_occurs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for split, classes in (("train", ("cat", "dog")), ("test", ("cat",))):
+        for name in classes:
+            folder = tmp_path / "data" / split / name
+            folder.mkdir(parents=True)
+            for i in range(40):
+                Image.new("RGB", (8, 8), (i, 2 * i, 3 * i)).save(folder / f"{i}.png")
+    network = build_network(TINY, 2, 8, 3)
+    save_file(network.state_dict(), tmp_path / "net.safetensors", {"heads": "4"})
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--sites", "block.1.ln"]
+    assert nodelens("measure", str(tmp_path / "net.safetensors"), *arguments, "--epochs", "1") == 2
+    assert "never occur" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nodelens.errors import InputError
+
+    monkeypatch.setattr(sys, "argv", ["nodelens", "--debug", "train", "resnet50"])
+    with pytest.raises(InputError):
+        main()
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nodelens", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_a_killed_measurement_goes_on_to_the_same_files(trained: Path, tmp_path: Path) -> None:
+    def arguments(out: str) -> list[str]:
+        options = ["--data", "digits", "--sites", "block.*.ln", "--epochs", "60", "--precision", "fp32"]
+        return ["measure", str(trained / "model.safetensors"), "--out", str(tmp_path / out), *options]
+
+    killed = start(*arguments("killed"))
+    state = tmp_path / "killed" / "checkpoints" / "probes-network.pt"
+    while not state.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, "finished before it could be killed"
+    for out in ("killed", "whole"):
+        done = start(*arguments(out))
+        assert done.wait() == 0, done.communicate()[1]
+        done.communicate()
+    for path in sorted((tmp_path / "whole" / "measure").rglob("*.safetensors")):
+        other = load_file(tmp_path / "killed" / path.relative_to(tmp_path / "whole"))
+        for key, tensor in load_file(path).items():
+            assert torch.equal(tensor, other[key]), f"{path.name}: {key}"
+    tables = "tables/statistics.test.csv"
+    assert (tmp_path / "killed" / tables).read_text() == (tmp_path / "whole" / tables).read_text()
+
+
+@pytest.mark.slow
+def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
+    done = start("quickstart", "--out", str(tmp_path / "quick"), OMP_NUM_THREADS="2")
+    out, error = done.communicate()
+    assert done.returncode == 0, error
+    assert "Table 1" in out
+    assert "Table 2" in out
+    events = RunDirectory(tmp_path / "quick").events("train")
+    assert events[-1]["test_accuracy"] >= 0.97

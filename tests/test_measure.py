@@ -1,0 +1,378 @@
+"""The measurement against brute force: silence all weights but a node's, run every image, average the fields."""
+
+import math
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of, normalise
+from nodelens.errors import InputError
+from nodelens.measures import NodalMatrices
+from nodelens.networks import CCT, VGG, Site, VGGConfig, build_network, reading, select_sites
+from nodelens.networks.network import Network
+from nodelens.probing import (
+    Measurement,
+    MeasureSettings,
+    Probes,
+    ProbeSettings,
+    ProbingData,
+    load_measurements,
+    measure,
+    measure_network,
+    measure_probes,
+)
+from nodelens.runs import RunDirectory
+from nodelens.training import Recipe
+
+RECIPE = Recipe(epochs=1, batch_size=40, learning_rate=1e-2, final_learning_rate=0.0, augmentation=Augmentation())
+
+
+@dataclass(frozen=True)
+class ConvolutionsConfig:
+    labels: int = 10
+    image_size: int = 8
+    channels: int = 1
+
+
+class Convolutions(Network):
+    """Two convolutions, then hidden units: filters and units as sites."""
+
+    family = "test"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = ConvolutionsConfig()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 3, 2), nn.ReLU())
+        self.output = nn.Linear(12, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output(self.features(images).flatten(1))
+
+    def sites(self) -> list[Site]:
+        return [
+            Site("conv.1", 4, "features.2", "output", "channels", 9),
+            Site("conv.2", 3, "features.4", "output", "channels", 4),
+            Site("linear.0", 12, "output", "input", "units"),
+        ]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return load_images("digits", "test", cache=tmp_path_factory.mktemp("cache")).take(torch.arange(60), "test-60")
+
+
+@pytest.fixture(scope="module")
+def normalisation(digits: ImageSet) -> Normalisation:
+    return normalisation_of(digits)
+
+
+@pytest.fixture
+def cct() -> CCT:
+    torch.manual_seed(0)
+    network = build_network("cct_2_3x1_16", 10, 8, 1).eval()
+    assert isinstance(network, CCT)
+    with torch.no_grad():
+        # Tokens that differ from image to image, unlike those of the small initial weights.
+        for weight in network.parameters():
+            weight += 0.2 * torch.randn_like(weight)
+    return network
+
+
+def random_probes(network: Network, sites: list[Site], seeds: tuple[int, ...], layer_norm: bool = False) -> Probes:
+    """Probes that pool unevenly, so that a uniform mean over tokens would be noticed."""
+    probes = Probes(sites, network.config.labels, seeds, layer_norm)
+    with torch.no_grad():
+        for weight in probes.parameters():
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel())))
+    return probes.requires_grad_(False)
+
+
+def silenced_logits(activations: Tensor, probe: Any, seed: int, node: int) -> Tensor:
+    """The head's fields when only the weights that leave one node speak; literally, in float64."""
+    x = activations.double()
+    weight = torch.zeros_like(probe.weight[seed], dtype=torch.float64)
+    own = slice(node * probe.site.positions, (node + 1) * probe.site.positions)
+    weight[:, own] = probe.weight[seed, :, own].double()
+    if probe.site.layout != "tokens":
+        return x.reshape(len(x), -1) @ weight.T
+    if probe.layer_norm:
+        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    shares = torch.softmax(x @ probe.pool_weight[seed].double() + probe.pool_bias[seed].double(), dim=1)
+    return (shares[..., None] * x).sum(1) @ weight.T
+
+
+def brute_force(
+    network: Network, images: Tensor, labels: Tensor, probe: Any, seed: int, node: int
+) -> Tensor:
+    """One node: run the network and the silenced head on every image, then average per label."""
+    read: dict[str, Tensor] = {}
+    with torch.no_grad(), reading(network, [probe.site], read.__setitem__):
+        network(images)
+    fields = silenced_logits(read[probe.site.name], probe, seed, node)
+    return torch.stack([fields[labels == label].mean(0) for label in range(int(labels.max()) + 1)])
+
+
+def outer_product(matrices: NodalMatrices, node: int) -> Tensor:
+    means, weight = matrices.class_means.double(), matrices.weight.double()
+    labels = len(means)
+    return means[:, node].reshape(labels, -1) @ weight[:, node].reshape(labels, -1).T
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6 * expected.abs().max().item())
+
+
+def network_input(images: ImageSet, normalisation: Normalisation) -> Tensor:
+    return normalise(images.batch(torch.arange(len(images))), normalisation.mean, normalisation.std)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_every_node_of_every_site_is_what_brute_force_silencing_finds(
+    layer_norm: bool, cct: CCT, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    probes = random_probes(cct, cct.sites(), (3, 8), layer_norm)
+    measured = measure_probes(cct, probes, digits, normalisation, batch_size=25)
+    images = network_input(digits, normalisation)
+    assert [(m.seed, m.split, m.label_names) for m in measured] == [
+        (seed, "test-60", tuple("0123456789")) for seed in (3, 8)
+    ]
+    for probe in probes:
+        # All nodes once; of the other seed, and with the option, a few.
+        for seed, step in ((0, 7), (1, 5 if layer_norm else 1)):
+            matrices = measured[seed][probe.site.name].matrices
+            assert matrices.nodes == probe.site.nodes
+            for node in range(0, probe.site.nodes, step):
+                expected = brute_force(cct, images, digits.labels, probe, seed, node)
+                assert_close(outer_product(matrices, node), expected)
+                if expected.max() > 0:
+                    assert_close(matrices.field(node), expected / expected.max())
+
+
+def test_every_filter_and_unit_is_what_brute_force_silencing_finds(
+    digits: ImageSet, normalisation: Normalisation
+) -> None:
+    torch.manual_seed(0)
+    network = Convolutions().eval()
+    probes = random_probes(network, network.sites(), (0, 1))
+    measured = measure_probes(network, probes, digits, normalisation, batch_size=25)
+    images = network_input(digits, normalisation)
+    for probe in probes:
+        for seed in (0, 1):
+            matrices = measured[seed][probe.site.name].matrices
+            assert matrices.positions == probe.site.positions
+            for node in range(probe.site.nodes):
+                expected = brute_force(network, images, digits.labels, probe, seed, node)
+                if not expected.any():
+                    # A filter that no image excites.
+                    assert not outer_product(matrices, node).any()
+                    continue
+                assert_close(outer_product(matrices, node), expected)
+
+
+def test_filters_of_vgg_are_what_brute_force_silencing_finds() -> None:
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        network = VGG(VGGConfig("vgg11", labels=3, image_size=32)).eval()
+    # Without the classifier, which is large and which these sites do not see.
+    network.classifier = nn.Sequential()
+    network.features.to_empty(device="cpu")
+    for layer in network.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.normal_(layer.bias, std=0.1)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    images = ImageSet("noise", "test", pixels, np.arange(7), labels, ("a", "b", "c"), (), (), "0" * 32)
+    normalisation = Normalisation((0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+    probes = random_probes(network, select_sites(network.sites(), ["conv.1", "conv.8"]), (0,))
+    (measured,) = measure_probes(network, probes, images, normalisation, batch_size=4)
+    assert measured["conv.1"].class_means.shape == (3, 64, 256)
+    assert measured["conv.8"].class_means.shape == (3, 512)
+    inputs = network_input(images, normalisation)
+    compared = 0
+    for name, nodes in (("conv.1", (0, 13, 63)), ("conv.8", (0, 1, 2, 3, 300, 511))):
+        for node in nodes:
+            expected = brute_force(network, inputs, labels, probes[name], 0, node)
+            found = outer_product(measured[name].matrices, node)
+            if expected.any():
+                assert_close(found, expected)
+                compared += 1
+            else:
+                assert not found.any()
+    assert compared >= 5
+
+
+def test_accuracy_is_the_share_of_right_answers(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    probes = random_probes(cct, cct.sites(), (3, 8))
+    measured = measure_probes(cct, probes, digits, normalisation, batch_size=25)
+    read: dict[str, Tensor] = {}
+    with torch.no_grad(), reading(cct, cct.sites(), read.__setitem__):
+        cct(network_input(digits, normalisation))
+    found = []
+    for probe in probes:
+        for seed in (0, 1):
+            nodes = [silenced_logits(read[probe.site.name], probe, seed, n) for n in range(probe.site.nodes)]
+            # The fields of all nodes add up to the logits: there is no bias.
+            right = torch.stack(nodes).sum(0).argmax(1) == digits.labels
+            assert measured[seed][probe.site.name].accuracy == right.sum().item() / 60
+            found.append(right.sum().item())
+    assert len(set(found)) > 3
+
+
+def assert_same_measurement(one: Measurement, other: Measurement) -> None:
+    assert list(one) == list(other)
+    for name in one:
+        torch.testing.assert_close(one[name].class_means, other[name].class_means, rtol=1e-5, atol=1e-6)
+        assert torch.equal(one[name].weight, other[name].weight)
+        assert torch.equal(one[name].counts, other[name].counts)
+        assert one[name].accuracy == other[name].accuracy
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 59, 60])
+def test_the_batch_size_changes_nothing(
+    batch_size: int, cct: CCT, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    probes = random_probes(cct, select_sites(cct.sites(), "block.2.*"), (0, 1))
+    whole = measure_probes(cct, probes, digits, normalisation)
+    for one, other in zip(whole, measure_probes(cct, probes, digits, normalisation, batch_size=batch_size), strict=True):
+        assert_same_measurement(one, other)
+
+
+def test_sums_for_many_labels_are_those_for_few(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = random_probes(cct, select_sites(cct.sites(), "block.2.*"), (0, 1))
+    few = measure_probes(cct, probes, digits, normalisation, batch_size=16)
+    monkeypatch.setattr(sys.modules["nodelens.probing.measure"], "ONE_HOT_LABELS", 9)
+    many = measure_probes(cct, probes, digits, normalisation, batch_size=16)
+    for one, other in zip(few, many, strict=True):
+        assert_same_measurement(one, other)
+
+
+def test_the_order_of_the_images_changes_nothing(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    probes = random_probes(cct, select_sites(cct.sites(), "block.2.*"), (0,))
+    shuffled = digits.take(torch.randperm(60, generator=torch.Generator().manual_seed(0)), digits.split)
+    assert_same_measurement(
+        measure_probes(cct, probes, digits, normalisation, batch_size=16)[0],
+        measure_probes(cct, probes, shuffled, normalisation, batch_size=16)[0],
+    )
+
+
+def test_bf16_is_fp32_but_for_rounding(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    probes = random_probes(cct, cct.sites(), (0,))
+    (exact,) = measure_probes(cct, probes, digits, normalisation)
+    (rounded,) = measure_probes(cct, probes, digits, normalisation, "bf16")
+    for name in exact:
+        difference = (exact[name].class_means - rounded[name].class_means).norm() / exact[name].class_means.norm()
+        assert difference < 0.05, name
+    assert any(not torch.equal(exact[name].class_means, rounded[name].class_means) for name in exact)
+
+
+def test_counts_are_those_of_the_labels(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    (measured,) = measure_probes(cct, random_probes(cct, cct.sites()[:1], (0,)), digits, normalisation)
+    counts = measured["block.1.ln"].counts.tolist()
+    assert counts == [digits.labels.tolist().count(label) for label in range(10)]
+    assert len(set(counts)) > 1
+
+
+def test_labels_that_never_occur_are_named(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    kept = digits.take(torch.nonzero((digits.labels != 4) & (digits.labels != 9)).flatten(), "some")
+    with pytest.raises(InputError, match=r"2 labels never occur in digits some \('4', '9'\); measure on a split"):
+        measure_probes(cct, random_probes(cct, cct.sites()[:1], (0,)), kept, normalisation)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_activations_that_are_not_finite_are_named(
+    value: float, cct: CCT, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    with torch.no_grad():
+        cct.classifier.blocks[1].linear2.bias[3] = value
+    wanted = select_sites(cct.sites(), ["block.2.linear1", "block.2.linear2"])
+    with pytest.raises(InputError, match=r"the activations at block\.2\.linear2 are NaN or infinite"):
+        measure_probes(cct, random_probes(cct, wanted, (0,)), digits, normalisation)
+
+
+def test_measure_leaves_the_network_as_it_is(cct: CCT, digits: ImageSet) -> None:
+    cct.train()
+    before = {key: tensor.clone() for key, tensor in cct.state_dict().items()}
+    measured = measure(cct, (digits, digits), "block.*.linear2", split="test-60", settings=ProbeSettings(RECIPE))
+    assert list(measured) == ["block.1.linear2", "block.2.linear2"]
+    assert cct.training
+    assert all(weight.requires_grad for weight in cct.parameters())
+    assert all(torch.equal(before[key], tensor) for key, tensor in cct.state_dict().items())
+
+
+def test_a_measurement_shows_itself_and_names_what_it_lacks(cct: CCT, digits: ImageSet) -> None:
+    measured = measure(cct, (digits, digits), "block.1.*", split="test-60", settings=ProbeSettings(RECIPE))
+    statistics = measured["block.1.ln"].statistics(0.3)
+    shown = measured._repr_html_()
+    assert shown.count("<tr>") == 1 + len(measured)
+    assert f"<td>{statistics.diagonal:.3g}</td>" in shown
+    with pytest.raises(InputError, match=r"'block\.9\.ln' was not measured; measured: block\.1\.ln, block\.1\.qkv"):
+        measured["block.9.ln"]
+
+
+class Killed(BaseException):
+    """Stands for a kill within the process."""
+
+
+def kill_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
+    original, calls = getattr(owner, name), []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        if len(calls) == call:
+            raise Killed
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+# Two sites: their probes are written by calls 1 and 2, their class means by 3 and 4; then the untrained twin's.
+@pytest.mark.parametrize("call", range(1, 9))
+def test_a_killed_measurement_ends_as_if_it_had_not_been(
+    call: int, cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    data = ProbingData(digits, {digits.split: digits}, normalisation)
+    settings = MeasureSettings(("block.*.linear2",), (digits.split,), ProbeSettings(RECIPE, seeds=(0, 1)))
+    runs = [RunDirectory(tmp_path / name) for name in ("undisturbed", "killed")]
+    for run in runs:
+        run.path.mkdir()
+    measure_network(cct, data, settings, runs[0])
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_at_call(monkeypatch, RunDirectory, "write_tensors", call)
+        with pytest.raises(Killed):
+            measure_network(cct, data, settings, runs[1])
+    measure_network(cct, data, settings, runs[1])
+    for folder in ("measure", "measure/untrained"):
+        one, other = (load_measurements(run, digits.split, folder=folder) for run in runs)
+        assert [m.seed for m in one] == [0, 1]
+        for a, b in zip(one, other, strict=True):
+            assert list(a) == list(b) == ["block.1.linear2", "block.2.linear2"]
+            for name in a:
+                assert torch.equal(a[name].class_means, b[name].class_means)
+                assert torch.equal(a[name].weight, b[name].weight)
+                assert a[name].accuracy == b[name].accuracy
+
+
+def test_what_is_stored_is_what_was_measured(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    settings = ProbeSettings(replace(RECIPE, epochs=2), seeds=(5,))
+    run = RunDirectory(tmp_path)
+    data = ProbingData(digits, {digits.split: digits}, normalisation)
+    measure_network(cct, data, MeasureSettings(probe=settings, splits=(digits.split,), untrained=False), run)
+    (stored,) = load_measurements(run, digits.split)
+    in_memory = measure(cct, (digits, digits), "*", split=digits.split, settings=settings)
+    assert_same_measurement(stored, in_memory)
+    assert [stored[name].site for name in stored] == cct.sites()
+    with pytest.raises(InputError, match=r"block\.1\.attention was not measured on 'train' in .*; measured: test-60"):
+        load_measurements(run, "train")
