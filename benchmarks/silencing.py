@@ -41,9 +41,7 @@ def from_factors(network: Network, probes: Probes, images: ImageSet, precision: 
     return [matrices.field(node) for node in range(matrices.nodes)]
 
 
-def by_silencing(
-    network: Network, probes: Probes, images: ImageSet, precision: Precision, nodes: int
-) -> list[Fields]:
+def by_silencing(network: Network, probes: Probes, images: ImageSet, precision: Precision, nodes: int) -> list[Fields]:
     """The first nodes' matrices, each from a pass of its own with everything else silenced."""
     weight = probes[SITE].weight.clone()
     found = []

@@ -46,11 +46,15 @@ def assert_same(loaded: torch.nn.Module, network: CCT) -> None:
 
 @pytest.mark.parametrize(
     ("name", "labels", "image_size"),
-    [("cct_2_3x2", 10, 32), ("cct_4_3x1", 10, 16), ("cct_7_3x1", 100, 32), ("cct_7_7x2", 102, 224), ("cct_6_3x1", 3, 8)],
+    [
+        ("cct_2_3x2", 10, 32),
+        ("cct_4_3x1", 10, 16),
+        ("cct_7_3x1", 100, 32),
+        ("cct_7_7x2", 102, 224),
+        ("cct_6_3x1", 3, 8),
+    ],
 )
-def test_published_files_say_it_all_without_metadata(
-    name: str, labels: int, image_size: int, tmp_path: Path
-) -> None:
+def test_published_files_say_it_all_without_metadata(name: str, labels: int, image_size: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build_network(name, labels, image_size)
     assert isinstance(network, CCT)
@@ -260,7 +264,8 @@ def test_a_trained_checkpoint_has_its_accuracy() -> None:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
     with torch.inference_mode():
         correct = sum(
-            int((network(normalise(pixels, mean, std)).argmax(1) == labels).sum()) for pixels, labels in test.batches(100)
+            int((network(normalise(pixels, mean, std)).argmax(1) == labels).sum())
+            for pixels, labels in test.batches(100)
         )
     # Its file says 0.6435 of 10,000; three standard errors of 1,000.
     assert abs(correct / 1000 - 0.6435) < 3 * math.sqrt(0.6435 * (1 - 0.6435) / 1000)

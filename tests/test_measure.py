@@ -107,9 +107,7 @@ def silenced_logits(activations: Tensor, probe: Any, seed: int, node: int) -> Te
     return (shares[..., None] * x).sum(1) @ weight.T
 
 
-def brute_force(
-    network: Network, images: Tensor, labels: Tensor, probe: Any, seed: int, node: int
-) -> Tensor:
+def brute_force(network: Network, images: Tensor, labels: Tensor, probe: Any, seed: int, node: int) -> Tensor:
     """One node: run the network and the silenced head on every image, then average per label."""
     read: dict[str, Tensor] = {}
     with torch.no_grad(), reading(network, [probe.site], read.__setitem__):
@@ -242,7 +240,9 @@ def test_the_batch_size_changes_nothing(
 ) -> None:
     probes = random_probes(cct, select_sites(cct.sites(), "block.2.*"), (0, 1))
     whole = measure_probes(cct, probes, digits, normalisation)
-    for one, other in zip(whole, measure_probes(cct, probes, digits, normalisation, batch_size=batch_size), strict=True):
+    for one, other in zip(
+        whole, measure_probes(cct, probes, digits, normalisation, batch_size=batch_size), strict=True
+    ):
         assert_same_measurement(one, other)
 
 

@@ -138,9 +138,7 @@ def test_logits_and_gradients_are_those_of_plain_autograd(network: Network, batc
     activations = activations_of(network, batch.images)
     for probe in probes:
         for i in range(3):
-            alone = {
-                name: weight[i].detach().double().requires_grad_() for name, weight in probe.named_parameters()
-            }
+            alone = {name: weight[i].detach().double().requires_grad_() for name, weight in probe.named_parameters()}
             logits = literal_logits(probe, activations[probe.site.name].double(), alone)
             torch.testing.assert_close(
                 probe(activations[probe.site.name])[i].detach(), logits.detach().float(), rtol=1e-4, atol=1e-5

@@ -1,5 +1,6 @@
 """Schedules and optimizers against their closed forms."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -48,7 +49,7 @@ def test_warm_up_may_be_part_of_an_epoch() -> None:
     chosen = Recipe(epochs=10, learning_rate=1.0, warmup_epochs=0.25, warmup_learning_rate=0.0)
     rates = [chosen.rate(step, STEPS) for step in range(STEPS)]
     assert rates[:3] == pytest.approx([0.4, 0.8, 1.0])
-    assert all(a >= b for a, b in zip(rates[2:], rates[3:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[2:]))
 
 
 def test_step_decay() -> None:

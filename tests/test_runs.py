@@ -66,7 +66,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     (tmp_path / "occupied").write_text("a file where a folder is needed")
     with pytest.raises(InputError, match=r"occupied.* cannot be written"):
         write_atomically(tmp_path / "occupied" / "table.csv", b"")
-    with pytest.raises(InputError, match=r"occupied.* cannot be written"), RunDirectory(tmp_path / "occupied").claimed():
+    with (
+        pytest.raises(InputError, match=r"occupied.* cannot be written"),
+        RunDirectory(tmp_path / "occupied").claimed(),
+    ):
         pass
 
 
@@ -101,7 +104,10 @@ def test_what_a_killed_write_left_does_not_pile_up(tmp_path: Path) -> None:
 
 
 def test_equal_content_makes_equal_files(run: RunDirectory) -> None:
-    tensors = {"b": torch.arange(6.0).reshape(2, 3).T, "a": torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last)}
+    tensors = {
+        "b": torch.arange(6.0).reshape(2, 3).T,
+        "a": torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last),
+    }
     metadata = {f"key {i}": f"wört {i}" for i in range(8)}
     run.write_tensors("first.safetensors", tensors, metadata)
     contents = set()
@@ -247,7 +253,11 @@ def test_resume_state_reads_back(tmp_path: Path) -> None:
 def test_a_claim_ends_with_its_block_even_on_an_error(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.claimed():
         raise ZeroDivisionError
-    with run.claimed(), pytest.raises(InputError, match="another process is working in"), RunDirectory(run.path).claimed():
+    with (
+        run.claimed(),
+        pytest.raises(InputError, match="another process is working in"),
+        RunDirectory(run.path).claimed(),
+    ):
         pass
     with run.claimed():
         pass

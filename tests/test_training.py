@@ -58,9 +58,7 @@ def test_images(cache: Path) -> ImageSet:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    training: ImageSet, test_images: ImageSet, tmp_path_factory: pytest.TempPathFactory
-) -> RunDirectory:
+def undisturbed(training: ImageSet, test_images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     run = RunDirectory(tmp_path_factory.mktemp("undisturbed"))
     train(SETTINGS, training, test_images, run)
     return run
@@ -221,9 +219,7 @@ def test_another_configuration_in_the_same_directory(
     assert undisturbed.configuration() == before
 
 
-def test_other_data_in_the_same_directory(
-    undisturbed: RunDirectory, training: ImageSet, test_images: ImageSet
-) -> None:
+def test_other_data_in_the_same_directory(undisturbed: RunDirectory, training: ImageSet, test_images: ImageSet) -> None:
     other = training.take(torch.arange(169, -1, -1), training.split)
     with pytest.raises(InputError, match=r"\(different: data\)"):
         train(SETTINGS, other, test_images, undisturbed)
@@ -313,7 +309,9 @@ def test_targets_are_smoothed_shares(training: ImageSet) -> None:
 
 def test_a_split_smaller_than_a_batch(training: ImageSet, test_images: ImageSet, tmp_path: Path) -> None:
     few = training.take(torch.arange(31), "few")
-    with pytest.raises(InputError, match=r"digits few has 31 images, less than a batch of 32; give a smaller --batch-size"):
+    with pytest.raises(
+        InputError, match=r"digits few has 31 images, less than a batch of 32; give a smaller --batch-size"
+    ):
         train(SETTINGS, few, test_images, RunDirectory(tmp_path))
     assert steps_per_epoch(training, RECIPE) == 5
 

@@ -105,6 +105,20 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
 
 
+def with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file whose metadata stand in order: the library writes them in another one every time.
+
+    The same tensors and metadata then give the same bytes.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format asks that the tensors begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
 def versions() -> dict[str, str]:
     """What a result depends on besides its configuration."""
     names = ("nodelens", "torch", "torchvision", "numpy")
@@ -200,7 +214,7 @@ class RunDirectory:
         self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
         contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_atomically(self.path / name, save_safetensors(contiguous, dict(metadata or {})))
+        write_atomically(self.path / name, with_sorted_metadata(save_safetensors(contiguous, dict(metadata or {}))))
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write `tables/<name>.csv`; the columns are those of the first row."""

@@ -7,23 +7,24 @@ weights, the optimizer's moments and the number of steps done.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_network, describe
+from nodelens.networks import Network, build_network, describe, load_network
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, load_state, read_tensors, save_state
-from nodelens.training.batches import DROPOUT, seed_of, steps_per_epoch, training_batches
+from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.training.batches import DROPOUT, Batch, seed_of, steps_per_epoch, training_batches
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.recipe import Recipe, make_optimizer
 
@@ -43,6 +44,59 @@ class TrainSettings:
     precision: Precision = "fp32"
     compile: bool = False
     keep_every: int = 0
+
+
+class Trainer:
+    """A network in training: everything that a step changes, and how a step changes it."""
+
+    def __init__(self, settings: TrainSettings, training: ImageSet, device: torch.device) -> None:
+        self.settings = settings
+        self.device = device
+        torch.manual_seed(settings.seed)
+        self.network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(self.network, settings.recipe)
+        self.forward = torch.compile(self.network) if settings.compile else self.network
+        self.step = 0
+        self.loss_sum = torch.zeros((), device=device)
+
+    def learn(self, batch: Batch) -> None:
+        """One optimizer step; nothing waits for the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = batch.learning_rate
+        torch.manual_seed(seed_of(self.settings.seed, DROPOUT, batch.step))
+        with autocast(self.device, self.settings.precision):
+            logits = self.forward(batch.images)
+        loss = F.cross_entropy(logits.float(), batch.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.loss_sum += loss.detach()
+        self.step = batch.step + 1
+
+    def mean_loss(self, epoch: int, steps: int) -> float:
+        """The epoch's mean training loss; the next epoch's starts from zero.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        loss = self.loss_sum.item() / steps
+        self.loss_sum.zero_()
+        if not math.isfinite(loss):
+            raise InputError(f"the loss became {loss} in epoch {epoch}: the training diverged; lower the learning rate")
+        return loss
+
+    def save(self, path: Path) -> None:
+        """Write what resuming needs."""
+        parts = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        save_state(path, {**parts, "step": self.step, "loss_sum": self.loss_sum})
+
+    def restore(self, path: Path) -> None:
+        """Go back to where `save` was called; to the beginning where it never was."""
+        state = load_state(path)
+        if state is not None:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.loss_sum = state["step"], state["loss_sum"].to(self.device)
 
 
 def train(
@@ -73,67 +127,69 @@ def train(
     """
     device, recipe = default_device(), settings.recipe
     steps = steps_per_epoch(training, recipe)
-    normalisation = normalisation_of(training)
     run.configure("train", _identity(settings, training, test), threads=torch.get_num_threads(), device=str(device))
-
-    torch.manual_seed(settings.seed)
-    network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
     if run.model.exists():
-        network.load_state_dict(read_tensors(run.model))
-        network.eval()
-        return network
-    optimizer = make_optimizer(network, recipe)
-    step, loss_sum = _resume(run, network, optimizer)
-    forward = torch.compile(network) if settings.compile else network
+        return load_network(run.path)
+    normalisation = normalisation_of(training)
+    trainer, resume = Trainer(settings, training, device), run.checkpoints / "resume.pt"
+    trainer.restore(resume)
+    run.forget_events_after("train", trainer.step)
     board = _tensorboard_writer(run) if tensorboard else None
-    saved = began = time.monotonic()
-    first, note = step, ""
+    saved, note, speed = time.monotonic(), "", Speed(recipe.batch_size)
 
     with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
-        bar.start_at(step)
-        network.train()
-        for batch in training_batches(training, recipe, settings.seed, normalisation, device, step):
-            for group in optimizer.param_groups:
-                group["lr"] = batch.learning_rate
-            torch.manual_seed(seed_of(settings.seed, DROPOUT, batch.step))
-            with autocast(device, settings.precision):
-                logits = forward(batch.images)
-            loss = F.cross_entropy(logits.float(), batch.targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            loss_sum += loss.detach()
-            step = batch.step + 1
-
+        bar.start_at(trainer.step)
+        trainer.network.train()
+        for batch in training_batches(training, recipe, settings.seed, normalisation, device, trainer.step):
+            trainer.learn(batch)
+            speed.count()
             if batch.ends_epoch:
-                speed = (step - first) * recipe.batch_size / (time.monotonic() - began)
-                test_accuracy = accuracy(network, test, normalisation, settings.precision)
                 event = {
                     "command": "train",
-                    "step": step,
+                    "step": trainer.step,
                     "epoch": batch.epoch + 1,
                     "learning_rate": batch.learning_rate,
-                    "loss": round(_finite(loss_sum.item() / steps, batch.epoch + 1), 5),
-                    "test_accuracy": round(test_accuracy, 5),
+                    "loss": round(trainer.mean_loss(batch.epoch + 1, steps), 5),
+                    "images_per_second": speed.images_per_second(),
+                    "test_accuracy": round(accuracy(trainer.network, test, normalisation, settings.precision), 5),
                 }
-                run.log({**event, "images_per_second": round(speed, 1)})
+                run.log(event)
                 _show_on_board(board, event)
-                note = f"epoch {batch.epoch + 1}: loss {event['loss']:.3f}, test accuracy {test_accuracy:.4f}"
-                _keep_weights(settings, run, network, batch.epoch + 1)
-                loss_sum.zero_()
-                first, began = step, time.monotonic()
-                network.train()
+                _keep_weights(settings, run, trainer.network, batch.epoch + 1)
+                note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
+                trainer.network.train()
+                speed = Speed(recipe.batch_size)
             if batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds:
-                _save_checkpoint(run, network, optimizer, step, loss_sum)
+                trainer.save(resume)
                 saved = time.monotonic()
-            bar.reach(step, note)
+            bar.reach(trainer.step, note)
+    return _finish(trainer, test, normalisation, run)
 
-    facts = {"test_accuracy": f"{accuracy(network, test, normalisation, settings.precision):.5f}"}
-    metadata = {**describe(network), **normalisation.metadata(), **facts}
+
+def _finish(trainer: Trainer, test: ImageSet, normalisation: Normalisation, run: RunDirectory) -> Network:
+    network = trainer.network
+    reached = accuracy(network, test, normalisation, trainer.settings.precision)
+    metadata = {**describe(network), **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
     run.write_tensors("model.safetensors", network.state_dict(), metadata)
     (run.checkpoints / "resume.pt").unlink(missing_ok=True)
+    network.checkpoint_metadata = metadata
     network.eval()
     return network
+
+
+class Speed:
+    """Images per second since it was made."""
+
+    def __init__(self, images_per_step: int) -> None:
+        self._images_per_step = images_per_step
+        self._started, self._steps = time.monotonic(), 0
+
+    def count(self) -> None:
+        """One more step is done."""
+        self._steps += 1
+
+    def images_per_second(self) -> float:
+        return round(self._steps * self._images_per_step / (time.monotonic() - self._started), 1)
 
 
 def new_network(settings: TrainSettings, training: ImageSet) -> Network:
@@ -183,36 +239,6 @@ def _identity(settings: TrainSettings, training: ImageSet, test: ImageSet) -> di
         "fingerprint": training.fingerprint,
     }
     return {**dataclasses.asdict(settings), "data": data}
-
-
-def _resume(run: RunDirectory, network: Network, optimizer: torch.optim.Optimizer) -> tuple[int, Tensor]:
-    device = next(network.parameters()).device
-    state = load_state(run.checkpoints / "resume.pt")
-    if state is None:
-        run.forget_events_after("train", -1)
-        return 0, torch.zeros((), device=device)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    run.forget_events_after("train", state["step"])
-    return state["step"], state["loss_sum"].to(device)
-
-
-def _save_checkpoint(
-    run: RunDirectory, network: Network, optimizer: torch.optim.Optimizer, step: int, loss_sum: Tensor
-) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "loss_sum": loss_sum,
-    }
-    save_state(run.checkpoints / "resume.pt", state)
-
-
-def _finite(loss: float, epoch: int) -> float:
-    if loss != loss or loss == float("inf"):
-        raise InputError(f"the loss became {loss} in epoch {epoch}: the training diverged; lower the learning rate")
-    return loss
 
 
 def _tensorboard_writer(run: RunDirectory) -> Any:

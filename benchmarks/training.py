@@ -1,0 +1,118 @@
+"""A training step as nodelens takes it against a plain loop.
+
+    python benchmarks/training.py [--quick] [--steps 4] [--rounds 7] [--batch-size 128] [--recipe cct-cpu] [--compile]
+
+Compares, on CCT-7/3x2 and 32×32 images (CIFAR-100 where NODELENS_DATA has it, else noise), both with the recipe's
+augmentation of whole batches, so that only the step differs:
+plain: fp32, eager, contiguous NCHW, attention with its matrix written out, AdamW one tensor at a time;
+nodelens: `resolve_precision("auto")`, channels last, attention by what is faster, fused AdamW. fp32 and bf16 are
+timed separately, and which of them is `auto` here is said; --compile adds both compiled.
+How: in one process, one warm-up of `--steps` steps each, then in turns; the median of the ratios within a round.
+Target: at least 3 times as fast. About four minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from statistics import median
+from unittest.mock import patch
+
+import torch
+from timing import cifar_sized, print_table, ratio, take_turns
+from torch.nn import functional as F
+
+from nodelens.data import ImageSet, Normalisation
+from nodelens.networks import build_network
+from nodelens.networks.cct import attend_materialised
+from nodelens.training import Recipe, recipe, resolve_precision
+from nodelens.training.batches import training_batches
+from nodelens.training.precision import Precision, autocast, default_device
+from nodelens.training.recipe import make_optimizer
+
+NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+
+Steps = Callable[[], None]
+
+
+def regularisation(chosen: Recipe) -> dict[str, float]:
+    return {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
+
+
+def plain_steps(images: ImageSet, chosen: Recipe, steps: int) -> Steps:
+    """A loop as it stands in a tutorial."""
+    device = default_device()
+    network = build_network("cct_7_3x2", 100, 32, **regularisation(chosen)).to(device).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-4, weight_decay=chosen.weight_decay, foreach=False, fused=False
+    )
+
+    def run() -> None:
+        batches = training_batches(images, chosen, 0, NORMALISATION, device)
+        with patch("nodelens.networks.cct.attend", attend_materialised):
+            for batch in islice(batches, steps):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(network(batch.images.contiguous()), batch.targets)
+                loss.backward()
+                optimizer.step()
+
+    return run
+
+
+def nodelens_steps(images: ImageSet, chosen: Recipe, steps: int, precision: Precision, compiled: bool) -> Steps:
+    """The steps of `nodelens.training.train`, without its files."""
+    device = default_device()
+    network = build_network("cct_7_3x2", 100, 32, **regularisation(chosen))
+    network = network.to(device).to(memory_format=torch.channels_last).train()
+    forward = torch.compile(network) if compiled else network
+    optimizer = make_optimizer(network, chosen)
+
+    def run() -> None:
+        for batch in islice(training_batches(images, chosen, 0, NORMALISATION, device), steps):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-4
+            with autocast(device, precision):
+                logits = forward(batch.images)
+            loss = F.cross_entropy(logits.float(), batch.targets)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="see that it works; the times mean nothing")
+    parser.add_argument("--steps", type=int, default=4, help="per repetition")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--recipe", default="cct-cpu")
+    parser.add_argument("--compile", action="store_true")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.steps, asked.rounds, asked.batch_size = 1, 1, 8
+
+    torch.manual_seed(0)
+    chosen = replace(recipe(asked.recipe, batch_size=asked.batch_size), epochs=1)
+    images = cifar_sized(asked.steps * asked.batch_size, "train")
+    automatic = resolve_precision("auto", default_device())
+    candidates = {"plain": plain_steps(images, chosen, asked.steps)}
+    for compiled in (False, True)[: 1 + asked.compile]:
+        for precision in ("fp32", "bf16"):
+            name = f"nodelens {precision}" + " compiled" * compiled + " (auto)" * (precision == automatic)
+            candidates[name] = nodelens_steps(images, chosen, asked.steps, precision, compiled)
+    found = take_turns(candidates, asked.rounds)
+    per_step = {name: median(times) / asked.steps for name, times in found.items()}
+    rows = [
+        (name, 1000 * seconds, asked.batch_size / seconds, ratio(found, "plain", name))
+        for name, seconds in per_step.items()
+    ]
+    title = f"Training CCT-7/3x2, batches of {asked.batch_size}, recipe {asked.recipe}, {asked.rounds} rounds"
+    print_table(f"{title} of {asked.steps} steps", ("loop", "ms per step", "images/s", "times as fast as plain"), rows)
+
+
+if __name__ == "__main__":
+    main()
