@@ -27,24 +27,21 @@ from torch.nn import functional as F
 from nodelens.data import ImageSet, Normalisation
 from nodelens.networks import build_network
 from nodelens.networks.cct import attend_materialised
-from nodelens.training import Recipe, recipe, resolve_precision
+from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision
 from nodelens.training.batches import training_batches
-from nodelens.training.precision import Precision, autocast, default_device
-from nodelens.training.recipe import make_optimizer
+from nodelens.training.precision import Precision, default_device
+from nodelens.training.train import Trainer
 
 NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
 Steps = Callable[[], None]
 
 
-def regularisation(chosen: Recipe) -> dict[str, float]:
-    return {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
-
-
 def plain_steps(images: ImageSet, chosen: Recipe, steps: int) -> Steps:
     """A loop as it stands in a tutorial."""
     device = default_device()
-    network = build_network("cct_7_3x2", 100, 32, **regularisation(chosen)).to(device).train()
+    regularisation = {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
+    network = build_network("cct_7_3x2", 100, 32, **regularisation).to(device).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=1e-4, weight_decay=chosen.weight_decay, foreach=False, fused=False
     )
@@ -64,21 +61,12 @@ def plain_steps(images: ImageSet, chosen: Recipe, steps: int) -> Steps:
 def nodelens_steps(images: ImageSet, chosen: Recipe, steps: int, precision: Precision, compiled: bool) -> Steps:
     """The steps of `nodelens.training.train`, without its files."""
     device = default_device()
-    network = build_network("cct_7_3x2", 100, 32, **regularisation(chosen))
-    network = network.to(device).to(memory_format=torch.channels_last).train()
-    forward = torch.compile(network) if compiled else network
-    optimizer = make_optimizer(network, chosen)
+    trainer = Trainer(TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled), images, device)
+    trainer.network.train()
 
     def run() -> None:
         for batch in islice(training_batches(images, chosen, 0, NORMALISATION, device), steps):
-            for group in optimizer.param_groups:
-                group["lr"] = 1e-4
-            with autocast(device, precision):
-                logits = forward(batch.images)
-            loss = F.cross_entropy(logits.float(), batch.targets)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            trainer.learn(batch)
 
     return run
 

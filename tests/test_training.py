@@ -99,6 +99,18 @@ def kill_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: i
     monkeypatch.setattr(owner, name, interrupted)
 
 
+def kill_while_renaming(monkeypatch: pytest.MonkeyPatch, name: str, time: int) -> None:
+    original, times = os.replace, []
+
+    def interrupted(source: Any, target: Path) -> None:
+        times.extend([target] * (Path(target).name == name))
+        if len(times) == time:
+            raise Killed
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+
+
 # Five steps make an epoch.
 MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "before the first step": lambda m: kill_after_batches(m, 0),
@@ -106,7 +118,7 @@ MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "at the first epoch's end": lambda m: kill_after_batches(m, 5),
     "in the last epoch": lambda m: kill_after_batches(m, 13),
     "while an epoch's checkpoint is written": lambda m: kill_at_call(m, os, "replace", 7),
-    "after an event, before its checkpoint": lambda m: kill_at_call(m, loop, "_save_checkpoint", 10),
+    "after an event, before its checkpoint": lambda m: kill_at_call(m, loop.Trainer, "save", 10),
     "before an event": lambda m: kill_at_call(m, RunDirectory, "log", 2),
     "before the model is written": lambda m: kill_at_call(m, RunDirectory, "write_tensors", 1),
 }

@@ -13,9 +13,8 @@ import json
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -37,19 +36,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
-    temporary = None
+    # A fixed name: what a killed write left is overwritten by the next one instead of piling up.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(_why_unwritable(path, error)) from error
 
 
@@ -229,8 +227,9 @@ class RunDirectory:
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one line to `log.jsonl`."""
         try:
-            with (self.path / "log.jsonl").open("a") as file:
-                file.write(json.dumps(event) + "\n")
+            with (self.path / "log.jsonl").open("ab+") as file:
+                cut_off = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+                file.write(b"\n" * cut_off + json.dumps(event).encode() + b"\n")
         except OSError as error:
             raise InputError(_why_unwritable(self.path / "log.jsonl", error)) from error
 
