@@ -242,7 +242,7 @@ def test_metadata_that_makes_no_sense(metadata: dict[str, str], state: dict[str,
 
 def test_an_unknown_family(state: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(state, tmp_path / "new.safetensors", {"family": "mlp", "config": "{}"})
-    assert "is of the unknown family 'mlp'" in refusal(tmp_path / "new.safetensors")
+    assert "the family 'mlp' is unknown" in refusal(tmp_path / "new.safetensors")
 
 
 @pytest.mark.parametrize("source", ["timm:vit_tiny_patch16_224", "hf:org/name"])

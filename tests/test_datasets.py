@@ -236,9 +236,7 @@ def test_parquet_gives_pixels_labels_and_super_classes(animals: Path) -> None:
     assert test.superclass_of_label == train.superclass_of_label == (0, 0, 1, 1)
 
 
-@pytest.mark.parametrize(
-    "layout", ["data/{}-00000-of-00001", "default/{}/0000", "{}", "data/{}-00000-of-00001-9f8e"]
-)
+@pytest.mark.parametrize("layout", ["data/{}-00000-of-00001", "default/{}/0000", "{}", "data/{}-00000-of-00001-9f8e"])
 def test_the_hubs_layouts_are_understood(layout: str, tmp_path: Path) -> None:
     for count, split in enumerate(("train", "validation"), start=1):
         columns = {"img": encoded(*range(count)), "label": [0] * count}
@@ -321,9 +319,7 @@ def test_undecodable_images_are_counted_and_named_or_skipped(pets: Path) -> None
     whole = (pets / "train" / "cat" / "b.png").read_bytes()
     (pets / "train" / "cat" / "b.png").write_bytes(whole[: len(whole) // 2])
     (pets / "train" / "dog" / "a.png").write_bytes(b"no image")
-    sentence = (
-        r"2 of 5 images in .*pets \(train\) cannot be decoded \(first: cat/b.png, dog/a.png\); repair them or"
-    )
+    sentence = r"2 of 5 images in .*pets \(train\) cannot be decoded \(first: cat/b.png, dog/a.png\); repair them or"
     for _ in range(2):
         with pytest.raises(InputError, match=sentence):
             load_images(str(pets), "train")
@@ -338,9 +334,7 @@ def test_undecodable_images_are_counted_and_named_or_skipped(pets: Path) -> None
 
 def test_undecodable_rows_of_parquet_are_named(tmp_path: Path) -> None:
     images = [*encoded(0), None, {"bytes": b"RIFF", "path": "x"}]
-    write_parquet(
-        tmp_path / "set" / "train.parquet", {"img": images, "label": [0, 1, 1]}, {"label": ["a", "b"]}
-    )
+    write_parquet(tmp_path / "set" / "train.parquet", {"img": images, "label": [0, 1, 1]}, {"label": ["a", "b"]})
     with pytest.raises(InputError, match=r"2 of 3 .*first: train.parquet row 1, train.parquet row 2"):
         load_images(str(tmp_path / "set"), "train")
     assert load_images(str(tmp_path / "set"), "train", skip_undecodable=True).labels.tolist() == [0]
@@ -383,16 +377,12 @@ def test_an_empty_split_is_refused(pets: Path, tmp_path: Path) -> None:
 def test_a_text_data_set_is_no_image_data_set(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="clinc150 is a text data set"):
         load_images("clinc150", "train")
-    write_parquet(
-        tmp_path / "set" / "train.parquet", {"text": ["hello"], "intent": [0]}, {"intent": ["greet"]}
-    )
+    write_parquet(tmp_path / "set" / "train.parquet", {"text": ["hello"], "intent": [0]}, {"intent": ["greet"]})
     with pytest.raises(InputError, match=r"is a text data set \(columns: text, intent\)"):
         load_images(str(tmp_path / "set"), "train")
 
 
-def test_a_plain_name_is_looked_up_among_the_local_copies(
-    pets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plain_name_is_looked_up_among_the_local_copies(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODELENS_DATA", str(pets.parent))
     images = load_images("pets", "train")
     assert images.name == "pets"
@@ -618,9 +608,7 @@ def test_stratified_positions_are_a_fair_division(labels: list[int], percent: in
     assert sorted([*rest.tolist(), *held.tolist()]) == list(range(len(labels)))
     assert len(held) == len(labels) * percent // 100
     taken = Counter(labels[position] for position in held)
-    assert all(
-        abs(taken[label] - count * percent / 100) < 1 + 1e-6 for label, count in Counter(labels).items()
-    )
+    assert all(abs(taken[label] - count * percent / 100) < 1 + 1e-6 for label, count in Counter(labels).items())
 
 
 def test_channel_statistics_are_those_of_all_pixels(animals: Path) -> None:
@@ -684,9 +672,7 @@ def test_cifar100_has_the_published_channel_statistics(real_data: Path, real_cac
 
 
 @needs_flowers102
-def test_flowers102_has_the_official_splits_and_that_of_the_cct_authors(
-    real_data: Path, real_cache: Path
-) -> None:
+def test_flowers102_has_the_official_splits_and_that_of_the_cct_authors(real_data: Path, real_cache: Path) -> None:
     assert len(load_images("flowers102", "train", image_size=32, cache=real_cache)) == 1020
     assert len(load_images("flowers102:cct", "test", image_size=32, cache=real_cache)) == 819
     with pytest.raises(InputError, match="choose one of test, train, validation"):

@@ -38,9 +38,7 @@ def diagonals_with(appearances: list[list[int]], nodes_per_head: int) -> torch.T
 
 @given(
     st.integers(1, 4).flatmap(
-        lambda heads: st.lists(
-            st.lists(st.integers(0, 6), min_size=5, max_size=5), min_size=heads, max_size=heads
-        )
+        lambda heads: st.lists(st.lists(st.integers(0, 6), min_size=5, max_size=5), min_size=heads, max_size=heads)
     ),
     st.sampled_from([1.0, 1.1, 1.5, 2.0, 3.0]),
 )
@@ -85,9 +83,7 @@ def test_expected_occupancy_is_what_the_paper_sampled(m: int) -> None:
 def test_expected_occupancy_of_unequal_super_classes_against_a_simulation() -> None:
     superclass = torch.tensor([3, 3, 3, 3, 1, 1, 7, 9, 9, 9])
     generator = torch.Generator().manual_seed(0)
-    draws = [
-        superclass_occupancy(torch.randperm(10, generator=generator)[:4], superclass) for _ in range(2000)
-    ]
+    draws = [superclass_occupancy(torch.randperm(10, generator=generator)[:4], superclass) for _ in range(2000)]
     mean = torch.stack(draws).double().mean(dim=0)
     assert expected_occupancy(4, superclass).tolist() == pytest.approx(mean.tolist(), abs=0.08)
 

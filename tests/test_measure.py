@@ -103,7 +103,7 @@ def silenced_logits(activations: Tensor, probe: Any, seed: int, node: int) -> Te
         return x.reshape(len(x), -1) @ weight.T
     if probe.layer_norm:
         x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
-    shares = torch.softmax(x @ probe.pool_weight[seed].double() + probe.pool_bias[seed].double(), dim=1)
+    shares = torch.softmax(x @ probe.pool_weight[seed].double(), dim=1)
     return (shares[..., None] * x).sum(1) @ weight.T
 
 

@@ -102,16 +102,16 @@ def batch(digits: ImageSet, normalisation: Normalisation) -> Batch:
     return next(iter(training_batches(digits, RECIPE, 0, normalisation, CPU)))
 
 
-def literal_pool(activations: Tensor, pool_weight: Tensor, pool_bias: Tensor) -> Tensor:
+def literal_pool(activations: Tensor, pool_weight: Tensor) -> Tensor:
     """a = softmax_T(x·g + c), z = Σ_t a_t x_t (method, section 2)."""
-    scores = (activations * pool_weight).sum(-1) + pool_bias
+    scores = (activations * pool_weight).sum(-1)
     shares = scores.exp() / scores.exp().sum(1, keepdim=True)
     return (shares[..., None] * activations).sum(1)
 
 
 def literal_logits(probe: Probe, activations: Tensor, weights: dict[str, Tensor]) -> Tensor:
     if probe.site.layout == "tokens":
-        pooled = literal_pool(activations, weights["pool_weight"], weights["pool_bias"])
+        pooled = literal_pool(activations, weights["pool_weight"])
     else:
         pooled = activations.reshape(len(activations), -1)
     return torch.einsum("bk,jk->bj", pooled, weights["weight"])
@@ -165,8 +165,6 @@ def test_bf16_gradients_are_fp32_s_but_for_rounding(cct: CCT, batch: Batch) -> N
         gradients[precision] = {name: weight.grad for name, weight in probes.named_parameters()}
     for name, exact in gradients["fp32"].items():
         rounded = gradients["bf16"][name]
-        if name.endswith("pool_bias"):
-            continue
         assert rounded.dtype == torch.float32
         assert not torch.equal(rounded, exact), name
         assert (rounded - exact).norm() < 0.05 * exact.norm(), name
@@ -197,10 +195,8 @@ def test_a_seed_among_others_is_that_seed_alone(
     second = train_some(network, "*", digits, normalisation, replace(SETTINGS, seeds=(1,)))
     for site in network.sites():
         for name, weight in both[site.name].named_parameters():
-            # The pooling's bias changes nothing, so that its gradient is rounding and Adam makes steps of it.
-            if name != "pool_bias":
-                torch.testing.assert_close(weight[1], getattr(second[site.name], name)[0], rtol=1e-3, atol=1e-4)
-                assert not torch.allclose(weight[0], weight[1], atol=1e-2)
+            torch.testing.assert_close(weight[1], getattr(second[site.name], name)[0], rtol=1e-3, atol=1e-4)
+            assert not torch.allclose(weight[0], weight[1], atol=1e-2)
 
 
 def test_the_network_is_only_read(network: Network, digits: ImageSet, normalisation: Normalisation) -> None:
@@ -270,7 +266,7 @@ def test_layer_norm_before_the_pooling_is_torch_s(cct: CCT) -> None:
     x = 3 + 5 * torch.randn(6, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(normed(x), plain(F.layer_norm(x, (16,))), rtol=1e-6, atol=1e-6)
     for i in range(2):
-        pooled = literal_pool(F.layer_norm(x, (16,)), plain.pool_weight[i], plain.pool_bias[i])
+        pooled = literal_pool(F.layer_norm(x, (16,)), plain.pool_weight[i])
         torch.testing.assert_close(normed.pool(x)[i], pooled, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(normed(x), plain(x), atol=0.1)
 

@@ -66,9 +66,7 @@ def test_statistics_against_full_matrices(shape: tuple[int, ...], method: str) -
 
 
 @given(
-    st.lists(
-        st.tuples(*[st.integers(-3, 3)] * 4).map(lambda row: [float(x) for x in row]), min_size=1, max_size=6
-    ),
+    st.lists(st.tuples(*[st.integers(-3, 3)] * 4).map(lambda row: [float(x) for x in row]), min_size=1, max_size=6),
     st.sampled_from([0.25, 0.3, 0.5]),
     st.sampled_from(METHODS),
 )
@@ -123,9 +121,7 @@ def test_table_2_follows_from_table_1(block: int) -> None:
     assert ratio.signal == pytest.approx(signal, abs=0.1 * 256 / 100)
     assert ratio.noise_internal == pytest.approx(internal, abs=0.1 * signal / 99 + 0.01)
     assert ratio.snr == pytest.approx(snr, abs=0.03)
-    assert math.floor(signal / (internal + ratio.noise_external) * 100) / 100 == pytest.approx(
-        snr, abs=0.0101
-    )
+    assert math.floor(signal / (internal + ratio.noise_external) * 100) / 100 == pytest.approx(snr, abs=0.0101)
 
 
 def test_without_noise_the_ratio_is_infinite_and_without_signal_zero() -> None:
@@ -149,9 +145,7 @@ def test_statistics_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_sweep_measures_at_each_threshold() -> None:
     matrices = correlated(12, 5)
     swept = sweep(matrices, [0.2, 0.4], "maximum")
-    assert [s.to_dict() for s in swept] == [
-        site_statistics(matrices, at, "maximum").to_dict() for at in (0.2, 0.4)
-    ]
+    assert [s.to_dict() for s in swept] == [site_statistics(matrices, at, "maximum").to_dict() for at in (0.2, 0.4)]
     assert swept[0].diagonal >= swept[1].diagonal
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +80,9 @@ def sites(network: nn.Module) -> list[Site]:
     return network.sites()
 
 
-def load_network(source: str | Path, *, labels: int | None = None, heads: int | None = None) -> Network:
+def load_network(
+    source: str | Path, *, labels: int | None = None, heads: int | None = None, image_size: int | None = None
+) -> Network:
     """Load a trained network, in eval mode.
 
     Args:
@@ -89,22 +90,23 @@ def load_network(source: str | Path, *, labels: int | None = None, heads: int | 
             names of the published checkpoints.
         labels: the number of labels that the data has, checked against the output layer.
         heads: attention heads, where neither the file's metadata nor its shapes tell.
+        image_size: side of the input in pixels, where neither tells: a VGG without metadata counts as 224.
 
     Raises:
         InputError: missing, truncated or foreign file; a pickle that wants to execute code; NaN or
             infinite weights; another number of labels.
     """
     state, metadata = read_checkpoint(Path(source))
-    if heads is not None:
-        metadata = {**metadata, "heads": str(heads)}
-    config, family = _configuration(state, metadata, source)
+    asked = {key: value for key, value in {"heads": heads, "image_size": image_size}.items() if value is not None}
+    config, family = _configuration(state, metadata, asked, source)
     network = family.network(config)
     _load_state(network, state, source)
     _check_finite(state, source)
     if labels is not None and config.labels != labels:
         raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its data set")
     network.checkpoint_metadata = metadata
-    return network.eval()
+    network.eval()
+    return network
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -131,31 +133,52 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path} wants to execute code while loading and was not loaded; save its state_dict as safetensors"
-        ) from error
     except Exception as error:
-        raise InputError(f"{path} is truncated or not a checkpoint ({error}); fetch it again") from error
+        # torch refuses a pickle's function or class with one of these words, and garbage with others.
+        if any(word in str(error) for word in ("GLOBAL", "Unsupported class", "unrecognized function")):
+            raise InputError(
+                f"{path} wants to execute code while loading and was not loaded; save its state_dict as safetensors"
+            ) from error
+        raise InputError(f"{path} is truncated or not a checkpoint; fetch it again") from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise InputError(f"{path} holds no state dict of tensors; save the network's state_dict()")
-    return {key.removeprefix("module."): tensor for key, tensor in content.items()}, {}
+    # Prefixes that torch.compile and DataParallel put before every name.
+    return {key.removeprefix("_orig_mod.").removeprefix("module."): tensor for key, tensor in content.items()}, {}
 
 
-def _configuration(state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str | Path) -> tuple[Any, Family]:
-    if "family" in metadata and "config" in metadata:
-        family = FAMILIES.get(metadata["family"])
-        if family is None:
-            raise InputError(f"{source} is of the unknown family {metadata['family']!r}; update nodelens")
-        return family.config(**json.loads(metadata["config"])), family
+def _configuration(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], asked: Mapping[str, int], source: str | Path
+) -> tuple[Any, Family]:
+    try:
+        found = _described(metadata) or _inferred(state, metadata)
+        if found is not None:
+            return dataclasses.replace(found[0], **asked), found[1]
+    except (TypeError, ValueError) as error:  # InputError is a ValueError
+        raise InputError(f"{source} describes no network that can be built: {error}") from error
+    raise InputError(f"{source} is neither a CCT nor a VGG: its first parameters are {', '.join(list(state)[:3])}")
+
+
+def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:
+    """What nodelens itself wrote beside the weights."""
+    if "family" not in metadata or "config" not in metadata:
+        return None
+    if metadata["family"] not in FAMILIES:
+        raise InputError(f"the family {metadata['family']!r} is unknown here, update nodelens")
+    family = FAMILIES[metadata["family"]]
+    return family.config(**json.loads(metadata["config"])), family
+
+
+def _inferred(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Any, Family] | None:
     for family in FAMILIES.values():
         config = family.by_state(state, metadata)
         if config is not None:
             return config, family
-    raise InputError(f"{source} is neither a CCT nor a VGG: its first parameters are {', '.join(list(state)[:3])}")
+    return None
 
 
 def _load_state(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

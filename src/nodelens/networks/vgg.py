@@ -52,7 +52,9 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> VG
     """Read the configuration off a torchvision state dict; None when it is not a VGG."""
     if "features.0.weight" not in state or "classifier.6.weight" not in state:
         return None
-    widths = [w.shape[0] for k, w in state.items() if re.fullmatch(r"features\.\d+\.weight", k) and w.ndim == 4]
+    # A safetensors file lists its keys by name, features.11 before features.3.
+    convolutions = [key for key, w in state.items() if re.fullmatch(r"features\.\d+\.weight", key) and w.ndim == 4]
+    widths = [state[key].shape[0] for key in sorted(convolutions, key=lambda key: int(key.split(".")[1]))]
     suffix = "_bn" if "features.1.running_mean" in state else ""
     for name in LAYOUTS:
         config = VGGConfig(name + suffix, state["classifier.6.weight"].shape[0], int(metadata.get("image_size", 224)))

@@ -41,6 +41,7 @@ from nodelens.report.tables import (
     compact_table,
     rounded,
     statistics_rows,
+    statistics_table,
     sweep_rows,
     with_spread,
 )
@@ -269,9 +270,8 @@ def quickstart(run: RunDirectory, seed: int = 0) -> list[Table]:
     scale = replace(SCALES["smoke"], seeds=1)
     measure_scale(scale, run, sites=("*",), seed=seed)
     report_measurement(run, ("test",))
-    shown = []
-    for name in ("table1", "table2"):
-        rows, table = STUDIES[name](run, "test")
-        run.write_table(f"{name}.test", rounded(rows))
-        shown.append(table)
-    return shown
+    rows = statistics_rows(_block_measurements(run, "test"), THRESHOLD)
+    return [
+        statistics_table(rows, TABLE1, "Table 1: what the nodes behind each block know (10 labels)"),
+        statistics_table(rows, TABLE2, "Table 2: signal and noise per label"),
+    ]

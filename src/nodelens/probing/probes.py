@@ -23,8 +23,8 @@ class Probe(nn.Module):
     """The classifier heads of one site, one per seed.
 
     Attributes:
-        pool_weight: g of the pooling `softmax_T(x·g + c)`, (seed, node); empty for sites without tokens.
-        pool_bias: c, (seed,).
+        pool_weight: g of the pooling `softmax_T(x·g)`, (seed, node); absent at sites without tokens. A bias
+            would shift all tokens' scores alike and have no effect.
         weight: W of the fully connected layer, (seed, label, node · position).
     """
 
@@ -42,7 +42,6 @@ class Probe(nn.Module):
         self.weight = nn.Parameter(torch.stack(weights))
         if site.layout == "tokens":
             self.pool_weight = nn.Parameter(torch.stack(pools))
-            self.pool_bias = nn.Parameter(torch.zeros(len(seeds)))
 
     def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
         """What reaches the fully connected layer: for every image the pooled activation z of each node.
@@ -54,7 +53,7 @@ class Probe(nn.Module):
             return activations.flatten(1).float().expand(seeds, -1, -1)
         if self.layer_norm:
             activations = F.layer_norm(activations, activations.shape[-1:])
-        scores = activations @ self.pool_weight.to(activations.dtype).T + self.pool_bias.to(activations.dtype)
+        scores = activations @ self.pool_weight.to(activations.dtype).T
         shares = scores.float().softmax(dim=1).to(activations.dtype)
         return (shares.transpose(1, 2) @ activations).transpose(0, 1).float()
 

@@ -22,7 +22,7 @@ from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import load_measurements, load_probes, save_measurements, save_probes, site_file
 from nodelens.probing.train import ProbeSettings, train_probes
-from nodelens.runs import RunDirectory, read_tensors
+from nodelens.runs import RunDirectory, load_state, read_tensors
 from nodelens.training.precision import default_device
 
 NETWORK, UNTRAINED = "measure", "measure/untrained"
@@ -179,9 +179,11 @@ def _measure_one(
     folder: str,
 ) -> None:
     who = "untrained network: " if folder == UNTRAINED else ""
-    new = [site for site in chosen if not (run.path / site_file(site.name, folder)).exists()]
+    state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
+    # A kill while the files were written leaves some of them, and the state of all.
+    begun = (load_state(state) or {"sites": []})["sites"]
+    new = [site for site in chosen if site.name in begun or not (run.path / site_file(site.name, folder)).exists()]
     if new:
-        state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
         probes = train_probes(
             network,
             new,

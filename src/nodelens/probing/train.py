@@ -94,7 +94,7 @@ def train_probes(
     Raises:
         InputError: a network whose activations are not finite; fewer images than a batch.
     """
-    network.requires_grad_(False).eval()
+    network.eval()
     device = next(network.parameters()).device
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
     optimizer = make_optimizer(probes, settings.recipe)

@@ -57,7 +57,7 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
-        epochs=60,
+        epochs=40,
         batch_size=32,
         learning_rate=1e-3,
         warmup_epochs=2.0,

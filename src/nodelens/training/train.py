@@ -127,9 +127,10 @@ def train(
     """
     device, recipe = default_device(), settings.recipe
     steps = steps_per_epoch(training, recipe)
-    run.configure("train", _identity(settings, training, test), threads=torch.get_num_threads(), device=str(device))
+    environment = {"threads": torch.get_num_threads(), "device": str(device)}
+    run.configure("train", _identity(settings, training, test), **environment, test_fingerprint=test.fingerprint)
     if run.model.exists():
-        return load_network(run.path)
+        return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
     trainer, resume = Trainer(settings, training, device), run.checkpoints / "resume.pt"
     trainer.restore(resume)
