@@ -103,7 +103,7 @@ def measure(
     threshold: Threshold = 0.3,
     clusters: Annotated[str, typer.Option(help="Cluster rule: greedy (as in the paper) or maximum.")] = "greedy",
     seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
-    epochs: Annotated[int, typer.Option(help="Epochs of probe training.")] = 6,
+    epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, and 1000 steps.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
     optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
@@ -123,6 +123,7 @@ def measure(
         ProbeSettings,
         load_probing_data,
         measure_network,
+        probe_epochs,
         probe_recipe,
     )
     from nodelens.report.measurement import report_measurement
@@ -131,10 +132,11 @@ def measure(
     check_method(clusters)
     run, splits = _run_directory(source, out), tuple(split.split(","))
     network = load_network(source, heads=heads)
-    how = probe_recipe(epochs, learning_rate, optimizer, batch_size)
     with run.claimed():
-        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, _precision(precision, run, "measure"))
         images = load_probing_data(network, _data_name(data, run), splits, skip_undecodable=skip_undecodable)
+        length = probe_epochs(images.training, batch_size) if epochs is None else epochs
+        how = probe_recipe(length, learning_rate, optimizer, batch_size)
+        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, _precision(precision, run, "measure"))
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)

@@ -144,10 +144,10 @@ def attend_materialised(
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     """Scaled dot-product attention by whatever is fastest here; all ways agree to rounding.
 
-    Measured in benchmarks/attention.py: on a CPU short sequences train faster with the matrix written
-    out, everything else is the fused kernel's.
+    Measured in benchmarks/attention.py: on a CPU the fused kernel's backward pass is slow in bf16 and its
+    dropout in any format; there the matrix is written out.
     """
-    if q.device.type == "cpu" and q.requires_grad:
+    if q.device.type == "cpu" and q.requires_grad and (dropout > 0 or q.dtype != torch.float32):
         return attend_materialised(q, k, v, dropout)
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
 

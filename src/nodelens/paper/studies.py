@@ -65,7 +65,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale("cct_3_3x1_64", "digits", "digits", probe_epochs=20),
+    "smoke": Scale("cct_3_3x1_64", "digits", "digits", probe_epochs=91),
     "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6),
     "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
 }

@@ -11,7 +11,7 @@ from nodelens.probing.study import (
     measure_network,
     measurements_of,
 )
-from nodelens.probing.train import ProbeSettings, probe_recipe, train_probes
+from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 
 __all__ = [
     "MeasureSettings",
@@ -27,6 +27,7 @@ __all__ = [
     "measure_network",
     "measure_probes",
     "measurements_of",
+    "probe_epochs",
     "probe_recipe",
     "train_probes",
 ]

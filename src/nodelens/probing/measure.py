@@ -118,7 +118,7 @@ def measure_probes(
     images: ImageSet,
     normalisation: Normalisation,
     precision: Precision = "fp32",
-    batch_size: int = 256,
+    batch_size: int = 128,
     title: str = "measuring",
 ) -> list[Measurement]:
     """Measure all sites of `probes` in one pass over the images; one `Measurement` per seed.

@@ -21,7 +21,7 @@ from nodelens.networks import FAMILIES, Network, Site, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import load_measurements, load_probes, save_measurements, save_probes, site_file
-from nodelens.probing.train import ProbeSettings, train_probes
+from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 from nodelens.runs import RunDirectory, load_state, read_tensors
 from nodelens.training.precision import default_device
 
@@ -142,17 +142,17 @@ def measure(
         data: name of a data set, or the images to learn and the images to measure.
         sites: glob patterns such as `block.*.linear2`.
         split: split to measure, where `data` is a name.
-        settings: how the probes are trained.
+        settings: how the probes are trained; by default one probe per site, in fp32.
 
     Returns:
         The measured sites by name: ``r["block.7.linear2"].matrices``, ``.accuracy``, ``.statistics(0.3)``.
     """
-    settings = settings or ProbeSettings()
     if isinstance(data, str):
         loaded = load_probing_data(network, data, [split])
     else:
         recorded = normalisation_from(network.checkpoint_metadata)
         loaded = ProbingData(data[0], {split: data[1]}, recorded or normalisation_of(data[0]))
+    settings = settings or ProbeSettings(probe_recipe(probe_epochs(loaded.training)))
     frozen = copy.deepcopy(network).to(default_device())
     chosen = select_sites(sites_of(frozen), sites)
     probes = train_probes(frozen, chosen, loaded.training, loaded.normalisation, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,11 @@ from nodelens.runs import load_state, save_state
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
+
+
+def probe_epochs(training: ImageSet, batch_size: int = 128) -> int:
+    """Six epochs, and at least a thousand steps where the data set is small."""
+    return max(6, math.ceil(1000 / max(1, len(training) // max(1, batch_size))))
 
 
 def probe_recipe(

@@ -217,7 +217,7 @@ def accuracy(
     images: ImageSet,
     normalisation: Normalisation,
     precision: Precision = "fp32",
-    batch_size: int = 256,
+    batch_size: int = 128,
 ) -> float:
     """Share of images whose label gets the largest logit."""
     device = next(network.parameters()).device
