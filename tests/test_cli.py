@@ -97,7 +97,7 @@ def test_measuring_again_trains_nothing_and_another_threshold_is_free(
     monkeypatch.setattr("nodelens.probing.study.measure_probes", refuse)
     arguments = ["--sites", "block.*.linear2", "--epochs", "1", "--seeds", "2", "--threshold", "0.5"]
     assert nodelens("measure", str(measured), *arguments, "--clusters", "maximum") == 0
-    row = read_csv(measured / "tables" / "statistics.test.csv")[0]
+    row = read_csv(measured / "tables" / "statistics.test.maximum.csv")[0]
     assert (row["threshold"], row["method"]) == ("0.5", "maximum")
 
 

@@ -24,8 +24,11 @@ STYLE: Any = {
     "axes.spines.right": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "nodelens",
+    "figure.facecolor": "white",
 }
-LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--")}
+LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE, ":")}
+NAMED_LABELS = 20
+"""Up to so many labels, the axes of a whole matrix carry their names."""
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
@@ -55,14 +58,18 @@ def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) ->
 
 
 def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, title: str) -> None:
-    """One statistic against the threshold, for the network and its untrained twin, with the seeds' spread."""
+    """One statistic against the threshold, for the network, its untrained twin and permuted labels.
+
+    Bands: one standard deviation, over the seeds or the permutations.
+    """
     for who, (colour, line) in LOOKS.items():
         points = [row for row in rows if row["of"] == who and np.isfinite(row[statistic])]
         if not points:
             continue
         x = np.array([row["threshold"] for row in points])
         y, spread = (np.array([row[key] for row in points]) for key in (statistic, f"{statistic}_std"))
-        axes.plot(x, y, line, color=colour, label=who, linewidth=1.6)
+        label = "labels permuted" if who == "permuted" else who
+        axes.plot(x, y, line, color=colour, label=label, linewidth=1.6)
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
     axes.set_title(title, loc="left", fontsize=9)
     axes.set_xlabel("threshold")
@@ -79,29 +86,37 @@ def node_figure(
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 3.7), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
-        draw_field(left, matrices, node)
-        draw_clipped(middle, matrices, node, threshold)
+        draw_field(left, matrices, node, label_names)
+        draw_clipped(middle, matrices, node, label_names, threshold)
         draw_clusters(right, matrices, node, label_names, threshold)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
 
 
-def draw_field(axes: Axes, matrices: NodalMatrices, node: int) -> None:
+def draw_field(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequence[str]) -> None:
     """The average field on each output for inputs of each label, divided by the largest."""
     image = axes.imshow(matrices.field(node).numpy(), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, shrink=0.75, label="average field / maximum")
-    axes.set(xlabel="output label", ylabel="input label")
+    name_axes(axes, label_names)
     axes.set_title("average field", loc="left", fontsize=9)
 
 
-def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, threshold: float) -> None:
+def name_axes(axes: Axes, label_names: Sequence[str]) -> None:
+    """Input labels downwards, output labels across; by name where there is room, else by number."""
+    axes.set(xlabel="output label", ylabel="input label")
+    if len(label_names) <= NAMED_LABELS:
+        axes.set_xticks(range(len(label_names)), label_names, fontsize=6.5, rotation=90)
+        axes.set_yticks(range(len(label_names)), label_names, fontsize=6.5)
+
+
+def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequence[str], threshold: float) -> None:
     """Which elements are above the threshold."""
     axes.imshow(
         matrices.clipped(node, threshold).numpy(), cmap=ListedColormap(["white", BLUE]), interpolation="nearest"
     )
-    axes.set(xlabel="output label", ylabel="input label")
-    axes.set_title(f"above {threshold:g}", loc="left", fontsize=9)
+    name_axes(axes, label_names)
+    axes.set_title(f"above {threshold:g} of the maximum", loc="left", fontsize=9)
 
 
 def draw_clusters(
@@ -123,11 +138,12 @@ def draw_clusters(
             inside = i in cluster_of and cluster_of[i] == cluster_of.get(j)
             kinds[row, column] = (1 if inside else 2) if above[i, j] else 0
     axes.imshow(kinds, cmap=ListedColormap(["white", BLUE, YELLOW]), vmin=0, vmax=2, interpolation="nearest")
-    names = [label_names[i] if i in cluster_of else "" for i in order]
-    axes.set_yticks(range(len(order)), names, fontsize=6.5)
+    named = [row for row, label in enumerate(order) if label in cluster_of]
+    axes.set_yticks(named, [label_names[order[row]] for row in named], fontsize=6.5)
     axes.set_xticks([])
+    axes.set_xlabel("output label, in the same order\n(blue: clusters, yellow: noise)")
     sizes = ", ".join(str(len(cluster)) for cluster in clusters) or "none"
-    axes.set_title(f"clusters of {sizes} labels (blue), noise (yellow)", loc="left", fontsize=9)
+    axes.set_title(f"clusters of {sizes}"[:44], loc="left", fontsize=9)
 
 
 def permuted_order(above: np.ndarray, clusters: Sequence[Sequence[int]]) -> list[int]:

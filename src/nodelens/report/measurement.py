@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Int
 from rich.table import Table
+from torch import Tensor
 
+from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import measurements_of
 from nodelens.report.figures import node_figure, save_figure, threshold_figure
 from nodelens.report.tables import TABLE1, TABLE2, rounded, statistics_rows, statistics_table, sweep_rows
@@ -24,7 +28,8 @@ def report_measurement(
 ) -> list[Table]:
     """Statistics of these sites (all that were measured), in the form of Tables 1 and 2, with their nulls.
 
-    Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv`, and figures of the last block's sites.
+    Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv` (`….maximum.csv` for that cluster rule),
+    the sweep of the last two block outputs and the clearest node of the last as figures.
 
     Returns:
         For each split a table in the form of Table 1 and one in the form of Table 2.
@@ -33,9 +38,10 @@ def report_measurement(
     for split in splits:
         found = measurements_of(run, split, sites)
         rows = statistics_rows(found, threshold, method, permutations)
-        sweep = sweep_rows(found, SWEEP, method)
-        run.write_table(f"statistics.{split}", rounded(rows))
-        run.write_table(f"sweep.{split}", rounded(sweep))
+        sweep = sweep_rows(found, SWEEP, method, min(permutations, 5))
+        rule = "" if method == "greedy" else f".{method}"
+        run.write_table(f"statistics.{split}{rule}", rounded(rows))
+        run.write_table(f"sweep.{split}{rule}", rounded(sweep))
         how = f"{split} images, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
@@ -45,8 +51,20 @@ def report_measurement(
         outputs = [name for name in first if name.endswith("linear2")] or list(first)
         save_figure(threshold_figure(sweep, outputs[-2:][::-1]), run.path / "figures" / f"sweep.{split}")
         last = first[outputs[-1]]
-        node = int(last.matrices.diagonals(threshold).sum(dim=1).argmax())
+        node = clearest_node(last.matrices, threshold)
         title = f"Node {node} of {last.site.name}: what it stands for ({split} images)"
         picture = node_figure(last.matrices, node, first.label_names, threshold, title)
         save_figure(picture, run.path / "figures" / f"node.{split}")
     return shown
+
+
+def clearest_node(matrices: NodalMatrices, threshold: float) -> int:
+    """The node with the largest cluster, among those the one with the least noise around it."""
+    sizes = torch.cat([_largest_clusters(clustering) for clustering in matrices.clusterings(threshold)])
+    largest = [int(node) for node in torch.nonzero(sizes == sizes.max()).flatten()]
+    return min(largest, key=lambda node: int(matrices.clipped(node, threshold).sum()))
+
+
+def _largest_clusters(clustering: Clustering) -> Int[Tensor, " node"]:
+    index = clustering.index()
+    return torch.stack([torch.bincount(row[row >= 0], minlength=1).max() for row in index])

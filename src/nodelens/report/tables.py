@@ -60,21 +60,15 @@ def statistics_rows(
 
 
 def sweep_rows(
-    found: Mapping[str, Sequence[Measurement]], thresholds: Sequence[float], method: str = "greedy"
+    found: Mapping[str, Sequence[Measurement]],
+    thresholds: Sequence[float],
+    method: str = "greedy",
+    permutations: int = 5,
 ) -> list[Row]:
-    """Every statistic of every site as a function of the threshold (Fig. 5), for network and untrained twin."""
-    rows = []
-    for site in found["network"][0]:
-        for threshold in thresholds:
-            facts = {
-                "site": site,
-                "split": found["network"][0].split,
-                "threshold": threshold,
-                "method": method,
-            }
-            for who, measurements in found.items():
-                rows.append({**facts, "of": who, **_over_seeds(measurements, site, threshold, method)})
-    return rows
+    """`statistics_rows` at each threshold (Fig. 5), site by site."""
+    rows = [row for threshold in thresholds for row in statistics_rows(found, threshold, method, permutations)]
+    order = list(found["network"][0])
+    return sorted(rows, key=lambda row: order.index(row["site"]))
 
 
 def _over_seeds(measurements: Sequence[Measurement], site: str, threshold: float, method: str) -> Row:
