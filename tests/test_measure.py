@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices
-from nodelens.networks import CCT, VGG, Site, VGGConfig, build_network, reading, select_sites
+from nodelens.networks import CCT, VGG, Site, VGGConfig, reading, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import (
     Measurement,
@@ -70,18 +70,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 @pytest.fixture(scope="module")
 def normalisation(digits: ImageSet) -> Normalisation:
     return normalisation_of(digits)
-
-
-@pytest.fixture
-def cct() -> CCT:
-    torch.manual_seed(0)
-    network = build_network("cct_2_3x1_16", 10, 8, 1).eval()
-    assert isinstance(network, CCT)
-    with torch.no_grad():
-        # Tokens that differ from image to image, unlike those of the small initial weights.
-        for weight in network.parameters():
-            weight += 0.2 * torch.randn_like(weight)
-    return network
 
 
 def random_probes(network: Network, sites: list[Site], seeds: tuple[int, ...], layer_norm: bool = False) -> Probes:
@@ -374,5 +362,5 @@ def test_what_is_stored_is_what_was_measured(
     in_memory = measure(cct, (digits, digits), "*", split=digits.split, settings=settings)
     assert_same_measurement(stored, in_memory)
     assert [stored[name].site for name in stored] == cct.sites()
-    with pytest.raises(InputError, match=r"block\.1\.attention was not measured on 'train' in .*; measured: test-60"):
+    with pytest.raises(InputError, match=r"block\.1\.ln was not measured on 'train' in .*; measured: test-60"):
         load_measurements(run, "train")

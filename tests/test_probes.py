@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import CCT, Site, build_network, reading, select_sites
+from nodelens.networks import CCT, Site, reading, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import Probe, Probes, ProbeSettings, probe_recipe, train_probes
 from nodelens.probing.train import probe_gradients
@@ -68,18 +68,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 @pytest.fixture(scope="module")
 def normalisation(digits: ImageSet) -> Normalisation:
     return normalisation_of(digits)
-
-
-@pytest.fixture
-def cct() -> CCT:
-    torch.manual_seed(0)
-    network = build_network("cct_2_3x1_16", 10, 8, 1).eval()
-    assert isinstance(network, CCT)
-    with torch.no_grad():
-        # Activations that differ from image to image, unlike those of the small initial weights.
-        for weight in network.parameters():
-            weight += 0.2 * torch.randn_like(weight)
-    return network
 
 
 @pytest.fixture

@@ -68,8 +68,11 @@ def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Mea
 
 
 def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
-    """Names of the sites that have a file, in no particular order."""
-    return sorted(path.name.removesuffix(".safetensors") for path in (run.path / folder).glob("*.safetensors"))
+    """Names of the sites that have a file, in the network's order."""
+    order = run.configuration().get("measure", {}).get("sites", [])
+    rank = {name: i for i, name in enumerate(order)}
+    names = [path.name.removesuffix(".safetensors") for path in (run.path / folder).glob("*.safetensors")]
+    return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def load_measurements(
@@ -84,30 +87,11 @@ def load_measurements(
     if not names:
         raise InputError(f"{run.path} holds no measurements; run `nodelens measure {run.path}` first")
     loaded = {name: _load_site(run, folder, name, split) for name in names}
-    loaded = dict(sorted(loaded.items(), key=lambda item: _rank(item[1][0][0].site)))
     label_names = next(iter(loaded.values()))[1]
     return [
         Measurement({name: of_seed[i] for name, (of_seed, _) in loaded.items()}, split, first.seed, label_names)
         for i, first in enumerate(next(iter(loaded.values()))[0])
     ]
-
-
-IN_BLOCK = (
-    "ln",
-    "qkv",
-    "attention",
-    "projection.no_skip",
-    "projection",
-    "norm",
-    "linear1",
-    "linear2.no_skip",
-    "linear2",
-)
-
-
-def _rank(site: Site) -> tuple[int, int]:
-    part = site.name.split(".", 2)[-1]
-    return site.block, IN_BLOCK.index(part) if part in IN_BLOCK else 0
 
 
 def _load_site(run: RunDirectory, folder: str, name: str, split: str) -> tuple[list[SiteMeasurement], tuple[str, ...]]:

@@ -118,7 +118,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     chosen = select_sites(sites_of(network), settings.sites)
     for images in data.measured.values():
         label_counts(images)
-    run.configure("measure", _identity(network, data, settings), splits=list(settings.splits))
+    names = [site.name for site in sites_of(network)]
+    run.configure("measure", _identity(network, data, settings), sites=names)
     device = default_device()
     _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
     if settings.untrained:
