@@ -261,3 +261,17 @@ def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
     assert "Table 2" in out
     events = RunDirectory(tmp_path / "quick").events("train")
     assert events[-1]["test_accuracy"] >= 0.97
+
+
+def test_tensorboard_events_on_request(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    out = tmp_path / "run"
+    arguments = ["train", TINY, "--epochs", "2", "--precision", "fp32", "--tensorboard", "--out", str(out)]
+    done = start(*arguments)
+    assert done.wait() == 0, done.communicate()[1]
+    done.communicate()
+    events = accumulator.EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    log = RunDirectory(out).events("train")
+    shown = [event.value for event in events.Scalars("test_accuracy")]
+    assert shown == pytest.approx([event["test_accuracy"] for event in log], abs=1e-6)

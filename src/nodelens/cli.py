@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and a mistyped option need not wait for it
+    from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
     from nodelens.training.precision import Precision
 
@@ -173,13 +174,15 @@ def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
     run = RunDirectory(out)
     with run.claimed():
         tables = quickstart_study(run, seed)
+        reached = run.events("train")[-1]["test_accuracy"]
     _show(tables)
+    output.print(f"the network's own test accuracy: {reached:.4f}")
     output.print(f"run directory {run.path}: tables/, figures/, measure/")
 
 
-def _show(tables: Iterable[RenderableType]) -> None:
+def _show(tables: Iterable[TextTable]) -> None:
     for table in tables:
-        output.print(table)
+        output.print(table.rich())
 
 
 def _run_directory(source: str, out: Path | None) -> RunDirectory:

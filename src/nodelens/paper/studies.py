@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.table import Table
-
 from nodelens.data import load_images
 from nodelens.errors import InputError
 from nodelens.networks import Network, load_network
@@ -33,12 +31,10 @@ from nodelens.report.measurement import SWEEP, report_measurement
 from nodelens.report.tables import (
     HEADINGS,
     NETWORK,
-    PERMUTED,
     TABLE1,
     TABLE2,
-    UNTRAINED,
     Row,
-    compact_table,
+    TextTable,
     rounded,
     statistics_rows,
     statistics_table,
@@ -110,7 +106,7 @@ def _recorded_precision(run: RunDirectory) -> str | None:
     return recorded or sections.get("measure", {}).get("settings", {}).get("probe", {}).get("precision")
 
 
-def table1(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
+def table1(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     """Table 1: accuracy, clusters, diagonal and noise behind each block.
 
     `nodelens reproduce table1 --scale cpu`; expect the accuracy to rise with the block.
@@ -118,7 +114,7 @@ def table1(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
     return _beside_paper(run, split, TABLE1, values.TABLE1, "Table 1: single-nodal performance behind each block")
 
 
-def table2(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
+def table2(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     """Table 2: signal, noise and SNR behind each block.
 
     `nodelens reproduce table2 --scale cpu`; expect the SNR of the last block to be the largest.
@@ -126,7 +122,7 @@ def table2(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
     return _beside_paper(run, split, TABLE2, values.TABLE2, "Table 2: signal-to-noise ratio behind each block")
 
 
-def figure5(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
+def figure5(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     """Fig. 5: SNR and SNR_min of the last two blocks against the threshold.
 
     `nodelens reproduce figure5 --scale cpu`; the paper finds the largest SNR_min of block 7 at about 0.3.
@@ -135,19 +131,19 @@ def figure5(run: RunDirectory, split: str) -> tuple[list[Row], Table]:
     rows = sweep_rows(found, SWEEP)
     last = list(found["network"][0])[-2:][::-1]
     save_figure(threshold_figure(rows, last), run.path / "figures" / f"figure5.{split}")
-    table = compact_table(f"Fig. 5: the threshold with the largest SNR_min ({split} images)", "site")
-    for heading in ("paper", "ours", "SNR_min there", "untrained"):
-        table.add_column(heading, justify="right")
+    headings = ("site", "paper", "ours", "SNR_min there", "untrained")
+    table = TextTable(f"Fig. 5: the threshold with the largest SNR_min ({split} images)", headings, names=1)
     for position, site in enumerate(last):
         best, twin = (_best_threshold(rows, site, who) for who in ("network", "untrained"))
         published = values.FIGURE5_BEST_THRESHOLD[7 - position]
         cells = (
+            site,
             f"{published:g}",
             f"{best['threshold']:g}",
             f"{best['snr_min']:.2f}",
             f"{twin['snr_min']:.2f} at {twin['threshold']:g}",
         )
-        table.add_row(site, *cells)
+        table.add_group(cells)
     return rows, table
 
 
@@ -170,32 +166,20 @@ def _beside_paper(
     columns: Sequence[str],
     published: Mapping[int, Mapping[str, float]],
     title: str,
-) -> tuple[list[Row], Table]:
+) -> tuple[list[Row], TextTable]:
     """Every block's statistics with the paper's figure for the block at the same distance from the last."""
     found = _block_measurements(run, split)
     measured = statistics_rows(found, THRESHOLD)
     last = max(m.site.block for m in found["network"][0].values())
     seeds = len(found["network"])
-    table = compact_table(f"{title} ({split} images, {seeds} probe seed{'s' * (seeds > 1)})", "block", "")
-    for name in columns:
-        table.add_column(HEADINGS[name], justify="right")
+    how = f"({split} images, {seeds} probe seed{'s' * (seeds > 1)})"
+    table = TextTable(f"{title} {how}", ("block", "", *(HEADINGS[name] for name in columns)))
     rows = []
     for block in range(last, 0, -1):
-        lines = _comparison(
-            [row for row in measured if row["site"] == f"block.{block}.linear2"],
-            columns,
-            published.get(block + 7 - last, {}),
-        )
+        of_block = [row for row in measured if row["site"] == f"block.{block}.linear2"]
+        lines = _comparison(of_block, columns, published.get(block + 7 - last, {}))
         rows += [{"block": block, **line} for line in lines]
-        for line in lines:
-            cells = [_cell(line, name) for name in columns]
-            table.add_row(
-                str(block) if line["of"] == "paper" else "",
-                line["of"],
-                *cells,
-                style="dim" if line["of"] in (PERMUTED, UNTRAINED) else "",
-            )
-        table.add_section()
+        table.add_group(*([str(block), line["of"], *(_cell(line, name) for name in columns)] for line in lines))
     return rows, table
 
 
@@ -229,7 +213,7 @@ def _cell(line: Row, name: str) -> str:
     return with_spread(value, line[f"{name}_std"] if line["of"] == "ours" else 0.0)
 
 
-STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], Table]]] = {
+STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTable]]] = {
     "table1": table1,
     "table2": table2,
     "figure5": figure5,
@@ -244,8 +228,8 @@ def reproduce(
     checkpoint: Path | None = None,
     seed: int = 0,
     splits: Sequence[str] = ("test",),
-) -> list[Table]:
-    """Run a study; its rows go to `tables/<study>.<split>.csv`, what it shows is returned for printing.
+) -> list[TextTable]:
+    """Run a study; its rows go to `tables/<study>.<split>.csv` and `.md`, what it shows is returned for printing.
 
     Raises:
         InputError: an unknown study or scale.
@@ -258,11 +242,12 @@ def reproduce(
     for split in splits:
         rows, table = STUDIES[study](run, split)
         run.write_table(f"{study}.{split}", rounded(rows))
+        run.write_text(f"tables/{study}.{split}.md", table.markdown())
         shown.append(table)
     return shown
 
 
-def quickstart(run: RunDirectory, seed: int = 0) -> list[Table]:
+def quickstart(run: RunDirectory, seed: int = 0) -> list[TextTable]:
     """Train the smoke scale's network, measure all its sites, and show the block outputs as Tables 1 and 2.
 
     `nodelens quickstart`; two to three minutes on two cores; expect a test accuracy of at least 0.97.

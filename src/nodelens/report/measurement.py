@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
-from rich.table import Table
 from torch import Tensor
 
 from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import measurements_of
 from nodelens.report.figures import node_figure, save_figure, threshold_figure
-from nodelens.report.tables import TABLE1, TABLE2, rounded, statistics_rows, statistics_table, sweep_rows
+from nodelens.report.tables import TABLE1, TABLE2, TextTable, rounded, statistics_rows, statistics_table, sweep_rows
 from nodelens.runs import RunDirectory
 
 SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 19))
@@ -25,7 +24,7 @@ def report_measurement(
     threshold: float = 0.3,
     method: str = "greedy",
     permutations: int = 20,
-) -> list[Table]:
+) -> list[TextTable]:
     """Statistics of these sites (all that were measured), in the form of Tables 1 and 2, with their nulls.
 
     Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv` (`….maximum.csv` for that cluster rule),

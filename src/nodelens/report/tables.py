@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
@@ -96,33 +98,49 @@ def _mean_and_spread(name: str, values: Sequence[float]) -> Row:
     return {name: fmean(values), f"{name}_std": spread}
 
 
-def statistics_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
-    """Rows of `statistics_rows` for a terminal: three lines per site, the nulls dimmed."""
-    table = compact_table(title, "site", "of")
-    for name in columns:
-        table.add_column(HEADINGS[name], justify="right")
-    previous = None
-    for row in rows:
-        if previous not in (None, row["site"]):
+@dataclass
+class TextTable:
+    """A table to be read: in a terminal of 80 columns or as Markdown. Its first `names` columns are words."""
+
+    title: str
+    headings: tuple[str, ...]
+    names: int = 2
+    groups: list[list[tuple[str, ...]]] = field(default_factory=list)
+
+    def add_group(self, *lines: Sequence[str]) -> None:
+        """Lines that belong together: the first cell stands in the first of them only."""
+        self.groups.append([tuple(line) if i == 0 else ("", *line[1:]) for i, line in enumerate(lines)])
+
+    def rich(self) -> Table:
+        """For a terminal; what chance gives is dimmed."""
+        table = Table(title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        for i, heading in enumerate(self.headings):
+            words = i < self.names
+            table.add_column(heading, no_wrap=words, justify="left" if words else "right")
+        for group in self.groups:
+            for line in group:
+                table.add_row(*line, style="dim" if line[1] in (PERMUTED, UNTRAINED) else "")
             table.add_section()
-        name = row["site"] if row["site"] != previous else ""
-        cells = [shown(row, column) for column in columns]
-        table.add_row(name, row["of"], *cells, style="" if row["of"] == NETWORK else "dim")
-        previous = row["site"]
+        return table
+
+    def markdown(self) -> str:
+        """For a page: the title in bold above a table."""
+        rules = [":--" if i < self.names else "--:" for i in range(len(self.headings))]
+        lines = [self.headings, rules, *(line for group in self.groups for line in group)]
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def statistics_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> TextTable:
+    """Rows of `statistics_rows`, three lines per site."""
+    table = TextTable(title, ("site", "of", *(HEADINGS[name] for name in columns)))
+    for site, group in groupby(rows, key=lambda row: str(row["site"])):
+        table.add_group(*([site, row["of"], *(shown(row, column) for column in columns)] for row in group))
     return table
 
 
 def shown(row: Row, column: str) -> str:
     """A cell: the network's with its spread over the seeds, the nulls' without (the CSV has theirs)."""
     return with_spread(row[column], row[f"{column}_std"] if row["of"] == NETWORK else 0.0)
-
-
-def compact_table(title: str, *names: str) -> Table:
-    """An empty table whose first columns are names; it fits into a terminal of 80 columns."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    return table
 
 
 def with_spread(value: float | str, spread: float | str) -> str:
