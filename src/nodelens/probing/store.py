@@ -55,8 +55,8 @@ def _load_probe(probe: Probe, tensors: dict[str, Tensor], run: RunDirectory) -> 
     probe.load_state_dict({key: tensors[key] for key in own})
 
 
-def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Measurement]) -> None:
-    """Add one split (all seeds) to the files of its sites."""
+def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Measurement], images: str) -> None:
+    """Add one split (all seeds) to the files of its sites; `images` is the fingerprint of what was measured."""
     split = measurements[0].split
     for name in measurements[0]:
         path = site_file(name, folder)
@@ -64,7 +64,12 @@ def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Mea
         tensors[f"class_means.{split}"] = torch.stack([m[name].class_means for m in measurements])
         tensors[f"counts.{split}"] = measurements[0][name].counts
         tensors[f"accuracy.{split}"] = torch.tensor([m[name].accuracy for m in measurements], dtype=torch.float64)
-        run.write_tensors(path, tensors, read_metadata(run.path / path))
+        run.write_tensors(path, tensors, {**read_metadata(run.path / path), f"images.{split}": images})
+
+
+def is_measured(run: RunDirectory, folder: str, site: str, split: str, images: str) -> bool:
+    """Whether a site's file has a split, measured on the images of this fingerprint."""
+    return read_metadata(run.path / site_file(site, folder)).get(f"images.{split}") == images
 
 
 def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:

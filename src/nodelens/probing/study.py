@@ -20,9 +20,16 @@ from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
-from nodelens.probing.store import load_measurements, load_probes, save_measurements, save_probes, site_file
+from nodelens.probing.store import (
+    is_measured,
+    load_measurements,
+    load_probes,
+    save_measurements,
+    save_probes,
+    site_file,
+)
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
-from nodelens.runs import RunDirectory, load_state, read_tensors
+from nodelens.runs import RunDirectory, load_state
 from nodelens.training.precision import default_device
 
 NETWORK, UNTRAINED = "measure", "measure/untrained"
@@ -197,17 +204,13 @@ def _measure_one(
         save_probes(run, folder, probes, data.training.label_names)
         state.unlink(missing_ok=True)
     for split, images in data.measured.items():
-        unmeasured = [site for site in chosen if not _is_measured(run, folder, site.name, split)]
+        unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:
             probes = load_probes(run, folder, unmeasured).to(next(network.parameters()).device)
             found = measure_probes(
                 network, probes, images, data.normalisation, settings.probe.precision, title=f"{who}measuring"
             )
-            save_measurements(run, folder, found)
-
-
-def _is_measured(run: RunDirectory, folder: str, site: str, split: str) -> bool:
-    return f"class_means.{split}" in read_tensors(run.path / site_file(site, folder))
+            save_measurements(run, folder, found, images.fingerprint)
 
 
 def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:
