@@ -275,3 +275,21 @@ def test_tensorboard_events_on_request(tmp_path: Path) -> None:
     log = RunDirectory(out).events("train")
     shown = [event.value for event in events.Scalars("test_accuracy")]
     assert shown == pytest.approx([event["test_accuracy"] for event in log], abs=1e-6)
+
+
+def test_a_split_whose_images_changed_is_measured_again(tmp_path: Path, trained: Path) -> None:
+    from nodelens.networks import load_network
+    from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measure_network, probe_recipe
+    from nodelens.probing.study import load_probing_data
+
+    network, run = load_network(trained), RunDirectory(tmp_path)
+    data = load_probing_data(network, "digits", ["test"])
+    fewer = data.measured["test"].take(torch.arange(200), "test")
+    settings = MeasureSettings(("block.1.ln",), ("test",), ProbeSettings(probe_recipe(1)), untrained=False)
+    measure_network(network, data, settings, run)
+    (whole,) = load_measurements(run, "test")
+    measure_network(network, ProbingData(data.training, {"test": fewer}, data.normalisation), settings, run)
+    (part,) = load_measurements(run, "test")
+    assert whole["block.1.ln"].counts.sum() == len(data.measured["test"])
+    assert part["block.1.ln"].counts.sum() == 200
+    assert torch.equal(whole["block.1.ln"].weight, part["block.1.ln"].weight)
