@@ -104,7 +104,7 @@ def measure(
     threshold: Threshold = 0.3,
     clusters: Annotated[str, typer.Option(help="Cluster rule: greedy (as in the paper) or maximum.")] = "greedy",
     seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
-    epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, and 1000 steps.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, at least 1000 steps.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
     optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,

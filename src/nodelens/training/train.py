@@ -85,6 +85,18 @@ class Trainer:
             raise InputError(f"the loss became {loss} in epoch {epoch}: the training diverged; lower the learning rate")
         return loss
 
+    def epoch_event(self, batch: Batch, steps: int, images_per_second: float, test_accuracy: float) -> dict[str, Any]:
+        """The log's line for the epoch that a batch ended."""
+        return {
+            "command": "train",
+            "step": self.step,
+            "epoch": batch.epoch + 1,
+            "learning_rate": batch.learning_rate,
+            "loss": round(self.mean_loss(batch.epoch + 1, steps), 5),
+            "images_per_second": images_per_second,
+            "test_accuracy": round(test_accuracy, 5),
+        }
+
     def save(self, path: Path) -> None:
         """Write what resuming needs."""
         parts = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -145,15 +157,9 @@ def train(
             trainer.learn(batch)
             speed.count()
             if batch.ends_epoch:
-                event = {
-                    "command": "train",
-                    "step": trainer.step,
-                    "epoch": batch.epoch + 1,
-                    "learning_rate": batch.learning_rate,
-                    "loss": round(trainer.mean_loss(batch.epoch + 1, steps), 5),
-                    "images_per_second": speed.images_per_second(),
-                    "test_accuracy": round(accuracy(trainer.network, test, normalisation, settings.precision), 5),
-                }
+                rate = speed.images_per_second()
+                reached = accuracy(trainer.network, test, normalisation, settings.precision)
+                event = trainer.epoch_event(batch, steps, rate, reached)
                 run.log(event)
                 _show_on_board(board, event)
                 _keep_weights(settings, run, trainer.network, batch.epoch + 1)
