@@ -201,8 +201,9 @@ class RunDirectory:
                 "choose another --out or repeat the command that started it"
             )
         known = sections.get(command, {})
+        # Of the process that began the run: one that only continues it or reads it again changes neither.
         environment = {"versions": versions(), "commit": source_commit()}
-        sections[command] = {**known, "settings": wanted, **environment, **facts}
+        sections[command] = {**environment, **known, "settings": wanted, **facts}
         self.write_json("config.json", sections)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
