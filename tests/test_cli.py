@@ -59,7 +59,7 @@ def test_train_writes_the_run_directory(trained: Path) -> None:
     settings = json.loads((trained / "config.json").read_text())["train"]
     assert settings["settings"]["network"] == TINY
     assert settings["settings"]["data"]["fingerprint"] == load_images("digits", "train").fingerprint
-    assert settings["versions"]["torch"] == torch.__version__.split("+")[0] or settings["versions"]["torch"]
+    assert torch.__version__.startswith(settings["versions"]["torch"])
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log] == [1, 2]
     assert not (trained / "checkpoints" / "resume.pt").exists()

@@ -13,6 +13,7 @@ from nodelens.data.decoded import DecodedSplit, decoded_split, default_cache
 from nodelens.data.lookup import find_source
 from nodelens.data.sources import Source, hashed, stratified
 from nodelens.errors import InputError
+from nodelens.progress import console
 
 STATISTICS_BATCH = 1024
 
@@ -132,6 +133,8 @@ def load_images(
     decoded = decoded_split(source, image_size, cache or default_cache())
     if decoded.meta.undecodable and not skip_undecodable:
         raise _undecodable(source, decoded)
+    if decoded.meta.undecodable:
+        console.print(f"left out {decoded.meta.undecodable} images of {name} ({split}) that cannot be decoded")
     return ImageSet(
         name=name,
         split=split,

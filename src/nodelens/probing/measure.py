@@ -6,7 +6,7 @@ the pass only adds up pooled activations per label. Sums are float64, whatever t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -204,8 +204,3 @@ def _measurement(
             counts,
         )
     return Measurement(by_site, images.split, probes.seeds[index], images.label_names)
-
-
-def measured_sites(measurements: Sequence[Measurement]) -> list[str]:
-    """Names of the sites, which all measurements of a run share."""
-    return list(measurements[0])

@@ -17,7 +17,7 @@ from nodelens.measures import NodalMatrices
 from nodelens.runs import write_atomically
 
 # Okabe and Ito's palette: told apart with every common colour blindness, in light and dark.
-BLUE, ORANGE, GREEN, GREY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#F0E442"
+BLUE, ORANGE, GREY, YELLOW = "#0072B2", "#D55E00", "#8A8A8A", "#F0E442"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
