@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from nodelens.errors import InputError
-from nodelens.measures import andc_mask, dilution, output_mask
+from nodelens.measures import (
+    NodalMatrices,
+    andc_mask,
+    dilution,
+    magnitude_mask,
+    output_mask,
+    random_mask,
+    shared_fields,
+    threshold_for,
+    wanda_mask,
+)
 
 
 def random_diagonals(nodes: int, labels: int, seed: int) -> torch.Tensor:
@@ -34,7 +44,74 @@ def test_dilution_is_the_share_removed() -> None:
 
 
 def test_diagonals_of_other_labels_and_empty_masks_are_refused() -> None:
-    with pytest.raises(InputError, match="7 labels but in_diagonals 8"):
+    with pytest.raises(InputError, match="7 labels but the input site 8"):
         andc_mask(random_diagonals(2, 7, seed=0), random_diagonals(2, 8, seed=0))
     with pytest.raises(InputError, match="empty"):
         dilution(torch.ones(0, 3, dtype=torch.bool))
+
+
+def test_the_shared_field_is_the_threshold_at_which_a_weight_goes() -> None:
+    generator = torch.Generator().manual_seed(3)
+    out, into = (
+        NodalMatrices(torch.randn(7, nodes, generator=generator), torch.randn(7, nodes, generator=generator))
+        for nodes in (9, 6)
+    )
+    shared = shared_fields(out.diagonal_fields(), into.diagonal_fields())
+    by_hand = [
+        [max(min(out.diagonal_fields()[o, k], into.diagonal_fields()[i, k]) for k in range(7)) for i in range(6)]
+        for o in range(9)
+    ]
+    assert shared.tolist() == torch.tensor(by_hand).tolist()
+    for threshold in (0.05, 0.3, 0.7):
+        expected = andc_mask(out.diagonals(threshold), into.diagonals(threshold))
+        assert torch.equal(shared > threshold, expected)
+        assert torch.equal(out.diagonal_fields() > threshold, out.diagonals(threshold))
+
+
+@pytest.mark.parametrize("wanted", [0.3, 0.5, 0.9])
+def test_the_threshold_for_a_dilution_is_the_smallest_that_reaches_it(wanted: float) -> None:
+    fields = torch.rand(20, 30, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    threshold = threshold_for(wanted, fields)
+    assert dilution(fields > threshold) >= wanted
+    assert dilution(fields > threshold * (1 - 1e-9)) < wanted
+
+
+def test_a_dilution_that_no_threshold_gives_is_refused() -> None:
+    fields = torch.tensor([[0.0, 0.0, 0.5, 1.0]], dtype=torch.float64)
+    assert dilution(fields > threshold_for(0.5, fields)) == 0.5
+    for wanted in (0.2, 0.9, 1.0, -0.1):
+        with pytest.raises(InputError, match=r"remove 0\.500 to 0\.750"):
+            threshold_for(wanted, fields)
+
+
+@pytest.mark.parametrize("removed", [0, 1, 17, 59, 60])
+def test_every_baseline_removes_exactly_what_it_is_told(removed: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    weight, norms = torch.randn(6, 10, generator=generator), torch.rand(10, generator=generator)
+    for mask in (
+        random_mask(weight, removed, generator),
+        magnitude_mask(weight, removed),
+        wanda_mask(weight, norms, removed),
+    ):
+        assert mask.shape == weight.shape
+        assert int((~mask).sum()) == removed
+    kept = weight.abs()[magnitude_mask(weight, removed)]
+    gone = weight.abs()[~magnitude_mask(weight, removed)]
+    assert not len(kept) or not len(gone) or kept.min() >= gone.max()
+
+
+def test_wanda_compares_weights_within_each_output() -> None:
+    generator = torch.Generator().manual_seed(6)
+    weight, norms = torch.randn(5, 8, generator=generator), torch.rand(8, generator=generator)
+    mask = wanda_mask(weight, norms, 5 * 3 + 2)
+    scores = weight.abs() * norms
+    for row, kept in zip(scores, mask, strict=True):
+        order = row.argsort()
+        gone = int((~kept).sum())
+        assert gone in (3, 4)
+        assert sorted(order[:gone].tolist()) == torch.nonzero(~kept).flatten().tolist()
+
+
+def test_more_weights_than_there_are_cannot_be_removed() -> None:
+    with pytest.raises(InputError, match="7 of 6 weights"):
+        magnitude_mask(torch.ones(2, 3), 7)

@@ -7,7 +7,16 @@ from nodelens.measures.heads import (
     head_specialization,
     superclass_occupancy,
 )
-from nodelens.measures.masks import andc_mask, dilution, output_mask
+from nodelens.measures.masks import (
+    andc_mask,
+    dilution,
+    magnitude_mask,
+    output_mask,
+    random_mask,
+    shared_fields,
+    threshold_for,
+    wanda_mask,
+)
 from nodelens.measures.nodal import NodalMatrices, check_threshold
 from nodelens.measures.nulls import Null, permutation_null
 from nodelens.measures.statistics import (
@@ -34,10 +43,15 @@ __all__ = [
     "dilution",
     "expected_occupancy",
     "head_specialization",
+    "magnitude_mask",
     "output_mask",
     "permutation_null",
+    "random_mask",
+    "shared_fields",
     "signal_to_noise",
     "site_statistics",
     "superclass_occupancy",
     "sweep",
+    "threshold_for",
+    "wanda_mask",
 ]

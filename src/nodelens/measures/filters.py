@@ -46,9 +46,9 @@ class FilterBlock:
         highest: Float64[np.ndarray, " node"] = self.fields.max(axis=(1, 2))
         return highest
 
-    def diagonals(self, bound: Float64[np.ndarray, " node"]) -> Bool[np.ndarray, "node label"]:
-        """Which diagonal elements are above each node's bound."""
-        return np.diagonal(self.fields, axis1=1, axis2=2) > bound[:, None]
+    def diagonal(self) -> Float64[np.ndarray, "node label"]:
+        """The diagonal elements of each nodal matrix."""
+        return np.diagonal(self.fields, axis1=1, axis2=2)
 
     def count_above(self, bound: Float64[np.ndarray, " node"]) -> Int64[np.ndarray, " node"]:
         """How many elements of each nodal matrix are above its bound, `ΣB`."""

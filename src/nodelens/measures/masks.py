@@ -1,11 +1,20 @@
-"""Which weights of a layer join nodes that share a label: ANDC pruning (paper, section 3)."""
+"""Which weights of a layer are kept: ANDC pruning (paper, section 3) and what it is compared with.
+
+A mask is a boolean tensor of the weight's shape, True where the weight is kept.
+"""
 
 from __future__ import annotations
 
-from jaxtyping import Bool
+import math
+
+import torch
+from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from nodelens.errors import InputError
+
+METHODS = ("andc", "random", "magnitude", "wanda")
+"""The ways to choose which weights of a layer go; all but the first remove as many as they are told to."""
 
 
 def andc_mask(
@@ -21,11 +30,7 @@ def andc_mask(
     tensor([[False],
             [ True]])
     """
-    if out_diagonals.shape[1] != in_diagonals.shape[1]:
-        raise InputError(
-            f"out_diagonals has {out_diagonals.shape[1]} labels but in_diagonals {in_diagonals.shape[1]}; "
-            "measure both sites with the same labels."
-        )
+    _check_labels(out_diagonals, in_diagonals)
     # In float32 a sum of ones never returns to zero, as it would in uint8 at 256 shared labels.
     return out_diagonals.float() @ in_diagonals.float().T > 0
 
@@ -41,6 +46,99 @@ def output_mask(diagonals: Bool[Tensor, "node label"]) -> Bool[Tensor, "label no
     return diagonals.T.contiguous()
 
 
+def shared_fields(
+    out_fields: Float64[Tensor, "node_out label"], in_fields: Float64[Tensor, "node_in _label"]
+) -> Float64[Tensor, "node_out node_in"]:
+    """The threshold at which ANDC removes each weight, where both sites have the same: `max_l min(out_l, in_l)`.
+
+    Args:
+        out_fields: `NodalMatrices.diagonal_fields` of the layer's output site.
+        in_fields: the same of its input site.
+
+    >>> import torch
+    >>> shared_fields(torch.tensor([[0.9, 0.2]]).double(), torch.tensor([[0.5, 1.0]]).double())
+    tensor([[0.5000]], dtype=torch.float64)
+    """
+    _check_labels(out_fields, in_fields)
+    strongest = out_fields.new_zeros(len(out_fields), len(in_fields))
+    for out, into in zip(out_fields.T, in_fields.T, strict=True):
+        torch.maximum(strongest, torch.minimum(out[:, None], into[None, :]), out=strongest)
+    return strongest
+
+
+def threshold_for(dilution: float, fields: Float64[Tensor, "output input"]) -> float:
+    """The smallest threshold at which at least that share of the weights is removed.
+
+    Args:
+        dilution: wanted share, 0 to 1.
+        fields: the threshold at which each weight is removed, from `shared_fields` (or `diagonal_fields`).
+
+    Raises:
+        InputError: no threshold between 0 and 1 removes that many, or any threshold removes more.
+
+    >>> import torch
+    >>> threshold_for(0.5, torch.tensor([[0.25, 0.5, 0.6, 0.8]]).double())
+    0.5
+    """
+    least, most = (float((fields <= 0).double().mean()), float((fields < 1).double().mean()))
+    if not least <= dilution <= most or dilution >= 1:
+        raise InputError(
+            f"a dilution of {dilution:g} cannot be reached: thresholds between 0 and 1 remove {least:.3f} to {most:.3f}"
+        )
+    ordered = fields.flatten().sort().values
+    wanted = max(1, math.ceil(dilution * len(ordered) - 1e-9))
+    return max(float(ordered[wanted - 1]), 1e-9)
+
+
+def random_mask(
+    weight: Shaped[Tensor, "output input"], removed: int, generator: torch.Generator
+) -> Bool[Tensor, "output input"]:
+    """Remove so many weights at random (the paper's baseline).
+
+    >>> import torch
+    >>> int(random_mask(torch.ones(2, 4), 3, torch.Generator().manual_seed(0)).sum())
+    5
+    """
+    return _without_lowest(torch.rand(weight.shape, dtype=torch.float64, generator=generator), removed)
+
+
+def magnitude_mask(weight: Float[Tensor, "output input"], removed: int) -> Bool[Tensor, "output input"]:
+    """Remove so many weights of the smallest absolute value in the layer.
+
+    >>> import torch
+    >>> magnitude_mask(torch.tensor([[0.1, -2.0], [1.0, 0.3]]), 2)
+    tensor([[False,  True],
+            [ True, False]])
+    """
+    return _without_lowest(weight.detach().abs(), removed)
+
+
+def wanda_mask(
+    weight: Float[Tensor, "output input"], input_norms: Float[Tensor, " input"], removed: int
+) -> Bool[Tensor, "output input"]:
+    """Remove so many weights of the smallest `|w| · ‖x‖`, compared within each output (Sun et al. 2024).
+
+    Every output loses the same number; what that leaves over is lost by the outputs whose next weight scores least.
+
+    Args:
+        input_norms: root of the summed squares of each input over tokens and images.
+
+    >>> import torch
+    >>> wanda_mask(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([4.0, 1.0]), 2)
+    tensor([[ True, False],
+            [ True, False]])
+    """
+    scores = weight.detach().abs() * input_norms
+    each, left = divmod(_checked(removed, weight.numel()), len(weight))
+    rank = scores.argsort(dim=1, stable=True).argsort(dim=1)
+    mask = rank >= each
+    if left:
+        following = torch.where(rank == each, scores, torch.inf)
+        outputs = following.amin(dim=1).argsort(stable=True)[:left]
+        mask[outputs, following.argmin(dim=1)[outputs]] = False
+    return mask
+
+
 def dilution(mask: Bool[Tensor, "*layer"]) -> float:
     """Share of the weights that a mask removes, 0 to 1 (Table 3).
 
@@ -54,3 +152,23 @@ def dilution(mask: Bool[Tensor, "*layer"]) -> float:
     if mask.numel() == 0:
         raise InputError(f"a mask of shape {tuple(mask.shape)} is empty; it has no share of removed weights.")
     return 1 - int(mask.count_nonzero()) / mask.numel()
+
+
+def _without_lowest(scores: Float[Tensor, "output input"], removed: int) -> Bool[Tensor, "output input"]:
+    mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    mask[scores.flatten().argsort(stable=True)[: _checked(removed, scores.numel())]] = False
+    return mask.reshape(scores.shape)
+
+
+def _checked(removed: int, weights: int) -> int:
+    if not 0 <= removed <= weights:
+        raise InputError(f"{removed} of {weights} weights cannot be removed")
+    return removed
+
+
+def _check_labels(out: Tensor, into: Tensor) -> None:
+    if out.shape[1] != into.shape[1]:
+        raise InputError(
+            f"the output site has {out.shape[1]} labels but the input site {into.shape[1]}; "
+            "measure both sites with the same labels."
+        )

@@ -127,7 +127,18 @@ class NodalMatrices:
             InputError: the threshold is not between 0 and 1.
         """
         check_threshold(threshold)
-        parts = [block.diagonals(bounds(block.maxima(), threshold)) for block in self.blocks()]
+        parts = [block.diagonal() > bounds(block.maxima(), threshold)[:, None] for block in self.blocks()]
+        return torch.from_numpy(np.concatenate(parts))
+
+    def diagonal_fields(self) -> Float64[Tensor, "node label"]:
+        """Diagonal elements as shares of each matrix's maximum: the threshold at which a label leaves the diagonal.
+
+        0 where an element is not positive. Above a threshold to rounding; `diagonals` decides exactly.
+        """
+        parts = []
+        for block in self.blocks():
+            diagonal, maxima = block.diagonal(), block.maxima()[:, None]
+            parts.append(np.where(diagonal > 0, diagonal, 0.0) / np.where(maxima > 0, maxima, 1.0))
         return torch.from_numpy(np.concatenate(parts))
 
     def clusters(self, node: int, threshold: float, method: str = "greedy") -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from nodelens.measures.clusters import Clustering, cluster_rows
 from nodelens.measures.rows import descending_order, diagonal_rows, prefix_counts, row_starts, split_signs
@@ -33,10 +33,10 @@ class OuterBlock:
         highest: Float64[np.ndarray, " node"] = np.max(corners, axis=0)
         return highest
 
-    def diagonals(self, bound: Float64[np.ndarray, " node"]) -> Bool[np.ndarray, "node label"]:
-        """Which diagonal elements are above each node's bound."""
-        above: Bool[np.ndarray, "node label"] = self.means * self.weight > bound[:, None]
-        return above
+    def diagonal(self) -> Float64[np.ndarray, "node label"]:
+        """The diagonal elements of each nodal matrix."""
+        diagonal: Float64[np.ndarray, "node label"] = self.means * self.weight
+        return diagonal
 
     def count_above(self, bound: Float64[np.ndarray, " node"]) -> Int64[np.ndarray, " node"]:
         """How many elements of each nodal matrix are above its bound, `ΣB`, by sorting."""

@@ -1,8 +1,19 @@
 """Networks, and per family what its sites are called."""
 
 from nodelens.networks.cct import CCT, CCTConfig
-from nodelens.networks.families import FAMILIES, build_network, describe, load_network, read_checkpoint, sites
-from nodelens.networks.network import Network
+from nodelens.networks.families import (
+    FAMILIES,
+    build_network,
+    describe,
+    layers,
+    load_network,
+    read_checkpoint,
+    sites,
+    stored,
+)
+from nodelens.networks.layers import Layer, layer_between, layer_weight, select_layers, without_skip
+from nodelens.networks.masking import apply_masks, masks_of, plain_state, remove_masks
+from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
 
@@ -11,14 +22,26 @@ __all__ = [
     "FAMILIES",
     "VGG",
     "CCTConfig",
+    "Layer",
     "Network",
     "Site",
+    "Stage",
     "VGGConfig",
+    "apply_masks",
     "build_network",
     "describe",
+    "layer_between",
+    "layer_weight",
+    "layers",
     "load_network",
+    "masks_of",
+    "plain_state",
     "read_checkpoint",
     "reading",
+    "remove_masks",
+    "select_layers",
     "select_sites",
     "sites",
+    "stored",
+    "without_skip",
 ]

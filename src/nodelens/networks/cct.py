@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodelens.errors import InputError
-from nodelens.networks.network import Network
+from nodelens.networks.layers import Layer
+from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site
 
 
@@ -218,10 +219,12 @@ class Classifier(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
-        x = x + self.positional_emb
-        for block in self.blocks:
-            x = block(x)
+    def place(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+        """Tell the tokens where they are."""
+        return x + self.positional_emb
+
+    def read_out(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
+        """What follows the last block."""
         x = self.norm(x)
         weights = self.attention_pool(x).softmax(dim=1)
         return self.fc((weights.transpose(1, 2) @ x).squeeze(1))  # type: ignore[no-any-return]
@@ -245,7 +248,17 @@ class CCT(Network):
         self.classifier = Classifier(config)
 
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
-        return self.classifier(self.tokenizer(images))  # type: ignore[no-any-return]
+        x = images
+        for stage in self.stages():
+            x = stage(x)
+        return x
+
+    def stages(self) -> list[Stage]:
+        """The tokens, each block, and the way from the last block to the logits."""
+        return [self._tokens, *self.classifier.blocks, self.classifier.read_out]
+
+    def _tokens(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
+        return self.classifier.place(self.tokenizer(images))
 
     def sites(self) -> list[Site]:
         """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""
@@ -269,3 +282,16 @@ class CCT(Network):
             site("linear2.no_skip", width, ".linear2", "output"),
             site("linear2", width, "", "output"),
         ]
+
+    def layers(self) -> list[Layer]:
+        """QKV, projection, Linear1 and Linear2 of every block (paper, Table 3), and the output layer."""
+        found = []
+        for b in range(1, self.config.layers + 1):
+            path, place = f"classifier.blocks.{b - 1}", f"block.{b}"
+            found += [
+                Layer(f"{place}.qkv", f"{path}.self_attn.qkv", f"{place}.ln", f"{place}.qkv", b),
+                Layer(f"{place}.projection", f"{path}.self_attn.proj", f"{place}.attention", f"{place}.projection", b),
+                Layer(f"{place}.linear1", f"{path}.linear1", f"{place}.norm", f"{place}.linear1", b),
+                Layer(f"{place}.linear2", f"{path}.linear2", f"{place}.linear1", f"{place}.linear2", b),
+            ]
+        return [*found, Layer("output", "classifier.fc", f"block.{self.config.layers}.linear2", None)]

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from nodelens.errors import InputError
 from nodelens.networks import cct, vgg
+from nodelens.networks.layers import Layer
+from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
@@ -69,6 +71,23 @@ def describe(network: Network) -> dict[str, str]:
     return {"format": "pt", "family": network.family, "config": json.dumps(network.settings())}
 
 
+def stored(network: Network) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the file that `load_network` reads the network back from."""
+    tensors, shapes = packed_state(network)
+    return tensors, {**describe(network), **shapes}
+
+
+def layers(network: nn.Module) -> list[Layer]:
+    """The fully connected layers of a network that join two sites, or a site and the labels.
+
+    Raises:
+        InputError: the network is of no known family.
+    """
+    if not isinstance(network, Network):
+        raise InputError(f"{type(network).__name__} does not say which layers it has; see docs/architecture.md")
+    return network.layers()
+
+
 def sites(network: nn.Module) -> list[Site]:
     """The places of a network where nodes can be measured.
 
@@ -83,7 +102,7 @@ def sites(network: nn.Module) -> list[Site]:
 def load_network(
     source: str | Path, *, labels: int | None = None, heads: int | None = None, image_size: int | None = None
 ) -> Network:
-    """Load a trained network, in eval mode.
+    """Load a trained network, in eval mode; the masks of a pruned one hold on.
 
     Args:
         source: a run directory, a `.safetensors` file, or a `.pth` of tensors only, with the parameter
@@ -98,10 +117,15 @@ def load_network(
     """
     state, metadata = read_checkpoint(Path(source))
     asked = {key: value for key, value in {"heads": heads, "image_size": image_size}.items() if value is not None}
+    try:
+        state, masks = unpacked_state(state, metadata)
+    except (InputError, ValueError) as error:
+        raise InputError(f"{source} is damaged: {error}") from error
     config, family = _configuration(state, metadata, asked, source)
     network = family.network(config)
     _load_state(network, state, source)
     _check_finite(state, source)
+    apply_masks(network, masks)
     if labels is not None and config.labels != labels:
         raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its data set")
     network.checkpoint_metadata = metadata

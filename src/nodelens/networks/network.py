@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
+from nodelens.networks.layers import Layer
 from nodelens.networks.sites import Site
+
+Stage = Callable[[Tensor], Tensor]
 
 
 class Config(Protocol):
@@ -40,6 +43,17 @@ class Network(nn.Module):
     def sites(self) -> list[Site]:
         """The places where nodes can be measured, in the order of the data's way."""
         raise NotImplementedError
+
+    def layers(self) -> list[Layer]:
+        """The fully connected layers that join two sites or a site and the labels, in the order of the data's way."""
+        return []
+
+    def stages(self) -> Sequence[Stage]:
+        """The forward pass cut into consecutive steps; together they are the network.
+
+        Networks that differ only from some stage on can share the stages before it.
+        """
+        return [self]
 
     def settings(self) -> dict[str, Any]:
         """The configuration as plain numbers and words."""

@@ -56,15 +56,24 @@ def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> li
     Raises:
         InputError: a pattern that matches nothing.
     """
-    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
-    chosen: set[str] = set()
-    for pattern in wanted:
-        matched = {site.name for site in available if _matches(site.name, pattern)}
-        if not matched:
-            names = ", ".join(site.name for site in available[:9])
-            raise InputError(f"no site matches {pattern!r}; this network has {len(available)}: {names}, …")
-        chosen |= matched
+    chosen = matching([site.name for site in available], patterns, "site")
     return [site for site in available if site.name in chosen]
+
+
+def matching(names: Sequence[str], patterns: str | Sequence[str], kind: str) -> set[str]:
+    """The names that match any of the patterns; `kind` is what an error calls them.
+
+    Raises:
+        InputError: a pattern that matches nothing.
+    """
+    chosen: set[str] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        matched = {name for name in names if _matches(name, pattern)}
+        if not matched:
+            known = ", ".join(names[:9])
+            raise InputError(f"no {kind} matches {pattern!r}; this network has {len(names)}: {known}, …")
+        chosen |= matched
+    return chosen
 
 
 def _matches(name: str, pattern: str) -> bool:

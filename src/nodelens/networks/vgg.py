@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import vgg as torchvision_vgg
 
 from nodelens.errors import InputError
+from nodelens.networks.layers import Layer
 from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
@@ -97,3 +98,11 @@ class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
                 Site(f"linear.{k}", linear.out_features, f"classifier.{i + 1}", "output", "units", block=len(found) + 1)
             )
         return found
+
+    def layers(self) -> list[Layer]:
+        """The fully connected layers of the classifier; a filter of the last convolution owns several inputs."""
+        sources = [site.name for site in self.sites() if site.name.startswith("linear.")]
+        last_convolution = [site.name for site in self.sites() if site.layout == "channels"][-1]
+        linears = [i for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
+        ends = zip(linears, [last_convolution, *sources], [*sources, None], strict=True)
+        return [Layer(target or "output", f"classifier.{i}", source, target) for i, source, target in ends]

@@ -17,7 +17,7 @@ import torch
 from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, Site, select_sites
+from nodelens.networks import FAMILIES, Network, Site, plain_state, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import (
@@ -96,7 +96,7 @@ def load_probing_data(
 def fingerprint(network: Network) -> str:
     """A hash of all weights: which network a measurement belongs to."""
     digest = hashlib.blake2b(digest_size=16)
-    for key, tensor in sorted(network.state_dict().items()):
+    for key, tensor in sorted(plain_state(network).items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

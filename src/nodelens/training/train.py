@@ -21,7 +21,7 @@ from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_network, describe, load_network
+from nodelens.networks import Network, build_network, load_network, stored
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
 from nodelens.training.batches import DROPOUT, Batch, seed_of, steps_per_epoch, training_batches
@@ -176,8 +176,9 @@ def train(
 def _finish(trainer: Trainer, test: ImageSet, normalisation: Normalisation, run: RunDirectory) -> Network:
     network = trainer.network
     reached = accuracy(network, test, normalisation, trainer.settings.precision)
-    metadata = {**describe(network), **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
-    run.write_tensors("model.safetensors", network.state_dict(), metadata)
+    tensors, description = stored(network)
+    metadata = {**description, **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
+    run.write_tensors("model.safetensors", tensors, metadata)
     (run.checkpoints / "resume.pt").unlink(missing_ok=True)
     network.checkpoint_metadata = metadata
     network.eval()
@@ -259,7 +260,7 @@ def _tensorboard_writer(run: RunDirectory) -> Any:
 def _keep_weights(settings: TrainSettings, run: RunDirectory, network: Network, epoch: int) -> None:
     if settings.keep_every and epoch % settings.keep_every == 0:
         name = f"checkpoints/epoch_{epoch:04d}.safetensors"
-        run.write_tensors(name, network.state_dict(), describe(network))
+        run.write_tensors(name, *stored(network))
 
 
 def _show_on_board(board: Any, event: Mapping[str, Any]) -> None:

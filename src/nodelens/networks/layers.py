@@ -1,0 +1,69 @@
+"""Layers: the fully connected layers of a network, by the two sites that they join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from nodelens.errors import InputError
+from nodelens.networks.sites import Site, matching
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A fully connected layer between two sites, or from a site to the labels.
+
+    Attributes:
+        name: e.g. ``block.7.linear1``; ``output`` for the layer whose outputs are the labels.
+        module: path of the ``nn.Linear`` (``network.get_submodule``).
+        source: name of the site whose nodes are the layer's inputs.
+        target: name of the site whose nodes are its outputs; None where those are the labels.
+        block: 1-based block that the layer belongs to; the output layer belongs to none, 0.
+    """
+
+    name: str
+    module: str
+    source: str
+    target: str | None
+    block: int = 0
+
+
+def select_layers(available: Sequence[Layer], patterns: str | Sequence[str]) -> list[Layer]:
+    """The layers that match any of the glob patterns (as `select_sites`), in the network's order.
+
+    Raises:
+        InputError: a pattern that matches nothing.
+    """
+    chosen = matching([layer.name for layer in available], patterns, "layer")
+    return [layer for layer in available if layer.name in chosen]
+
+
+def layer_between(available: Sequence[Layer], source: str, target: str | None) -> Layer:
+    """The layer that joins two sites; `target` None is the layer to the labels.
+
+    Raises:
+        InputError: no fully connected layer joins them.
+    """
+    for layer in available:
+        if (layer.source, layer.target) == (source, target):
+            return layer
+    pairs = ", ".join(f"{layer.source} → {layer.target or 'labels'}" for layer in available[:4])
+    raise InputError(
+        f"no fully connected layer joins {source} and {target or 'the labels'}; joined are {pairs or 'no sites'}, …"
+    )
+
+
+def without_skip(layers: Sequence[Layer], sites: Sequence[Site]) -> list[Layer]:
+    """The same layers, their outputs seen before the skip connection is added, where the network has that site."""
+    names = {site.name for site in sites}
+    return [
+        replace(layer, target=f"{layer.target}.no_skip") if f"{layer.target}.no_skip" in names else layer
+        for layer in layers
+    ]
+
+
+def layer_weight(network: nn.Module, layer: Layer) -> Tensor:
+    """The layer's weight, (output, input), as the forward pass uses it."""
+    return network.get_submodule(layer.module).weight  # type: ignore[return-value]
