@@ -30,7 +30,7 @@ from nodelens.networks.cct import attend_materialised
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision
 from nodelens.training.batches import training_batches
 from nodelens.training.precision import Precision, default_device
-from nodelens.training.train import Trainer
+from nodelens.training.train import learner_of
 
 NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
@@ -61,12 +61,13 @@ def plain_steps(images: ImageSet, chosen: Recipe, steps: int) -> Steps:
 def nodelens_steps(images: ImageSet, chosen: Recipe, steps: int, precision: Precision, compiled: bool) -> Steps:
     """The steps of `nodelens.training.train`, without its files."""
     device = default_device()
-    trainer = Trainer(TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled), images, device)
-    trainer.network.train()
+    settings = TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled)
+    network, learner = learner_of(settings, images, device)
+    network.train()
 
     def run() -> None:
         for batch in islice(training_batches(images, chosen, 0, NORMALISATION, device), steps):
-            trainer.learn(batch)
+            learner.learn(batch)
 
     return run
 

@@ -150,4 +150,11 @@ def test_frozen_weights_are_not_trained() -> None:
     layer = nn.Linear(3, 2)
     layer.weight.requires_grad_(False)
     groups = make_optimizer(layer, Recipe(epochs=1)).param_groups
-    assert [len(group["params"]) for group in groups] == [0, 1]
+    assert [group["params"] for group in groups] == [[layer.bias]]
+
+
+def test_slow_weights_carry_their_share_of_the_rate() -> None:
+    first, second = nn.Linear(3, 2), nn.Linear(2, 2)
+    groups = make_optimizer(nn.Sequential(first, second), Recipe(epochs=1), first.parameters(), 0.01).param_groups
+    shares = {id(weight): group["share"] for group in groups for weight in group["params"]}
+    assert shares == {id(w): 0.01 for w in first.parameters()} | {id(w): 1.0 for w in second.parameters()}

@@ -118,7 +118,7 @@ MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "at the first epoch's end": lambda m: kill_after_batches(m, 5),
     "in the last epoch": lambda m: kill_after_batches(m, 13),
     "while an epoch's checkpoint is written": lambda m: kill_at_call(m, os, "replace", 7),
-    "after an event, before its checkpoint": lambda m: kill_at_call(m, loop.Trainer, "save", 10),
+    "after an event, before its checkpoint": lambda m: kill_at_call(m, loop, "save_state", 10),
     "before an event": lambda m: kill_at_call(m, RunDirectory, "log", 2),
     "before the model is written": lambda m: kill_at_call(m, RunDirectory, "write_tensors", 1),
 }

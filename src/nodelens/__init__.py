@@ -27,6 +27,7 @@ from nodelens.measures import (
 )
 from nodelens.networks import Site, build_network, load_network, sites
 from nodelens.probing import Measurement, SiteMeasurement, measure
+from nodelens.pruning.prune import Pruned, prune
 
 __all__ = [
     "HeadSpecialization",
@@ -34,6 +35,7 @@ __all__ = [
     "Measurement",
     "NodalMatrices",
     "Null",
+    "Pruned",
     "Site",
     "SiteMeasurement",
     "SiteStatistics",
@@ -46,6 +48,7 @@ __all__ = [
     "measure",
     "output_mask",
     "permutation_null",
+    "prune",
     "site_statistics",
     "sites",
     "superclass_occupancy",

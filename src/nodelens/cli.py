@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,9 @@ Out = Annotated[Path, typer.Option("--out", help="Run directory; a run begun the
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), fp32 or bf16.")]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
+Source = Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")]
+TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set that the network was trained on.")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
 
 
@@ -96,8 +100,8 @@ Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum abov
 
 @app.command()
 def measure(
-    source: Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")],
-    data: Annotated[str | None, typer.Option("--data", help="The data set that the network was trained on.")] = None,
+    source: Source,
+    data: TrainedOn = None,
     sites: Sites = "*",
     split: Splits = "test",
     out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
@@ -111,7 +115,7 @@ def measure(
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
-    heads: Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")] = None,
+    heads: Heads = None,
     seed: Seed = 0,
     precision: PrecisionOption = "auto",
     skip_undecodable: SkipUndecodable = False,
@@ -141,6 +145,74 @@ def measure(
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)
+    _show(tables)
+    output.print(f"run directory {run.path}")
+
+
+@app.command()
+def prune(
+    source: Source,
+    data: TrainedOn = None,
+    blocks: Annotated[str | None, typer.Option("--blocks", "--block", help="7 or 1-7; by default the last.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Patterns instead of blocks: 'block.*.linear1,output'.")] = None,
+    threshold: Annotated[float, typer.Option(help="Of every site that --site-thresholds does not name.")] = 0.35,
+    site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3,block.7.projection=0.3'.")] = "",
+    dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
+    skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
+    baseline: Annotated[str, typer.Option(help="What to compare with.")] = "random,magnitude,wanda,branch",
+    curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
+    keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,
+    gradual: Annotated[bool, typer.Option("--gradual", help="Search by small steps, not in one shot.")] = False,
+    seeds: Annotated[int, typer.Option(help="Probes, random masks and orders of the images.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of retraining.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Of the pruned blocks.")] = 5e-4,
+    rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
+    retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
+    probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
+    paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,
+    heads: Heads = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the network's studies; by default SOURCE/prune.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of this study, a run directory in that folder.")] = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
+    from nodelens.networks import block_patterns, load_network
+    from nodelens.networks import layers as layers_of
+    from nodelens.probing import ProbeSettings, probe_recipe
+    from nodelens.probing import probe_epochs as default_epochs
+    from nodelens.pruning.retrain import recorded_augmentation, retraining
+    from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
+    from nodelens.report.pruning import report_pruning, report_search
+    from nodelens.runs import RunDirectory
+
+    network = load_network(source, heads=heads)
+    begun = RunDirectory(Path(source))
+    measured = RunDirectory(out) if out else RunDirectory(_run_directory(source, None).path / "prune")
+    patterns = layers.split(",") if layers else block_patterns(layers_of(network), blocks)
+    run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
+    with measured.claimed():
+        resolved = _precision(precision, measured, "measure")
+        settings = PruneSettings(
+            tuple(patterns),
+            threshold,
+            dict(_assignments("--site-thresholds", site_thresholds)),
+            dilution,
+            skip,
+            ("andc", *filter(None, baseline.split(","))),
+            tuple(range(seed, seed + seeds)),
+            tuple(_number("--curve", part) for part in curve.split(",") if part),
+            held_out,
+            paper_split,
+            retraining_images,
+            retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun)),
+        )
+        images = load_pruning_data(network, _data_name(data, begun), settings)
+        length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
+        probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=resolved)
+        study = PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
+        tables = report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
     _show(tables)
     output.print(f"run directory {run.path}")
 
@@ -195,11 +267,26 @@ def _run_directory(source: str, out: Path | None) -> RunDirectory:
 
 def _data_name(asked: str | None, run: RunDirectory) -> str:
     sections = run.configuration()
-    for command in ("train", "measure"):
+    for command in ("train", "measure", "prune"):
         recorded = sections.get(command, {}).get("settings", {}).get("data", {}).get("name")
         if asked or recorded:
             return str(asked or recorded)
     raise InputError("say with --data which data set the network was trained on, e.g. --data cifar100")
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {text!r} is no number") from error
+
+
+def _assignments(option: str, text: str) -> Iterable[tuple[str, float]]:
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{option}: {part!r} names no value; write block.7.attention=0.3")
+        yield name, _number(option, value)
 
 
 def _precision(asked: str, run: RunDirectory, command: str) -> Precision:

@@ -6,15 +6,13 @@ A mask is a boolean tensor of the weight's shape, True where the weight is kept.
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 from jaxtyping import Bool, Float, Float64, Shaped
 from torch import Tensor
 
 from nodelens.errors import InputError
-
-METHODS = ("andc", "random", "magnitude", "wanda")
-"""The ways to choose which weights of a layer go; all but the first remove as many as they are told to."""
 
 
 def andc_mask(
@@ -67,7 +65,7 @@ def shared_fields(
 
 
 def threshold_for(dilution: float, fields: Float64[Tensor, "output input"]) -> float:
-    """The smallest threshold at which at least that share of the weights is removed.
+    """The smallest threshold (give or take a rounding) at which at least that share of the weights is removed.
 
     Args:
         dilution: wanted share, 0 to 1.
@@ -77,8 +75,8 @@ def threshold_for(dilution: float, fields: Float64[Tensor, "output input"]) -> f
         InputError: no threshold between 0 and 1 removes that many, or any threshold removes more.
 
     >>> import torch
-    >>> threshold_for(0.5, torch.tensor([[0.25, 0.5, 0.6, 0.8]]).double())
-    0.5
+    >>> f"{threshold_for(0.5, torch.tensor([[0.2, 0.4, 0.6, 0.8]]).double()):.6f}"
+    '0.400000'
     """
     least, most = (float((fields <= 0).double().mean()), float((fields < 1).double().mean()))
     if not least <= dilution <= most or dilution >= 1:
@@ -87,7 +85,8 @@ def threshold_for(dilution: float, fields: Float64[Tensor, "output input"]) -> f
         )
     ordered = fields.flatten().sort().values
     wanted = max(1, math.ceil(dilution * len(ordered) - 1e-9))
-    return max(float(ordered[wanted - 1]), 1e-9)
+    # A few roundings above: a field is compared with threshold · maximum, and was divided by the maximum here.
+    return min(max(float(ordered[wanted - 1]), 1e-9) * (1 + 4 * sys.float_info.epsilon), math.nextafter(1.0, 0.0))
 
 
 def random_mask(

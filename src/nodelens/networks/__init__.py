@@ -11,8 +11,8 @@ from nodelens.networks.families import (
     sites,
     stored,
 )
-from nodelens.networks.layers import Layer, layer_between, layer_weight, select_layers, without_skip
-from nodelens.networks.masking import apply_masks, masks_of, plain_state, remove_masks
+from nodelens.networks.layers import Layer, block_patterns, layer_between, layer_weight, select_layers, without_skip
+from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
 from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
@@ -28,8 +28,10 @@ __all__ = [
     "Stage",
     "VGGConfig",
     "apply_masks",
+    "block_patterns",
     "build_network",
     "describe",
+    "fingerprint",
     "layer_between",
     "layer_weight",
     "layers",

@@ -287,11 +287,14 @@ class CCT(Network):
         """QKV, projection, Linear1 and Linear2 of every block (paper, Table 3), and the output layer."""
         found = []
         for b in range(1, self.config.layers + 1):
-            path, place = f"classifier.blocks.{b - 1}", f"block.{b}"
-            found += [
-                Layer(f"{place}.qkv", f"{path}.self_attn.qkv", f"{place}.ln", f"{place}.qkv", b),
-                Layer(f"{place}.projection", f"{path}.self_attn.proj", f"{place}.attention", f"{place}.projection", b),
-                Layer(f"{place}.linear1", f"{path}.linear1", f"{place}.norm", f"{place}.linear1", b),
-                Layer(f"{place}.linear2", f"{path}.linear2", f"{place}.linear1", f"{place}.linear2", b),
+            block, at = f"classifier.blocks.{b - 1}", f"block.{b}"
+            joined = [
+                ("qkv", ".self_attn.qkv", "ln", "qkv"),
+                ("projection", ".self_attn.proj", "attention", "projection"),
+                ("linear1", ".linear1", "norm", "linear1"),
+                ("linear2", ".linear2", "linear1", "linear2"),
             ]
-        return [*found, Layer("output", "classifier.fc", f"block.{self.config.layers}.linear2", None)]
+            found += [Layer(f"{at}.{n}", block + m, f"{at}.{i}", f"{at}.{o}", b, block) for n, m, i, o in joined]
+        last = self.config.layers
+        output = Layer("output", "classifier.fc", f"block.{last}.linear2", None, last + 1, "classifier.fc")
+        return [*found, output]

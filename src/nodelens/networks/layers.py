@@ -20,14 +20,16 @@ class Layer:
         module: path of the ``nn.Linear`` (``network.get_submodule``).
         source: name of the site whose nodes are the layer's inputs.
         target: name of the site whose nodes are its outputs; None where those are the labels.
-        block: 1-based block that the layer belongs to; the output layer belongs to none, 0.
+        stage: index of the stage of `Network.stages` that it acts in.
+        retrained: path of the module that is retrained when the layer is pruned: its whole block.
     """
 
     name: str
     module: str
     source: str
     target: str | None
-    block: int = 0
+    stage: int
+    retrained: str
 
 
 def select_layers(available: Sequence[Layer], patterns: str | Sequence[str]) -> list[Layer]:
@@ -38,6 +40,30 @@ def select_layers(available: Sequence[Layer], patterns: str | Sequence[str]) -> 
     """
     chosen = matching([layer.name for layer in available], patterns, "layer")
     return [layer for layer in available if layer.name in chosen]
+
+
+def block_patterns(available: Sequence[Layer], blocks: str | None) -> list[str]:
+    """Patterns of the layers of some blocks.
+
+    Args:
+        blocks: numbers and ranges, `7` or `1-3,7`; None is the last block, or all layers of a network without blocks.
+
+    Raises:
+        InputError: it is neither.
+
+    >>> block_patterns([], "1-3,7")
+    ['block.1.*', 'block.2.*', 'block.3.*', 'block.7.*']
+    """
+    if blocks is None:
+        numbered = [layer.name.split(".")[1] for layer in available if layer.name.startswith("block.")]
+        return [f"block.{numbered[-1]}.*"] if numbered else ["*"]
+    numbers: list[int] = []
+    for part in blocks.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal():
+            raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
+        numbers += range(int(first), int(last or first) + 1)
+    return [f"block.{number}.*" for number in numbers]
 
 
 def layer_between(available: Sequence[Layer], source: str, target: str | None) -> Layer:

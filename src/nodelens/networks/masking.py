@@ -7,6 +7,7 @@ of processes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 
@@ -90,6 +91,15 @@ def plain_state(network: nn.Module) -> dict[str, Tensor]:
         del state[f"{module}.parametrizations.weight.original"]
         state[f"{module}.weight"] = network.get_submodule(module).weight.detach()  # type: ignore[operator]
     return state
+
+
+def fingerprint(network: Network) -> str:
+    """A hash of all weights: which network a measurement belongs to."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key, tensor in sorted(plain_state(network).items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def packed_state(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -105,4 +105,7 @@ class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
         last_convolution = [site.name for site in self.sites() if site.layout == "channels"][-1]
         linears = [i for i, layer in enumerate(self.classifier) if isinstance(layer, nn.Linear)]
         ends = zip(linears, [last_convolution, *sources], [*sources, None], strict=True)
-        return [Layer(target or "output", f"classifier.{i}", source, target) for i, source, target in ends]
+        return [
+            Layer(target or "output", f"classifier.{i}", source, target, 0, f"classifier.{i}")
+            for i, source, target in ends
+        ]

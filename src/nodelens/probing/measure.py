@@ -59,12 +59,17 @@ class SiteMeasurement:
 
 @dataclass(frozen=True)
 class Measurement(Mapping[str, SiteMeasurement]):
-    """The measured sites of a network, by name: one split, one probe seed."""
+    """The measured sites of a network, by name: one split, one probe seed.
+
+    Attributes:
+        network: fingerprint of the measured network; empty where it was not recorded.
+    """
 
     by_site: Mapping[str, SiteMeasurement]
     split: str
     seed: int
     label_names: tuple[str, ...]
+    network: str = ""
 
     def __getitem__(self, site: str) -> SiteMeasurement:
         if site not in self.by_site:

@@ -93,8 +93,12 @@ def load_measurements(
         raise InputError(f"{run.path} holds no measurements; run `nodelens measure {run.path}` first")
     loaded = {name: _load_site(run, folder, name, split) for name in names}
     label_names = next(iter(loaded.values()))[1]
+    measured = run.configuration().get("measure", {}).get("settings", {}).get("network", "")
+    network = measured if folder == "measure" else ""
     return [
-        Measurement({name: of_seed[i] for name, (of_seed, _) in loaded.items()}, split, first.seed, label_names)
+        Measurement(
+            {name: of_seed[i] for name, (of_seed, _) in loaded.items()}, split, first.seed, label_names, network
+        )
         for i, first in enumerate(next(iter(loaded.values()))[0])
     ]
 

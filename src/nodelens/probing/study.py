@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, Site, plain_state, select_sites
+from nodelens.networks import FAMILIES, Network, Site, fingerprint, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import (
@@ -93,15 +92,6 @@ def load_probing_data(
     return ProbingData(training, {split: images(split) for split in splits}, recorded or normalisation_of(training))
 
 
-def fingerprint(network: Network) -> str:
-    """A hash of all weights: which network a measurement belongs to."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, tensor in sorted(plain_state(network).items()):
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def untrained_twin(network: Network, seed: int) -> Network:
     """A freshly initialised network of the same configuration."""
     torch.manual_seed(seed)
@@ -164,7 +154,8 @@ def measure(
     frozen = copy.deepcopy(network).to(default_device())
     chosen = select_sites(sites_of(frozen), sites)
     probes = train_probes(frozen, chosen, loaded.training, loaded.normalisation, settings)
-    return measure_probes(frozen, probes, loaded.measured[split], loaded.normalisation, settings.precision)[0]
+    found = measure_probes(frozen, probes, loaded.measured[split], loaded.normalisation, settings.precision)[0]
+    return dataclasses.replace(found, network=fingerprint(network))
 
 
 def _identity(network: Network, data: ProbingData, settings: MeasureSettings) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _over_seeds(measurements: Sequence[Measurement], site: str, threshold: float
     ]
     row: Row = {"seeds": len(values)}
     for name in ("accuracy", *STATISTICS):
-        row |= _mean_and_spread(name, [value[name] for value in values])
+        row |= mean_and_spread(name, [value[name] for value in values])
     return row
 
 
@@ -93,7 +93,10 @@ def _null(measurements: Sequence[Measurement], site: str, threshold: float, meth
     return row
 
 
-def _mean_and_spread(name: str, values: Sequence[float]) -> Row:
+def mean_and_spread(name: str, values: Sequence[float]) -> Row:
+    """`name` and `<name>_std`, both empty where there is no value."""
+    if not values:
+        return {name: "", f"{name}_std": ""}
     spread = stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else 0.0
     return {name: fmean(values), f"{name}_std": spread}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -95,6 +96,16 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=4e-2,
         augmentation=Augmentation(flip=0.5, crop_padding=4),
     ),
+    # How the paper retrains a pruned network: its appendix, (q, dt) as for the probes.
+    "andc-retrain": Recipe(
+        epochs=3,
+        batch_size=100,
+        learning_rate=5e-4,
+        schedule="step",
+        step_factor=0.78,
+        weight_decay=1e-2,
+        augmentation=Augmentation(flip=0.5, crop_padding=4),
+    ),
     "vgg-sgd": Recipe(
         epochs=200,
         optimizer="sgd",
@@ -125,13 +136,26 @@ def recipe(name: str, epochs: int | None = None, batch_size: int | None = None) 
     return replace(chosen, **{key: value for key, value in changes.items() if value is not None})
 
 
-def make_optimizer(network: nn.Module, chosen: Recipe) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; biases and norms are spared the weight decay."""
+def make_optimizer(
+    network: nn.Module, chosen: Recipe, slow: Iterable[nn.Parameter] = (), slow_share: float = 1.0
+) -> torch.optim.Optimizer:
+    """AdamW, or SGD with Nesterov momentum; biases and norms are spared the weight decay.
+
+    Args:
+        slow: parameters whose groups carry `slow_share` as their `share` of the learning rate.
+    """
+    slowed = set(slow)
     trained = [weight for weight in network.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [w for w in trained if w.ndim > 1], "weight_decay": chosen.weight_decay},
-        {"params": [w for w in trained if w.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    for weights, share in (
+        ([w for w in trained if w not in slowed], 1.0),
+        ([w for w in trained if w in slowed], slow_share),
+    ):
+        groups += [
+            {"params": [w for w in weights if w.ndim > 1], "weight_decay": chosen.weight_decay, "share": share},
+            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0, "share": share},
+        ]
+    groups = [group for group in groups if group["params"]]
     if chosen.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=chosen.learning_rate, momentum=chosen.momentum, nesterov=True, fused=True)
     return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)

@@ -7,15 +7,12 @@ weights, the optimizer's moments and the number of steps done.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
@@ -24,9 +21,10 @@ from nodelens.errors import InputError
 from nodelens.networks import Network, build_network, load_network, stored
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
-from nodelens.training.batches import DROPOUT, Batch, seed_of, steps_per_epoch, training_batches
+from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast, default_device
-from nodelens.training.recipe import Recipe, make_optimizer
+from nodelens.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -46,69 +44,12 @@ class TrainSettings:
     keep_every: int = 0
 
 
-class Trainer:
-    """A network in training: everything that a step changes, and how a step changes it."""
-
-    def __init__(self, settings: TrainSettings, training: ImageSet, device: torch.device) -> None:
-        self.settings = settings
-        self.device = device
-        torch.manual_seed(settings.seed)
-        self.network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.network, settings.recipe)
-        self.forward = torch.compile(self.network) if settings.compile else self.network
-        self.step = 0
-        self.loss_sum = torch.zeros((), device=device)
-
-    def learn(self, batch: Batch) -> None:
-        """One optimizer step; nothing waits for the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = batch.learning_rate
-        torch.manual_seed(seed_of(self.settings.seed, DROPOUT, batch.step))
-        with autocast(self.device, self.settings.precision):
-            logits = self.forward(batch.images)
-        loss = F.cross_entropy(logits.float(), batch.targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.loss_sum += loss.detach()
-        self.step = batch.step + 1
-
-    def mean_loss(self, epoch: int, steps: int) -> float:
-        """The epoch's mean training loss; the next epoch's starts from zero.
-
-        Raises:
-            InputError: it is not finite.
-        """
-        loss = self.loss_sum.item() / steps
-        self.loss_sum.zero_()
-        if not math.isfinite(loss):
-            raise InputError(f"the loss became {loss} in epoch {epoch}: the training diverged; lower the learning rate")
-        return loss
-
-    def epoch_event(self, batch: Batch, steps: int, images_per_second: float, test_accuracy: float) -> dict[str, Any]:
-        """The log's line for the epoch that a batch ended."""
-        return {
-            "command": "train",
-            "step": self.step,
-            "epoch": batch.epoch + 1,
-            "learning_rate": batch.learning_rate,
-            "loss": round(self.mean_loss(batch.epoch + 1, steps), 5),
-            "images_per_second": images_per_second,
-            "test_accuracy": round(test_accuracy, 5),
-        }
-
-    def save(self, path: Path) -> None:
-        """Write what resuming needs."""
-        parts = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        save_state(path, {**parts, "step": self.step, "loss_sum": self.loss_sum})
-
-    def restore(self, path: Path) -> None:
-        """Go back to where `save` was called; to the beginning where it never was."""
-        state = load_state(path)
-        if state is not None:
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.loss_sum = state["step"], state["loss_sum"].to(self.device)
+def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
+    """The untrained network of a run, and what trains it."""
+    torch.manual_seed(settings.seed)
+    network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
+    forward = torch.compile(network) if settings.compile else network
+    return network, Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward)
 
 
 def train(
@@ -144,38 +85,55 @@ def train(
     if run.model.exists():
         return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
-    trainer, resume = Trainer(settings, training, device), run.checkpoints / "resume.pt"
-    trainer.restore(resume)
-    run.forget_events_after("train", trainer.step)
+    network, learner = learner_of(settings, training, device)
+    resume = run.checkpoints / "resume.pt"
+    state = load_state(resume)
+    if state is not None:
+        learner.restore(state)
+    run.forget_events_after("train", learner.step)
     board = _tensorboard_writer(run) if tensorboard else None
     saved, note, speed = time.monotonic(), "", Speed(recipe.batch_size)
 
     with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
-        bar.start_at(trainer.step)
-        trainer.network.train()
-        for batch in training_batches(training, recipe, settings.seed, normalisation, device, trainer.step):
-            trainer.learn(batch)
+        bar.start_at(learner.step)
+        network.train()
+        for batch in training_batches(training, recipe, settings.seed, normalisation, device, learner.step):
+            learner.learn(batch)
             speed.count()
             if batch.ends_epoch:
                 rate = speed.images_per_second()
-                reached = accuracy(trainer.network, test, normalisation, settings.precision)
-                event = trainer.epoch_event(batch, steps, rate, reached)
+                reached = accuracy(network, test, normalisation, settings.precision)
+                event = _epoch_event(batch, learner.mean_loss(batch.epoch + 1, steps), rate, reached)
                 run.log(event)
                 _show_on_board(board, event)
-                _keep_weights(settings, run, trainer.network, batch.epoch + 1)
+                _keep_weights(settings, run, network, batch.epoch + 1)
                 note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
-                trainer.network.train()
+                network.train()
                 speed = Speed(recipe.batch_size)
             if batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds:
-                trainer.save(resume)
+                save_state(resume, learner.state())
                 saved = time.monotonic()
-            bar.reach(trainer.step, note)
-    return _finish(trainer, test, normalisation, run)
+            bar.reach(learner.step, note)
+    return _finish(network, settings, test, normalisation, run)
 
 
-def _finish(trainer: Trainer, test: ImageSet, normalisation: Normalisation, run: RunDirectory) -> Network:
-    network = trainer.network
-    reached = accuracy(network, test, normalisation, trainer.settings.precision)
+def _epoch_event(batch: Batch, loss: float, images_per_second: float, test_accuracy: float) -> dict[str, Any]:
+    """The log's line for the epoch that a batch ended."""
+    return {
+        "command": "train",
+        "step": batch.step + 1,
+        "epoch": batch.epoch + 1,
+        "learning_rate": batch.learning_rate,
+        "loss": round(loss, 5),
+        "images_per_second": images_per_second,
+        "test_accuracy": round(test_accuracy, 5),
+    }
+
+
+def _finish(
+    network: Network, settings: TrainSettings, test: ImageSet, normalisation: Normalisation, run: RunDirectory
+) -> Network:
+    reached = accuracy(network, test, normalisation, settings.precision)
     tensors, description = stored(network)
     metadata = {**description, **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
     run.write_tensors("model.safetensors", tensors, metadata)

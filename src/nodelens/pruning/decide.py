@@ -1,0 +1,230 @@
+"""Decide which weights of a network go: by the labels that two nodes share (ANDC), or as others would.
+
+Every decision is a mask per layer, so all that follows (retraining, saving, removal of dead nodes) is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float64
+from torch import Tensor, nn
+
+from nodelens.data.augment import normalise
+from nodelens.data.datasets import ImageSet
+from nodelens.data.normalisation import Normalisation
+from nodelens.errors import InputError
+from nodelens.measures import (
+    andc_mask,
+    check_threshold,
+    dilution,
+    magnitude_mask,
+    output_mask,
+    random_mask,
+    shared_fields,
+    threshold_for,
+    wanda_mask,
+)
+from nodelens.networks import Layer, layer_weight
+from nodelens.probing import Measurement
+from nodelens.training.batches import seed_of
+
+METHODS = ("andc", "random", "magnitude", "wanda", "branch")
+"""`branch` is the control: all weights of the layers go, only biases and skip connections are left."""
+
+Masks = dict[str, Bool[Tensor, "_output _input"]]
+"""A mask per layer, by the path of its module."""
+
+
+@dataclass(frozen=True)
+class LayerThresholds:
+    """Thresholds of the two sites that a layer joins; the layer to the labels has the first only."""
+
+    source: float
+    target: float | None
+
+
+def thresholds_by_site(
+    layers: Sequence[Layer], default: float, by_site: Mapping[str, float] | None = None
+) -> dict[str, LayerThresholds]:
+    """Each layer's thresholds, by its name.
+
+    Args:
+        default: the threshold of every site that `by_site` does not name.
+        by_site: thresholds of some sites, by name.
+
+    Raises:
+        InputError: a threshold that is not between 0 and 1, or a site that none of the layers joins.
+    """
+    chosen = dict(by_site or {})
+    joined = {site for layer in layers for site in (layer.source, layer.target) if site}
+    for threshold in (default, *chosen.values()):
+        check_threshold(threshold)
+    foreign = sorted(chosen.keys() - joined)
+    if foreign:
+        raise InputError(f"{foreign[0]} has a threshold but is joined by none of the pruned layers")
+    return {
+        layer.name: LayerThresholds(
+            chosen.get(layer.source, default), chosen.get(layer.target, default) if layer.target else None
+        )
+        for layer in layers
+    }
+
+
+def thresholds_by_dilution(
+    measurement: Measurement, layers: Sequence[Layer], wanted: float | Mapping[str, float]
+) -> dict[str, LayerThresholds]:
+    """The smallest thresholds, alike for both sites of a layer, that remove a share of each layer's weights.
+
+    Args:
+        wanted: the share, 0 to 1, for all layers or by layer name.
+
+    Raises:
+        InputError: no threshold removes that share.
+    """
+    found = {}
+    for layer in layers:
+        share = wanted if isinstance(wanted, float) else wanted[layer.name]
+        try:
+            threshold = threshold_for(share, removal_thresholds(measurement, layer))
+        except InputError as error:
+            raise InputError(f"{layer.name}: {error}") from error
+        found[layer.name] = LayerThresholds(threshold, threshold if layer.target else None)
+    return found
+
+
+def removal_thresholds(measurement: Measurement, layer: Layer) -> Float64[Tensor, "_output _node"]:
+    """The threshold at which ANDC removes each weight of a layer, where both of its sites have the same."""
+    source = measurement[layer.source].matrices.diagonal_fields()
+    if layer.target is None:
+        return source.T.contiguous()
+    return shared_fields(measurement[layer.target].matrices.diagonal_fields(), source)
+
+
+def andc_masks(
+    network: nn.Module,
+    measurement: Measurement,
+    layers: Sequence[Layer],
+    thresholds: Mapping[str, LayerThresholds],
+) -> Masks:
+    """Keep a weight iff the two nodes that it joins share a label (paper, section 3 and Fig. 6).
+
+    Args:
+        measurement: has every site that the layers join.
+        thresholds: by layer name.
+
+    Raises:
+        InputError: a site was not measured or has another number of nodes than the layer.
+    """
+    masks: Masks = {}
+    for layer in layers:
+        at = thresholds[layer.name]
+        source = measurement[layer.source].matrices.diagonals(at.source)
+        if layer.target is None or at.target is None:
+            mask = output_mask(source)
+        else:
+            mask = andc_mask(measurement[layer.target].matrices.diagonals(at.target), source)
+        masks[layer.module] = _as_wide_as(layer_weight(network, layer), mask, layer)
+    return masks
+
+
+def _as_wide_as(weight: Tensor, mask: Bool[Tensor, "output node"], layer: Layer) -> Bool[Tensor, "_output _input"]:
+    """One column per input; a filter that owns several positions is several inputs of the layer."""
+    outputs, inputs = weight.shape
+    if mask.shape[0] != outputs or inputs % mask.shape[1]:
+        raise InputError(
+            f"{layer.name} has a weight of {outputs} × {inputs} but its sites were measured with "
+            f"{mask.shape[0]} and {mask.shape[1]} nodes; measure this network"
+        )
+    return mask.repeat_interleave(inputs // mask.shape[1], dim=1)
+
+
+def baseline_masks(
+    network: nn.Module,
+    layers: Sequence[Layer],
+    removed: Mapping[str, int],
+    method: str,
+    *,
+    seed: int = 0,
+    input_norms: Mapping[str, Float[Tensor, "_input"]] | None = None,
+) -> Masks:
+    """Remove from each layer as many weights as told, by another method than ANDC.
+
+    Args:
+        removed: number of weights by the path of the layer's module.
+        method: `random`, `magnitude`, `wanda`, or `branch`, which removes all.
+        seed: of the random choice; every layer draws its own.
+        input_norms: for `wanda`, from `input_norms`.
+
+    Raises:
+        InputError: no such method.
+    """
+    masks: Masks = {}
+    for layer in layers:
+        weight, count = layer_weight(network, layer).detach().cpu(), removed[layer.module]
+        if method == "random":
+            generator = torch.Generator().manual_seed(seed_of(seed, *layer.name.encode()))
+            mask = random_mask(weight, count, generator)
+        elif method == "magnitude":
+            mask = magnitude_mask(weight, count)
+        elif method == "wanda" and input_norms is not None:
+            mask = wanda_mask(weight, input_norms[layer.module].cpu(), count)
+        elif method == "branch":
+            mask = torch.zeros_like(weight, dtype=torch.bool)
+        else:
+            raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
+        masks[layer.module] = mask
+    return masks
+
+
+def removed_counts(masks: Masks) -> dict[str, int]:
+    """How many weights each mask removes."""
+    return {module: int((~mask).sum()) for module, mask in masks.items()}
+
+
+def total_dilution(masks: Masks) -> float:
+    """Share of the weights of all layers together that the masks remove, 0 to 1."""
+    return dilution(torch.cat([mask.flatten() for mask in masks.values()]))
+
+
+def check_not_empty(masks: Masks, layers: Sequence[Layer]) -> list[str]:
+    """One sentence for each layer of which nothing is left."""
+    return [
+        f"{layer.name} is pruned to nothing: no node of {layer.source} shares a label with "
+        f"{f'any of {layer.target}' if layer.target else 'an output'}"
+        for layer in layers
+        if not masks[layer.module].any()
+    ]
+
+
+@torch.inference_mode()
+def input_norms(
+    network: nn.Module,
+    layers: Sequence[Layer],
+    images: ImageSet,
+    normalisation: Normalisation,
+    batch_size: int = 128,
+) -> dict[str, Float[Tensor, "_input"]]:
+    """Root of the summed squares of each input of the layers over all tokens and images, by module path."""
+    network.eval()
+    device = next(network.parameters()).device
+    squares: dict[str, Tensor] = {}
+
+    def hook(module: str) -> Any:
+        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            squared = inputs[0].double().square().flatten(0, -2).sum(dim=0)
+            squares[module] = squares.get(module, torch.zeros_like(squared)) + squared
+
+        return add
+
+    handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
+    try:
+        for pixels, _ in images.batches(batch_size):
+            network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {module: squared.sqrt().float() for module, squared in squares.items()}

@@ -1,0 +1,79 @@
+"""Prune a network by a measurement of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nodelens.errors import InputError
+from nodelens.measures import dilution as dilution_of
+from nodelens.networks import Network, apply_masks, fingerprint, select_layers, sites, without_skip
+from nodelens.networks import layers as layers_of
+from nodelens.probing import Measurement
+from nodelens.pruning.decide import (
+    LayerThresholds,
+    andc_masks,
+    thresholds_by_dilution,
+    thresholds_by_site,
+    total_dilution,
+)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network, not retrained yet, and how it was pruned.
+
+    Attributes:
+        network: a copy of the network whose masked weights stay zero, also when it is trained.
+        thresholds: of the two sites of every pruned layer, by the layer's name.
+        dilution: share of the weights removed of every pruned layer, by its name.
+        total_dilution: of all of them together.
+    """
+
+    network: Network
+    thresholds: Mapping[str, LayerThresholds]
+    dilution: Mapping[str, float]
+    total_dilution: float
+
+
+def prune(
+    network: Network,
+    measurement: Measurement,
+    layers: str | Sequence[str] = "*",
+    *,
+    threshold: float = 0.3,
+    site_thresholds: Mapping[str, float] | None = None,
+    dilution: float | Mapping[str, float] | None = None,
+    skip: bool = True,
+) -> Pruned:
+    """ANDC pruning: keep a weight only where the two nodes that it joins share a label (paper, section 3).
+
+    Args:
+        network: it is left as it is.
+        measurement: of this network, with every site that the layers join; best on images that it was not
+            trained on and that are not the test images.
+        layers: glob patterns such as `block.7.*` or `output`; by default every layer.
+        threshold: of every site that `site_thresholds` does not name, between 0 and 1.
+        dilution: wanted share of the weights to remove, of every layer or by layer name; the thresholds are
+            then found for it.
+        skip: take the labels of projection and Linear2 with the skip connection added, as in the paper.
+
+    Raises:
+        InputError: a layer or site that there is not, a measurement of another network, a threshold out of
+            range, a dilution that cannot be reached.
+    """
+    if measurement.network and measurement.network != fingerprint(network):
+        raise InputError("the measurement belongs to another network (other weights); measure this one")
+    chosen = select_layers(layers_of(network), layers)
+    if not skip:
+        chosen = without_skip(chosen, sites(network))
+    if dilution is None:
+        thresholds = thresholds_by_site(chosen, threshold, site_thresholds)
+    else:
+        thresholds = thresholds_by_dilution(measurement, chosen, dilution)
+    masks = andc_masks(network, measurement, chosen, thresholds)
+    pruned = copy.deepcopy(network)
+    apply_masks(pruned, masks)
+    shares = {layer.name: dilution_of(masks[layer.module]) for layer in chosen}
+    return Pruned(pruned, thresholds, shares, total_dilution(masks))

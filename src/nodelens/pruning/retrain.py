@@ -1,0 +1,254 @@
+"""Retrain pruned networks, many variants side by side.
+
+Variants of one network that are retrained only from some stage on share the frozen stages before it: one pass
+feeds them all, and each pays for its own last stages alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nodelens.data.augment import Augmentation, normalise
+from nodelens.data.datasets import ImageSet
+from nodelens.data.normalisation import Normalisation
+from nodelens.errors import InputError
+from nodelens.networks import Layer, Network
+from nodelens.progress import progress
+from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.training.batches import steps_per_epoch, training_batches
+from nodelens.training.learner import Learner
+from nodelens.training.precision import Precision, autocast
+from nodelens.training.recipe import RECIPES, Recipe, recipe
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """How pruned networks are retrained.
+
+    Attributes:
+        recipe: its learning rate is that of the pruned blocks; by default the paper's, 5e-4 with decay 1e-2.
+        rest_learning_rate: of everything else; 1e-6 in the paper. With 0 the rest is frozen, and variants
+            share what lies before the first pruned layer.
+        precision: of the forward passes.
+    """
+
+    recipe: Recipe = RECIPES["andc-retrain"]
+    rest_learning_rate: float = 1e-6
+    precision: Precision = "fp32"
+
+
+def retraining(
+    epochs: int = 3,
+    learning_rate: float = 5e-4,
+    rest_learning_rate: float = 1e-6,
+    precision: Precision = "fp32",
+    augmentation: Augmentation | None = None,
+) -> RetrainSettings:
+    """The paper's way to retrain, with other rates or lengths.
+
+    Args:
+        augmentation: by default flips and crops.
+
+    Raises:
+        InputError: no epoch, or a rate that is not positive (the rest's may be 0).
+    """
+    if learning_rate <= 0 or rest_learning_rate < 0:
+        raise InputError(
+            f"retraining needs a positive learning rate, and 0 or more for the rest, "
+            f"not {learning_rate:g} and {rest_learning_rate:g}"
+        )
+    chosen = recipe("andc-retrain", epochs)
+    chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
+    return RetrainSettings(chosen, rest_learning_rate, precision)
+
+
+def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
+    """How the images were augmented when the network of a run was trained, flips and crops only.
+
+    Mixing and erasing belong to long trainings; a short retraining is done without. None where the run trained nothing.
+    """
+    recorded = run.configuration().get("train", {}).get("settings", {}).get("recipe", {}).get("augmentation")
+    if recorded is None:
+        return None
+    kept = {key: recorded[key] for key in ("flip", "crop_padding", "resized_crop") if recorded[key] is not None}
+    if "resized_crop" in kept:  # a tuple became a list in the file
+        kept["resized_crop"] = tuple(kept["resized_crop"])
+    return Augmentation(**kept)
+
+
+Rows = list[dict[str, Any]]
+
+
+def retrain(
+    variants: Mapping[str, Network],
+    layers: Sequence[Layer],
+    training: ImageSet,
+    normalisation: Normalisation,
+    settings: RetrainSettings,
+    *,
+    seed: int = 0,
+    evaluated: Mapping[str, ImageSet],
+    state: Path | None = None,
+    title: str = "retraining",
+    checkpoint_seconds: float = 300.0,
+) -> Rows:
+    """Retrain variants of one network side by side, in place, and follow their accuracy.
+
+    All see the same batches and the same dropout. Killed, the same call goes on from `state`.
+
+    Args:
+        variants: copies of one network, by name, equal in every stage before the first pruned layer.
+        layers: the pruned layers; the blocks that they belong to are retrained at the recipe's rate.
+        seed: of the order of the images, the augmentation and the dropout.
+        evaluated: image sets on which each variant's accuracy is taken before and after every epoch.
+
+    Returns:
+        For every variant and epoch, 0 being before retraining, a row with `variant`, `epoch`, `loss` and the
+        accuracy on each evaluated set, by its name.
+    """
+    first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
+    learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
+    steps = steps_per_epoch(training, settings.recipe)
+    rows, step = _resume(state, learners)
+    if not rows:
+        rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, {"epoch": 0, "loss": ""})
+    shared = next(iter(variants.values()))
+    device = next(shared.parameters()).device
+    saved = time.monotonic()
+    with progress(title, settings.recipe.epochs * steps) as bar:
+        bar.start_at(step)
+        _train_mode(variants, layers, settings)
+        for batch in training_batches(training, settings.recipe, seed, normalisation, device, step):
+            inputs = _before(shared, first, batch.images, settings.precision)
+            for learner in learners.values():
+                learner.learn(batch, inputs)
+            if batch.ends_epoch:
+                epoch = batch.epoch + 1
+                losses = {name: round(learner.mean_loss(epoch, steps), 5) for name, learner in learners.items()}
+                facts = {"epoch": epoch, "loss": losses}
+                rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, facts)
+                _train_mode(variants, layers, settings)
+            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
+                _save(state, rows, learners)
+                saved = time.monotonic()
+            bar.reach(batch.step + 1)
+    for network in variants.values():
+        network.eval()
+    return rows
+
+
+def _learner(network: Network, layers: Sequence[Layer], settings: RetrainSettings, seed: int, first: int) -> Learner:
+    blocks = {network.get_submodule(layer.retrained) for layer in layers}
+    fast = {weight for block in blocks for weight in block.parameters()}
+    rest = [weight for weight in network.parameters() if weight not in fast]
+    for weight in rest:
+        weight.requires_grad_(settings.rest_learning_rate > 0)
+    return Learner(
+        network,
+        settings.recipe,
+        seed,
+        settings.precision,
+        slow=rest,
+        slow_share=settings.rest_learning_rate / settings.recipe.learning_rate,
+        forward=_after(network, first),
+    )
+
+
+def _after(network: Network, first: int) -> Callable[[Tensor], Tensor]:
+    """The network from a stage on."""
+
+    def forward(x: Tensor) -> Tensor:
+        for stage in network.stages()[first:]:
+            x = stage(x)
+        return x
+
+    return forward
+
+
+@torch.no_grad()
+def _before(network: Network, first: int, images: Tensor, precision: Precision) -> Tensor:
+    """What enters a stage; the stages before it are frozen."""
+    x = images
+    with autocast(images.device, precision):
+        for stage in network.stages()[:first]:
+            x = stage(x)
+    return x
+
+
+def _train_mode(variants: Mapping[str, Network], layers: Sequence[Layer], settings: RetrainSettings) -> None:
+    """Dropout where something is trained; what is frozen stays as it is when the network is used."""
+    for network in variants.values():
+        network.train(settings.rest_learning_rate > 0)
+        for layer in layers:
+            network.get_submodule(layer.retrained).train()
+
+
+def accuracies(
+    variants: Mapping[str, Network],
+    images: ImageSet,
+    normalisation: Normalisation,
+    precision: Precision = "fp32",
+    *,
+    first: int = 0,
+    batch_size: int = 128,
+) -> dict[str, float]:
+    """Share of the images that each variant classifies correctly, in one pass over them.
+
+    Args:
+        first: stage before which all variants are the same network.
+    """
+    shared = next(iter(variants.values()))
+    device = next(shared.parameters()).device
+    for network in variants.values():
+        network.eval()
+    correct = {name: torch.zeros((), dtype=torch.int64, device=device) for name in variants}
+    with torch.inference_mode():
+        for pixels, labels in images.batches(batch_size):
+            normalised = normalise(pixels.to(device), normalisation.mean, normalisation.std)
+            inputs = _before(shared, first, normalised, precision)
+            for name, network in variants.items():
+                with autocast(device, precision):
+                    logits = _after(network, first)(inputs)
+                correct[name] += (logits.argmax(1) == labels.to(device)).sum()
+    return {name: int(count) / len(images) for name, count in correct.items()}
+
+
+def _accuracies(
+    variants: Mapping[str, Network],
+    first: int,
+    evaluated: Mapping[str, ImageSet],
+    normalisation: Normalisation,
+    precision: Precision,
+    facts: Mapping[str, Any],
+) -> Rows:
+    reached = {
+        split: accuracies(variants, images, normalisation, precision, first=first)
+        for split, images in evaluated.items()
+    }
+    rows = []
+    for name in variants:
+        loss = facts["loss"][name] if facts["loss"] else ""
+        by_split = {split: round(found[name], 5) for split, found in reached.items()}
+        rows.append({"variant": name, "epoch": facts["epoch"], "loss": loss, **by_split})
+    return rows
+
+
+def _save(path: Path, rows: Rows, learners: Mapping[str, Learner]) -> None:
+    save_state(path, {"rows": rows, "learners": {name: learner.state() for name, learner in learners.items()}})
+
+
+def _resume(path: Path | None, learners: Mapping[str, Learner]) -> tuple[Rows, int]:
+    state = load_state(path) if path is not None else None
+    if state is None:
+        return [], 0
+    for name, learner in learners.items():
+        learner.restore(state["learners"][name])
+    return state["rows"], next(iter(learners.values())).step

@@ -1,0 +1,198 @@
+"""How much of a whole network can go? Thresholds per layer, at the highest dilution that keeps the accuracy.
+
+Layers differ in what they can spare. So each is first pruned alone, at several dilutions, and what that costs is
+looked up (its sensitivity). A budget of accuracy per layer then fixes every layer's dilution at once, and the
+largest budget that a retrained network can bear is searched for: by bisection, each time from the unpruned network
+(one shot), or by small steps that each go on from the one before (gradual).
+
+All on held-out training images. The network itself has usually been trained on them and knows them too well, and
+any retraining on the other images makes it forget them. So a pruned network is compared with the unpruned one
+after the same retraining, not with the unpruned one as it was.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+
+from nodelens.errors import InputError
+from nodelens.networks import Layer, Network, apply_masks, layer_weight
+from nodelens.pruning.decide import Masks, andc_masks, thresholds_by_dilution, total_dilution
+from nodelens.pruning.retrain import Rows, accuracies
+from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
+
+LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What pruning each layer alone costs.
+
+    Attributes:
+        losses: by layer name, for ascending dilutions, the loss of accuracy; made monotone (the largest so far).
+    """
+
+    losses: Mapping[str, Sequence[tuple[float, float]]]
+
+    def dilutions(self, budget: float) -> dict[str, float]:
+        """The highest dilution of each layer that costs no more than the budget; 0 where every one does.
+
+        Monotone: a larger budget never gives a lower dilution.
+        """
+        return {
+            name: max((dilution for dilution, loss in losses if loss <= budget), default=0.0)
+            for name, losses in self.losses.items()
+        }
+
+    def budgets(self) -> list[float]:
+        """The budgets at which some layer's dilution changes, ascending."""
+        return sorted({loss for losses in self.losses.values() for _, loss in losses})
+
+
+def monotone(losses: Sequence[float]) -> list[float]:
+    """The largest loss so far: what a layer cannot spare at a low dilution it cannot spare at a higher one.
+
+    >>> monotone([0.0, 0.02, 0.01, 0.05])
+    [0.0, 0.02, 0.02, 0.05]
+    """
+    return list(accumulate(losses, max))
+
+
+def largest_bearable(candidates: Sequence[float], bears: Callable[[float], bool]) -> float | None:
+    """The largest of ascending candidates that is borne, if every smaller one is too; None where none is.
+
+    Bisection: it asks at most `log2(n) + 1` times and always ends, also where `bears` is not monotone; the
+    answer has then been borne, but need not be the largest.
+
+    >>> largest_bearable([0.1, 0.2, 0.3], lambda budget: budget < 0.25)
+    0.2
+    """
+    low, high = 0, len(candidates)
+    while low < high:
+        middle = (low + high) // 2
+        if bears(candidates[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return candidates[low - 1] if low else None
+
+
+@dataclass
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        network: the pruned and retrained network; the unpruned one where nothing could go.
+        dilutions: share removed of each layer, by name.
+        dilution: of all the layers together.
+        trials: a row for every network tried.
+    """
+
+    network: Network
+    dilutions: dict[str, float] = field(default_factory=dict)
+    dilution: float = 0.0
+    trials: Rows = field(default_factory=list)
+
+
+class DilutionSearch:
+    """The search for the highest total dilution of a study's layers that keeps the accuracy."""
+
+    def __init__(self, study: PruningStudy, keep: float, seed: int = 0, levels: Sequence[float] = LEVELS) -> None:
+        """
+        Args:
+            keep: how much accuracy on held-out images may be lost, 0 to 1, against the retrained unpruned network.
+            levels: dilutions at which every layer is tried alone.
+
+        Raises:
+            InputError: `keep` is not between 0 and 1.
+        """
+        if not 0 <= keep < 1:
+            raise InputError(f"--keep-accuracy {keep:g} is out of range; give the loss allowed, such as 0.005")
+        self.study, self.seed, self.levels = study, seed, tuple(sorted(levels))
+        self.measurement = study.measurement(seed)
+        self.unpruned = self._accuracy({DENSE: study.network})[DENSE]
+        dense = study.retrain_one(copy.deepcopy(study.network), "search-dense", seed)[1]
+        self.wanted = dense[-1][HELD_OUT] - keep
+
+    def sensitivity(self) -> Sensitivity:
+        """Prune every layer alone, at every level that thresholds can give; kept in the run directory."""
+        losses: dict[str, list[tuple[float, float]]] = {}
+        for layer in self.study.layers:
+            reachable = [level for level in self.levels if self._reachable(layer, level)]
+            variants = {}
+            for level in reachable:
+                variants[str(level)] = copy.deepcopy(self.study.network)
+                apply_masks(variants[str(level)], self._masks([layer], {layer.name: level}))
+            found = self._accuracy(variants, layer.stage) if variants else {}
+            lost = monotone([self.unpruned - found[str(level)] for level in reachable])
+            losses[layer.name] = list(zip(reachable, lost, strict=True))
+        return Sensitivity(losses)
+
+    def one_shot(self, sensitivity: Sensitivity) -> Found:
+        """Bisect the budget; every trial prunes and retrains the unpruned network."""
+        best = Found(self.study.network)
+
+        def bears(budget: float) -> bool:
+            wanted = sensitivity.dilutions(budget)
+            trial = self._trial(self.study.network, wanted, budget, f"search-{budget:.6f}")
+            best.trials += trial.trials
+            accepted = bool(trial.trials[-1]["accepted"])
+            if accepted and trial.dilution >= best.dilution:
+                best.network, best.dilutions, best.dilution = trial.network, trial.dilutions, trial.dilution
+            return accepted
+
+        largest_bearable(sensitivity.budgets(), bears)
+        return best
+
+    def gradual(self, sensitivity: Sensitivity, steps: int = 6) -> Found:
+        """Raise the budget step by step, each trial going on from the network before, until one is not borne."""
+        budgets = sensitivity.budgets()
+        chosen = sorted({budgets[round(i * (len(budgets) - 1) / max(1, steps - 1))] for i in range(steps)})
+        best = Found(self.study.network)
+        for budget in chosen:
+            trial = self._trial(best.network, sensitivity.dilutions(budget), budget, f"gradual-{budget:.6f}")
+            best.trials += trial.trials
+            if not trial.trials[-1]["accepted"]:
+                break
+            best.network, best.dilutions, best.dilution = trial.network, trial.dilutions, trial.dilution
+        return best
+
+    def _trial(self, start: Network, wanted: Mapping[str, float], budget: float, name: str) -> Found:
+        network, masks = copy.deepcopy(start), self._masks(self.study.layers, wanted)
+        apply_masks(network, masks)
+        network, reached = self.study.retrain_one(network, name, self.seed)
+        dilution = total_dilution(masks)
+        accepted = reached[-1][HELD_OUT] >= self.wanted
+        row = {
+            "trial": name,
+            "budget": budget,
+            "dilution": dilution,
+            "accepted": accepted,
+            "pruned": reached[0][HELD_OUT],
+            HELD_OUT: reached[-1][HELD_OUT],
+            TEST: reached[-1][TEST],
+        }
+        return Found(network, {layer.name: wanted[layer.name] for layer in self.study.layers}, dilution, [row])
+
+    def _masks(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> Masks:
+        pruned = [layer for layer in chosen if wanted[layer.name] > 0]
+        thresholds = thresholds_by_dilution(self.measurement, pruned, wanted)
+        masks = andc_masks(self.study.network, self.measurement, pruned, thresholds)
+        untouched = [layer for layer in chosen if layer not in pruned]
+        weights = {layer.module: layer_weight(self.study.network, layer) for layer in untouched}
+        return masks | {module: torch.ones_like(weight, dtype=torch.bool) for module, weight in weights.items()}
+
+    def _reachable(self, layer: Layer, level: float) -> bool:
+        try:
+            thresholds_by_dilution(self.measurement, [layer], level)
+        except InputError:
+            return False
+        return True
+
+    def _accuracy(self, variants: Mapping[str, Network], first: int = 0) -> dict[str, float]:
+        data, settings = self.study.data, self.study.settings
+        return accuracies(variants, data.held_out, data.normalisation, settings.retraining.precision, first=first)

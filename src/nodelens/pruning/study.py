@@ -1,0 +1,280 @@
+"""Prune a network, retrain it, and do the same with everything that ANDC is to be compared with.
+
+Every finished job (one seed, one dilution) is kept in the run directory, and a job that was killed goes on from
+its last checkpoint, so the study continues where it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nodelens.data import load_images
+from nodelens.data.datasets import ImageSet, holdout
+from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
+from nodelens.errors import InputError
+from nodelens.networks import (
+    Layer,
+    Network,
+    apply_masks,
+    fingerprint,
+    layers,
+    load_network,
+    select_layers,
+    sites,
+    stored,
+    without_skip,
+)
+from nodelens.probing import Measurement, MeasureSettings, ProbeSettings, load_measurements, measure_network
+from nodelens.probing.study import NATIVE_SIZES, ProbingData
+from nodelens.progress import console
+from nodelens.pruning.decide import (
+    METHODS,
+    LayerThresholds,
+    Masks,
+    andc_masks,
+    baseline_masks,
+    check_not_empty,
+    input_norms,
+    removed_counts,
+    thresholds_by_dilution,
+    thresholds_by_site,
+    total_dilution,
+)
+from nodelens.pruning.retrain import RetrainSettings, Rows, retrain
+from nodelens.pruning.vanished import vanished_masks
+from nodelens.runs import RunDirectory, read_json
+
+HELD_OUT, TEST = "train-held-out", "test"
+DENSE = "dense"
+"""The control without any pruning, retrained like the others."""
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """What is pruned, how it is decided, and what it is compared with.
+
+    Attributes:
+        layers: glob patterns of layers: `block.7.*`, `output`.
+        threshold: of every site that `site_thresholds` does not name.
+        dilution: where given, the thresholds are found for it instead, layer by layer.
+        skip: whether projection and Linear2 are measured with the skip connection (as in the paper).
+        methods: what ANDC is compared with, of `METHODS`.
+        seeds: for each seed its own probes, random masks and order of the images in retraining.
+        dilutions: of the curve of accuracy against dilution; empty for none.
+        held_out: share of the training images that decide and that neither probes nor retraining see.
+        paper_split: decide on the test images, as the paper did; ANDC decided on held-out ones stands beside.
+        retraining_images: at most so many images in an epoch of retraining; None for all.
+    """
+
+    layers: tuple[str, ...]
+    threshold: float = 0.35
+    site_thresholds: Mapping[str, float] = field(default_factory=dict)
+    dilution: float | None = None
+    skip: bool = True
+    methods: tuple[str, ...] = METHODS
+    seeds: tuple[int, ...] = (0, 1, 2)
+    dilutions: tuple[float, ...] = ()
+    held_out: float = 0.1
+    paper_split: bool = False
+    retraining_images: int | None = None
+    retraining: RetrainSettings = field(default_factory=RetrainSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+
+    def __post_init__(self) -> None:
+        for method in self.methods:
+            if method not in METHODS:
+                raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
+
+
+@dataclass(frozen=True)
+class PruningData:
+    """The images that probes and retraining learn, those that decide, and those that are only looked at."""
+
+    rest: ImageSet
+    held_out: ImageSet
+    test: ImageSet
+    normalisation: Normalisation
+
+
+def load_pruning_data(network: Network, name: str, settings: PruneSettings, seed: int = 0) -> PruningData:
+    """The splits that pruning needs, at the size that the network was trained for.
+
+    Raises:
+        InputError: an unknown data set; another number of labels than the network's outputs.
+    """
+    size: int | None = network.config.image_size
+    size = None if NATIVE_SIZES.get(name) == size else size
+    training, test = (load_images(name, split, image_size=size) for split in ("train", "test"))
+    if network.config.labels != len(training.label_names):
+        raise InputError(
+            f"the network has {network.config.labels} outputs but {name} has {len(training.label_names)} labels; "
+            "give the data set that it was trained on"
+        )
+    rest, held_out = holdout(training, settings.held_out, seed)
+    recorded = normalisation_from(network.checkpoint_metadata)
+    return PruningData(rest, held_out, test, recorded or normalisation_of(training))
+
+
+class PruningStudy:
+    """A network to be pruned, its measurements, and the run directory where all is kept."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: PruningData,
+        settings: PruneSettings,
+        run: RunDirectory,
+        measured: RunDirectory,
+    ) -> None:
+        """Train the probes at the sites that the pruned layers join, and measure them.
+
+        Args:
+            run: of this study.
+            measured: where the probes and measurements are kept, which several studies of a network share.
+
+        Raises:
+            InputError: no such layer or site, a threshold out of range, or a run directory of another study.
+        """
+        self.network, self.data, self.settings, self.run = network, data, settings, run
+        chosen = select_layers(layers(network), settings.layers)
+        self.layers: list[Layer] = chosen if settings.skip else without_skip(chosen, sites(network))
+        thresholds_by_site(self.layers, settings.threshold, settings.site_thresholds)
+        run.configure("prune", _identity(network, data, settings))
+        joined = [site for layer in self.layers for site in (layer.source, layer.target) if site]
+        splits = {HELD_OUT: data.held_out} | ({TEST: data.test} if settings.paper_split else {})
+        probe = dataclasses.replace(settings.probe, seeds=settings.seeds)
+        wanted = MeasureSettings(tuple(dict.fromkeys(joined)), tuple(splits), probe, untrained=False)
+        measure_network(network, ProbingData(data.rest, splits, data.normalisation), wanted, measured)
+        self.decided_on = TEST if settings.paper_split else HELD_OUT
+        self.measurements = {split: load_measurements(measured, split, wanted.sites) for split in splits}
+        self._norms: dict[str, Any] | None = None
+
+    def measurement(self, seed: int, split: str | None = None) -> Measurement:
+        """The sites as the probes of one seed saw them, on the images that decide."""
+        found = self.measurements[split or self.decided_on]
+        return next(measurement for measurement in found if measurement.seed == seed)
+
+    def thresholds(
+        self, seed: int, dilution: float | None = None, split: str | None = None
+    ) -> dict[str, LayerThresholds]:
+        """The thresholds of every layer: those asked for, or those that give a dilution."""
+        dilution = self.settings.dilution if dilution is None else dilution
+        if dilution is None:
+            return thresholds_by_site(self.layers, self.settings.threshold, self.settings.site_thresholds)
+        return thresholds_by_dilution(self.measurement(seed, split), self.layers, dilution)
+
+    def andc(self, seed: int, dilution: float | None = None, split: str | None = None) -> Masks:
+        """ANDC's masks."""
+        thresholds = self.thresholds(seed, dilution, split)
+        return andc_masks(self.network, self.measurement(seed, split), self.layers, thresholds)
+
+    def baseline(self, method: str, removed: Mapping[str, int], seed: int) -> Masks:
+        """The masks of another method that removes as many weights of every layer."""
+        if method == "wanda" and self._norms is None:
+            self._norms = input_norms(self.network, self.layers, self.data.held_out, self.data.normalisation)
+        return baseline_masks(self.network, self.layers, removed, method, seed=seed, input_norms=self._norms)
+
+    def masks(self, seed: int, dilution: float | None = None) -> dict[str, Masks]:
+        """The masks of every method, ANDC first, by its name."""
+        andc = self.andc(seed, dilution)
+        for warning in check_not_empty(andc, self.layers):
+            console.print(f"warning: {warning}", style="yellow")
+        removed, found = removed_counts(andc), {}
+        for method in self.settings.methods:
+            found[method] = andc if method == "andc" else self.baseline(method, removed, seed)
+        return found
+
+    def prune(self) -> Rows:
+        """Every seed: each method, the dense control, and what becomes of nodes without a diagonal.
+
+        The first seed's retrained ANDC network becomes the run's `model.safetensors`.
+        """
+        rows: Rows = []
+        for seed in self.settings.seeds:
+            masks = self.masks(seed)
+            masks |= vanished_masks(self.measurement(seed), self.layers, self.thresholds(seed), masks["andc"])
+            if self.settings.paper_split:
+                masks["andc, held-out"] = self.andc(seed, split=HELD_OUT)
+            rows += self._job(f"prune-{seed}", masks, seed, keep=seed == self.settings.seeds[0])
+        return rows
+
+    def curve(self) -> Rows:
+        """Every method at every dilution of the curve; the layers are pruned alike."""
+        rows: Rows = []
+        for wanted in self.settings.dilutions:
+            for seed in self.settings.seeds:
+                job = self._job(f"curve-{wanted:g}-{seed}", self.masks(seed, wanted), seed)
+                rows += [{"wanted": wanted, **row} for row in job]
+        return rows
+
+    def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
+        """Retrain a network that is masked already; where that was done before, it is read back."""
+        finished, weights = (self.run.checkpoints / f"{name}{suffix}" for suffix in (".json", ".safetensors"))
+        if finished.exists():
+            return load_network(weights), read_json(finished)["rows"]
+        rows = self._retrain({name: network}, name, seed, held_out=True)
+        self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
+        self._finish(name, rows)
+        return network, rows
+
+    def _job(self, name: str, masks: Mapping[str, Masks], seed: int, keep: bool = False) -> Rows:
+        """Retrain the variants of one seed side by side; a finished job is only read."""
+        finished = self.run.checkpoints / f"{name}.json"
+        if finished.exists():
+            rows: Rows = read_json(finished)["rows"]
+            return rows
+        variants = {DENSE: copy.deepcopy(self.network)}
+        for variant, of_variant in masks.items():
+            variants[variant] = copy.deepcopy(self.network)
+            apply_masks(variants[variant], of_variant)
+        dilutions = {DENSE: 0.0} | {variant: total_dilution(of_variant) for variant, of_variant in masks.items()}
+        rows = []
+        for row in self._retrain(variants, name, seed):
+            method = row.pop("variant")
+            rows.append({"method": method, "seed": seed, "dilution": round(dilutions[method], 5), **row})
+        if keep:
+            self.write_model(variants["andc"], [row[TEST] for row in rows if row["method"] == "andc"][-1])
+        self._finish(name, rows)
+        return rows
+
+    def _retrain(self, variants: Mapping[str, Network], name: str, seed: int, held_out: bool = False) -> Rows:
+        follow = {TEST: self.data.test} | ({HELD_OUT: self.data.held_out} if held_out else {})
+        return retrain(
+            variants,
+            self.layers,
+            self._retraining_images(seed),
+            self.data.normalisation,
+            self.settings.retraining,
+            seed=seed,
+            evaluated=follow,
+            state=self.run.checkpoints / f"{name}.pt",
+            title=name,
+        )
+
+    def _finish(self, name: str, rows: Rows) -> None:
+        self.run.write_json(f"checkpoints/{name}.json", {"rows": rows})
+        (self.run.checkpoints / f"{name}.pt").unlink(missing_ok=True)
+
+    def _retraining_images(self, seed: int) -> ImageSet:
+        images, most = self.data.rest, self.settings.retraining_images
+        if most is None or most >= len(images):
+            return images
+        chosen = np.random.default_rng(seed).choice(len(images), most, replace=False)
+        return images.take(np.sort(chosen), images.split)
+
+    def write_model(self, network: Network, test_accuracy: float | None) -> None:
+        """Make a network the run's `model.safetensors`."""
+        tensors, metadata = stored(network)
+        facts = {} if test_accuracy is None else {"test_accuracy": f"{test_accuracy:.5f}"}
+        self.run.write_tensors("model.safetensors", tensors, metadata | self.data.normalisation.metadata() | facts)
+
+
+def _identity(network: Network, data: PruningData, settings: PruneSettings) -> dict[str, Any]:
+    images = {"name": data.rest.name, "rest": data.rest.fingerprint, "held_out": data.held_out.fingerprint}
+    return {"network": fingerprint(network), **dataclasses.asdict(settings), "data": images}

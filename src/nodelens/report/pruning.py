@@ -1,0 +1,232 @@
+"""Tables and figures of a pruning study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from nodelens.measures import dilution, site_statistics
+from nodelens.networks import Layer
+from nodelens.probing import Measurement
+from nodelens.pruning.decide import LayerThresholds, Masks
+from nodelens.pruning.search import DilutionSearch
+from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
+from nodelens.pruning.vanished import vanished_rows
+from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, save_figure
+from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
+
+TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
+LOOKS = {
+    "andc": (BLUE, "-", "o"),
+    "magnitude": (ORANGE, "-", "s"),
+    "wanda": ("#009E73", "-", "^"),
+    "random": (GREY, "--", "v"),
+    "branch": ("#CC79A7", ":", "x"),
+}
+
+
+def report_pruning(study: PruningStudy) -> list[TextTable]:
+    """Run a study (or read what was run) and write its tables and its figure.
+
+    Writes `tables/prune.csv` (every method, seed and epoch), `tables/prune.layers.csv` (Table 3),
+    `tables/prune.vanished.csv`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
+    """
+    run, settings = study.run, study.settings
+    thresholds = [study.thresholds(seed) for seed in settings.seeds]
+    measurements = [study.measurement(seed) for seed in settings.seeds]
+    of_layers = layer_rows(measurements, study.layers, thresholds, [study.andc(seed) for seed in settings.seeds])
+    run.write_table("prune.layers", rounded(of_layers))
+    gone = vanished_rows(measurements, thresholds, study.layers)
+    run.write_table("prune.vanished", gone)
+    rows = study.prune()
+    run.write_table("prune", rows)
+    seeds, split = len(settings.seeds), study.decided_on
+    shown = [
+        layers_table(of_layers, f"The pruned layers, decided on {split} images, mean of {seeds} seed(s)"),
+        vanished_table(gone, f"Nodes without a diagonal, mean of {seeds} seed(s)"),
+        accuracy_table(rows, f"Test accuracy, mean of {seeds} seed(s) ± standard deviation"),
+    ]
+    if settings.dilutions:
+        curve = study.curve()
+        run.write_table("prune.curve", curve)
+        unpruned = next(row[TEST] for row in curve if row["method"] == DENSE and row["epoch"] == 0)
+        title = f"Pruning {', '.join(settings.layers)}: accuracy against dilution, {seeds} seed(s)"
+        save_figure(curve_figure(curve, unpruned, title), run.path / "figures" / "prune.curve")
+        shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))
+    for name, table in zip(("layers", "vanished", "accuracy", "curve"), shown, strict=False):
+        run.write_text(f"tables/prune.{name}.md", table.markdown())
+    return shown
+
+
+def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> list[TextTable]:
+    """Search for the highest total dilution that loses no more than `keep` (or read what was found).
+
+    Writes `tables/search.csv` (every network tried), `tables/search.layers.csv` (the dilution of every layer),
+    `tables/search.sensitivity.csv`; the network found becomes `model.safetensors`.
+    """
+    run, seed = study.run, study.settings.seeds[0]
+    search = DilutionSearch(study, keep, seed)
+    sensitivity = search.sensitivity()
+    alone = [
+        {"layer": name, "dilution": level, "loss": loss}
+        for name, losses in sensitivity.losses.items()
+        for level, loss in losses
+    ]
+    run.write_table("search.sensitivity", rounded(alone))
+    found = search.gradual(sensitivity) if gradual else search.one_shot(sensitivity)
+    run.write_table("search", rounded(found.trials))
+    run.write_table("search.layers", [{"layer": name, "dilution": d} for name, d in found.dilutions.items()])
+    reached = next((row for row in found.trials[::-1] if row["accepted"]), None)
+    study.write_model(found.network, reached[TEST] if reached else None)
+    way = "gradual" if gradual else "one shot"
+    title = f"Search ({way}): held-out accuracy at least {search.wanted:.4f}, {keep:g} below the dense network's"
+    table = TextTable(title, ("trial", "removed", "pruned", "held out", "test", "kept"), names=1)
+    for row in found.trials:
+        cells = (f"{row[name]:.4f}" for name in ("dilution", "pruned", HELD_OUT, TEST))
+        table.add_group((row["trial"], *cells, "yes" if row["accepted"] else "no"))
+    layers = TextTable(f"Removed: {found.dilution:.4f} of all weights of these layers", ("layer", "removed"), names=1)
+    layers.add_group(*((name, f"{share:.2f}") for name, share in found.dilutions.items()))
+    return [table, layers]
+
+
+def layer_rows(
+    measurements: Sequence[Measurement],
+    layers: Sequence[Layer],
+    thresholds: Sequence[Mapping[str, LayerThresholds]],
+    masks: Sequence[Masks],
+) -> list[Row]:
+    """Table 3: for the two sites of every pruned layer its threshold, probe accuracy and statistics.
+
+    Args:
+        measurements: one per probe seed; thresholds and masks likewise.
+
+    Returns:
+        A row per layer and site, `role` being `input` or `output`, with mean and `<name>_std` over the seeds;
+        the dilution stands with the input.
+    """
+    rows = []
+    for layer in layers:
+        for role, site in (("input", layer.source), ("output", layer.target)):
+            if site is None:
+                continue
+            of_seeds = []
+            for measurement, at, mask in zip(measurements, thresholds, masks, strict=True):
+                threshold = at[layer.name].source if role == "input" else at[layer.name].target
+                assert threshold is not None
+                measured = measurement[site]
+                found = site_statistics(measured.matrices, threshold).scalars()
+                values = {"threshold": threshold, "accuracy": measured.accuracy, **{n: found[n] for n in TABLE3}}
+                of_seeds.append(values | ({"dilution": dilution(mask[layer.module])} if role == "input" else {}))
+            facts = {"layer": layer.name, "role": role, "site": site, "nodes": measurements[0][site].site.nodes}
+            row: Row = {**facts, "split": measurements[0].split, "seeds": len(of_seeds)}
+            for name in ("threshold", "accuracy", *TABLE3, "dilution"):
+                row |= mean_and_spread(name, [values[name] for values in of_seeds if name in values])
+            rows.append(row)
+    return rows
+
+
+def accuracy_rows(rows: Sequence[Row], split: str = TEST) -> list[Row]:
+    """Mean and spread over the seeds of every method's accuracy, before and after every epoch of retraining."""
+    found = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of_method = [row for row in rows if row["method"] == method]
+        for wanted in dict.fromkeys(row.get("wanted") for row in of_method):
+            of_dilution = [row for row in of_method if row.get("wanted") == wanted]
+            for epoch in sorted({row["epoch"] for row in of_dilution}):
+                chosen = [row for row in of_dilution if row["epoch"] == epoch]
+                facts: Row = {"method": method, "epoch": epoch, "seeds": len(chosen), "split": split}
+                facts |= {} if wanted is None else {"wanted": wanted}
+                facts |= mean_and_spread("dilution", [row["dilution"] for row in chosen])
+                found.append(facts | mean_and_spread("accuracy", [row[split] for row in chosen]))
+    return found
+
+
+def accuracy_table(rows: Sequence[Row], title: str) -> TextTable:
+    """Every method's accuracy against the number of epochs of retraining."""
+    averaged = accuracy_rows(rows)
+    epochs = sorted({row["epoch"] for row in averaged})
+    headings = ("method", "removed", "pruned", *(f"epoch {epoch}" for epoch in epochs[1:]))
+    table = TextTable(title, headings, names=1)
+    for method in dict.fromkeys(row["method"] for row in averaged):
+        of_method = {row["epoch"]: row for row in averaged if row["method"] == method}
+        cells = [with_spread(of_method[e]["accuracy"], of_method[e]["accuracy_std"]) for e in epochs]
+        table.add_group((method, f"{of_method[epochs[0]]['dilution']:.3f}", *cells))
+    return table
+
+
+def curve_table(rows: Sequence[Row], title: str) -> TextTable:
+    """Every method's accuracy at every dilution, before and after retraining."""
+    averaged = [row for row in accuracy_rows(rows) if row["method"] != DENSE]
+    epochs = sorted({row["epoch"] for row in averaged})
+    steps = [0, epochs[-1]] if len(epochs) > 1 else [0]
+    dilutions = sorted({row["wanted"] for row in averaged})
+    table = TextTable(title, ("method", "epoch", *(f"{wanted:g}" for wanted in dilutions)))
+    for method in dict.fromkeys(row["method"] for row in averaged):
+        lines = []
+        for epoch in steps:
+            found = {r["wanted"]: r for r in averaged if r["method"] == method and r["epoch"] == epoch}
+            cells = [
+                with_spread(found[w]["accuracy"], found[w]["accuracy_std"]) if w in found else "" for w in dilutions
+            ]
+            lines.append([method, str(epoch), *cells])
+        table.add_group(*lines)
+    return table
+
+
+def layers_table(rows: Sequence[Row], title: str) -> TextTable:
+    """Table 3, in the paper's form."""
+    table = TextTable(title, ("layer", "Th", "Acc", "N_c", "C_s", "diag", "n", "dilution"), names=1)
+    digits = {"threshold": 2, "accuracy": 3, "n_clusters": 2, "cluster_size": 2, "diagonal": 2, "noise": 1}
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        lines = []
+        for row in (row for row in rows if row["layer"] == layer):
+            values = [f"{row[name]:.{places}f}" for name, places in digits.items()]
+            removed = f"{row['dilution']:.3f}" if row["dilution"] != "" else ""
+            lines.append([f"{layer} {row['nodes']} {row['role']}", *values, removed])
+        # Both lines name their layer: a group would leave out the second.
+        for line in lines:
+            table.add_group(line)
+    return table
+
+
+def vanished_table(rows: Sequence[Mapping[str, Any]], title: str) -> TextTable:
+    """How many nodes have no diagonal, mean over the seeds."""
+    table = TextTable(title, ("site", "nodes", "without a diagonal"), names=1)
+    for site in dict.fromkeys(row["site"] for row in rows):
+        of_site = [row for row in rows if row["site"] == site]
+        counts = [row["vanished"] for row in of_site]
+        table.add_group((site, str(of_site[0]["nodes"]), f"{fmean(counts):.1f}"))
+    return table
+
+
+def curve_figure(rows: Sequence[Row], unpruned: float, title: str, tolerance: float = 0.005) -> Figure:
+    """Accuracy against dilution, before and after retraining, for every method; bands: one standard deviation."""
+    averaged = accuracy_rows(rows)
+    last = max(row["epoch"] for row in averaged)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True, squeeze=False)[0]
+        for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epochs of retraining")):
+            part.axhspan(unpruned - tolerance, unpruned, color=GREY, alpha=0.25, linewidth=0)
+            part.axhline(unpruned, color=GREY, linewidth=0.8)
+            for method, (colour, line, marker) in LOOKS.items():
+                points = [row for row in averaged if row["method"] == method and row["epoch"] == epoch]
+                if not points:
+                    continue
+                x, y, spread = (
+                    np.array([row[key] for row in points]) for key in ("wanted", "accuracy", "accuracy_std")
+                )
+                part.plot(x, y, line, color=colour, marker=marker, markersize=4, linewidth=1.4, label=method)
+                part.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
+            part.set_title(name, loc="left", fontsize=9)
+            part.set_xlabel("share of weights removed from every layer")
+            part.set_ylim(bottom=0)
+        axes[0].set_ylabel("test accuracy")
+        axes[0].legend(frameon=False, loc="lower left")
+        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    return figure

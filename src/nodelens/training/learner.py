@@ -1,0 +1,94 @@
+"""A network in training: everything that an optimizer step changes, and how a step changes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nodelens.errors import InputError
+from nodelens.training.batches import DROPOUT, Batch, seed_of
+from nodelens.training.precision import Precision, autocast
+from nodelens.training.recipe import Recipe, make_optimizer
+
+
+class Learner:
+    """A network, its optimizer, and the number of steps done.
+
+    Args:
+        network: its parameters that require a gradient are trained.
+        seed: of the dropout of every step.
+        slow: parameters that are trained at `slow_share` of the recipe's learning rate.
+        forward: computes the logits; by default the network itself.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        seed: int,
+        precision: Precision,
+        *,
+        slow: Iterable[nn.Parameter] = (),
+        slow_share: float = 1.0,
+        forward: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.network = network
+        self.optimizer = make_optimizer(network, recipe, slow, slow_share)
+        self.seed = seed
+        self.precision: Precision = precision
+        self.forward = forward or network
+        self.step = 0
+        self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
+
+    def learn(self, batch: Batch, inputs: Tensor | None = None) -> None:
+        """One optimizer step; nothing waits for the device.
+
+        Args:
+            inputs: what `forward` reads, where that is not the batch's images.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = batch.learning_rate * group.get("share", 1.0)
+        torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step))
+        inputs = batch.images if inputs is None else inputs
+        with autocast(inputs.device, self.precision):
+            logits = self.forward(inputs)
+        loss = F.cross_entropy(logits.float(), batch.targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.loss_sum += loss.detach()
+        self.step = batch.step + 1
+
+    def mean_loss(self, epoch: int, steps: int) -> float:
+        """The epoch's mean training loss; the next epoch's starts from zero.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        loss = self.loss_sum.item() / steps
+        self.loss_sum.zero_()
+        if not math.isfinite(loss):
+            raise InputError(f"the loss became {loss} in epoch {epoch}: the training diverged; lower the learning rate")
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs; parameters that are not trained are left out."""
+        frozen = {name for name, weight in self.network.named_parameters() if not weight.requires_grad}
+        network = {name: value for name, value in self.network.state_dict().items() if name not in frozen}
+        return {
+            "network": network,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was called."""
+        self.network.load_state_dict(state["network"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.loss_sum = state["step"], state["loss_sum"].to(self.loss_sum.device)

@@ -1,0 +1,192 @@
+"""Decisions and retraining of pruned networks."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nodelens.data import load_images, normalisation_of
+from nodelens.data.datasets import ImageSet
+from nodelens.errors import InputError
+from nodelens.measures import dilution
+from nodelens.networks import CCT, apply_masks, layer_weight, layers, select_layers, sites
+from nodelens.probing import Measurement, SiteMeasurement
+from nodelens.pruning.decide import (
+    LayerThresholds,
+    andc_masks,
+    baseline_masks,
+    input_norms,
+    removed_counts,
+    thresholds_by_dilution,
+    thresholds_by_site,
+)
+from nodelens.pruning.retrain import RetrainSettings, accuracies, retrain
+from nodelens.training.recipe import Recipe
+
+SHORT = RetrainSettings(Recipe(epochs=2, batch_size=50, learning_rate=1e-3), rest_learning_rate=0.0)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    images = load_images("digits", "train")
+    return images.take(np.arange(150), "train")
+
+
+@pytest.fixture
+def measurement(cct: CCT) -> Measurement:
+    """Sites with random factors: decisions are checked against their definition, not for what they mean."""
+    generator = torch.Generator().manual_seed(7)
+
+    def measured(site):  # type: ignore[no-untyped-def]
+        factors = (torch.randn(10, site.nodes, generator=generator) for _ in range(2))
+        return SiteMeasurement(site, "train-held-out", 0, *factors, 0.5, torch.ones(10, dtype=torch.int64))
+
+    return Measurement({s.name: measured(s) for s in sites(cct)}, "train-held-out", 0, tuple("abcdefghij"))
+
+
+def test_andc_keeps_a_weight_iff_the_nodes_share_a_label(cct: CCT, measurement: Measurement) -> None:
+    chosen = layers(cct)
+    thresholds = thresholds_by_site(chosen, 0.3, {"block.2.linear1": 0.5})
+    masks = andc_masks(cct, measurement, chosen, thresholds)
+    for layer in chosen:
+        at = thresholds[layer.name]
+        source = measurement[layer.source].matrices
+        into = [{k for k in range(10) if source.clipped(n, at.source)[k, k]} for n in range(source.nodes)]
+        if layer.target is None or at.target is None:
+            out = [{k} for k in range(10)]
+        else:
+            target = measurement[layer.target].matrices
+            out = [{k for k in range(10) if target.clipped(n, at.target)[k, k]} for n in range(target.nodes)]
+        assert masks[layer.module].tolist() == [[bool(o & i) for i in into] for o in out]
+        assert masks[layer.module].shape == layer_weight(cct, layer).shape
+
+
+def test_thresholds_are_found_for_a_wanted_dilution(cct: CCT, measurement: Measurement) -> None:
+    chosen = layers(cct)
+    thresholds = thresholds_by_dilution(measurement, chosen, 0.8)
+    masks = andc_masks(cct, measurement, chosen, thresholds)
+    slightly_less = {
+        name: LayerThresholds(at.source * (1 - 1e-9), at.target and at.target * (1 - 1e-9))
+        for name, at in thresholds.items()
+    }
+    looser = andc_masks(cct, measurement, chosen, slightly_less)
+    for layer in chosen:
+        assert dilution(looser[layer.module]) < 0.8 <= dilution(masks[layer.module])
+    with pytest.raises(InputError, match=r"block\.1\.qkv: a dilution of 0\.01 cannot be reached"):
+        thresholds_by_dilution(measurement, chosen, 0.01)
+
+
+def test_all_baselines_remove_the_same_number_in_every_layer(
+    cct: CCT, measurement: Measurement, digits: ImageSet
+) -> None:
+    chosen = layers(cct)
+    masks = andc_masks(cct, measurement, chosen, thresholds_by_site(chosen, 0.4))
+    removed = removed_counts(masks)
+    norms = input_norms(cct, chosen, digits, normalisation_of(digits))
+    for method in ("random", "magnitude", "wanda"):
+        assert removed_counts(baseline_masks(cct, chosen, removed, method, input_norms=norms)) == removed
+    first, again, other = (baseline_masks(cct, chosen, removed, "random", seed=s) for s in (0, 0, 1))
+    assert all(torch.equal(first[m], again[m]) for m in removed)
+    assert not all(torch.equal(first[m], other[m]) for m in removed)
+    branch = baseline_masks(cct, chosen, removed, "branch")
+    assert not any(mask.any() for mask in branch.values())
+    with pytest.raises(InputError, match="unknown method 'best'"):
+        baseline_masks(cct, chosen, removed, "best")
+
+
+def test_input_norms_are_those_of_what_enters_the_layer(cct: CCT, digits: ImageSet) -> None:
+    images, normalisation = digits.take(np.arange(7), "train"), normalisation_of(digits)
+    chosen = select_layers(layers(cct), "block.1.linear1")
+    seen = []
+    handle = cct.get_submodule(chosen[0].module).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    norms = input_norms(cct, chosen, images, normalisation, batch_size=3)
+    handle.remove()
+    everything = torch.cat(seen).flatten(0, 1).double()
+    torch.testing.assert_close(norms[chosen[0].module], torch.linalg.vector_norm(everything, dim=0).float())
+
+
+def test_thresholds_that_make_no_sense_are_refused(cct: CCT, measurement: Measurement) -> None:
+    chosen = select_layers(layers(cct), "block.1.*")
+    for bad in (0.0, 1.0, -0.3):
+        with pytest.raises(InputError, match="out of range"):
+            thresholds_by_site(chosen, bad)
+    with pytest.raises(InputError, match=r"block\.2\.norm has a threshold"):
+        thresholds_by_site(chosen, 0.3, {"block.2.norm": 0.4})
+    foreign = Measurement(
+        dict.fromkeys(measurement, measurement["block.1.linear1"]), "test", 0, measurement.label_names
+    )
+    with pytest.raises(InputError, match="measure this network"):
+        andc_masks(cct, foreign, chosen, {layer.name: LayerThresholds(0.3, 0.3) for layer in chosen})
+
+
+def pruned_variants(cct: CCT, measurement: Measurement, patterns: str) -> dict[str, CCT]:
+    chosen = select_layers(layers(cct), patterns)
+    masks = andc_masks(cct, measurement, chosen, thresholds_by_site(chosen, 0.4))
+    removed = removed_counts(masks)
+    variants = {"dense": copy.deepcopy(cct), "andc": copy.deepcopy(cct), "random": copy.deepcopy(cct)}
+    apply_masks(variants["andc"], masks)
+    apply_masks(variants["random"], baseline_masks(cct, chosen, removed, "random"))
+    return variants
+
+
+def weights_of(network: CCT) -> dict[str, torch.Tensor]:
+    return {name: weight.clone() for name, weight in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-5])
+def test_variants_side_by_side_are_as_if_alone(
+    cct: CCT, measurement: Measurement, digits: ImageSet, rate: float
+) -> None:
+    settings = RetrainSettings(SHORT.recipe, rest_learning_rate=rate)
+    chosen, normalisation = select_layers(layers(cct), "block.2.*"), normalisation_of(digits)
+    together = pruned_variants(cct, measurement, "block.2.*")
+    rows = retrain(together, chosen, digits, normalisation, settings, evaluated={"train": digits})
+    assert [row["epoch"] for row in rows if row["variant"] == "andc"] == [0, 1, 2]
+    alone = {"andc": pruned_variants(cct, measurement, "block.2.*")["andc"]}
+    other = retrain(alone, chosen, digits, normalisation, settings, evaluated={"train": digits})
+    assert [row for row in rows if row["variant"] == "andc"] == other
+    for name, weight in weights_of(together["andc"]).items():
+        torch.testing.assert_close(weight, weights_of(alone["andc"])[name])
+    before, after = weights_of(cct), weights_of(together["dense"])
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    in_block = {name for name in moved if name.startswith("classifier.blocks.1.")}
+    assert in_block
+    assert (moved == in_block) == (rate == 0.0)
+    assert rows[-1]["train"] == pytest.approx(
+        accuracies({"x": together["random"]}, digits, normalisation)["x"], abs=1e-5
+    )
+
+
+def test_retraining_goes_on_after_a_kill(
+    cct: CCT, measurement: Measurement, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, normalisation = select_layers(layers(cct), "block.*.linear1"), normalisation_of(digits)
+    settings = RetrainSettings(SHORT.recipe)
+    whole = pruned_variants(cct, measurement, "block.*.linear1")
+    expected = retrain(whole, chosen, digits, normalisation, settings, evaluated={"train": digits})
+
+    from nodelens.pruning import retrain as room
+
+    original, saves = room.save_state, []
+
+    def killed(path: Path, state: dict[str, object]) -> None:
+        original(path, state)
+        saves.append(path)
+        if len(saves) == 4:
+            raise KeyboardInterrupt
+
+    arguments = (chosen, digits, normalisation, settings)
+    named = {"evaluated": {"train": digits}, "state": tmp_path / "state.pt", "checkpoint_seconds": 0.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(pruned_variants(cct, measurement, "block.*.linear1"), *arguments, **named)
+    resumed = pruned_variants(cct, measurement, "block.*.linear1")
+    assert retrain(resumed, *arguments, **named) == expected
+    for name in whole:
+        for key, weight in weights_of(whole[name]).items():
+            assert torch.equal(weight, weights_of(resumed[name])[key])

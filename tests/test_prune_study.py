@@ -1,0 +1,235 @@
+"""Whole pruning studies on a small network, from the command line and from Python."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import nodelens as nl
+from nodelens.data import holdout, load_images, normalisation_of
+from nodelens.errors import InputError
+from nodelens.networks import CCT, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
+from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
+from nodelens.pruning.retrain import RetrainSettings
+from nodelens.pruning.search import DilutionSearch, Sensitivity, largest_bearable, monotone
+from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy
+from nodelens.report.pruning import report_pruning, report_search
+from nodelens.runs import RunDirectory, read_json
+from nodelens.training.recipe import Recipe
+
+SETTINGS = PruneSettings(
+    ("block.2.*", "output"),
+    threshold=0.3,
+    seeds=(0, 1),
+    dilutions=(0.7,),
+    retraining=RetrainSettings(Recipe(epochs=1, batch_size=50), 0.0),
+    probe=ProbeSettings(probe_recipe(1, batch_size=50)),
+)
+
+
+@pytest.fixture(scope="module")
+def data() -> PruningData:
+    images = load_images("digits", "train").take(np.arange(250), "train")
+    rest, held_out = holdout(images, 0.2, 0)
+    test = load_images("digits", "test").take(np.arange(60), "test")
+    return PruningData(rest, held_out, test, normalisation_of(images))
+
+
+def study_in(folder: Path, network: CCT, data: PruningData, settings: PruneSettings = SETTINGS) -> PruningStudy:
+    return PruningStudy(network, data, settings, RunDirectory(folder / "study"), RunDirectory(folder))
+
+
+def table(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "study" / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_study_compares_all_methods_at_the_same_dilution(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    study = study_in(tmp_path, cct, data)
+    report_pruning(study)
+    rows = table(tmp_path, "prune")
+    assert {row["method"] for row in rows} == {
+        "dense",
+        "andc",
+        "random",
+        "magnitude",
+        "wanda",
+        "branch",
+        "vanished silenced",
+        "andc, vanished kept",
+    }
+    assert {(row["seed"], row["epoch"]) for row in rows} == {(s, e) for s in "01" for e in "01"}
+    for seed in "01":
+        dilutions = {row["method"]: float(row["dilution"]) for row in rows if row["seed"] == seed}
+        assert dilutions["andc"] == dilutions["random"] == dilutions["magnitude"] == dilutions["wanda"]
+        assert dilutions["dense"] == 0
+        assert dilutions["branch"] == 1
+        assert dilutions["andc, vanished kept"] <= dilutions["andc"]
+        assert dilutions["vanished silenced"] <= dilutions["andc"]
+    pruned = load_network(tmp_path / "study")
+    assert masks_of(pruned).keys() == {layer.module for layer in study.layers}
+    andc = study.andc(0)
+    assert all(torch.equal(mask, andc[module]) for module, mask in masks_of(pruned).items())
+    of_layers = table(tmp_path, "prune.layers")
+    assert [row["role"] for row in of_layers] == ["input", "output"] * 4 + ["input"]
+    first = nl.site_statistics(study.measurement(0)["block.2.ln"].matrices, 0.3)
+    second = nl.site_statistics(study.measurement(1)["block.2.ln"].matrices, 0.3)
+    assert float(of_layers[0]["diagonal"]) == pytest.approx((first.diagonal + second.diagonal) / 2, rel=1e-5)
+    assert (tmp_path / "study" / "figures" / "prune.curve.png").exists()
+    assert {row["wanted"] for row in table(tmp_path, "prune.curve")} == {"0.7"}
+
+
+def test_a_finished_study_is_only_read_and_a_killed_one_goes_on(
+    cct: CCT, data: PruningData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, dilutions=(), methods=("andc", "random"))
+    expected = study_in(tmp_path / "whole", cct, data, settings).prune()
+
+    from nodelens.pruning import study as room
+
+    original, calls = room.retrain, []
+
+    def killed(*arguments, **named):  # type: ignore[no-untyped-def]
+        calls.append(named["title"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "retrain", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study_in(tmp_path / "killed", cct, data, settings).prune()
+        assert study_in(tmp_path / "killed", cct, data, settings).prune() == expected
+    assert calls == ["prune-0", "prune-1", "prune-1"]
+    files = [tmp_path / which / "study" / "model.safetensors" for which in ("whole", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_masks_come_from_held_out_images_unless_the_paper_s_split_is_asked_for(
+    cct: CCT, data: PruningData, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(SETTINGS, dilutions=(), methods=("andc",), seeds=(0,))
+    held_out = study_in(tmp_path / "a", cct, data, settings)
+    on_test = study_in(tmp_path / "b", cct, data, dataclasses.replace(settings, paper_split=True))
+    assert held_out.decided_on == HELD_OUT
+    assert held_out.measurement(0).split == HELD_OUT
+    assert on_test.measurement(0).split == TEST
+    assert all(torch.equal(mask, held_out.andc(0)[m]) for m, mask in on_test.andc(0, split=HELD_OUT).items())
+    assert any(not torch.equal(mask, held_out.andc(0)[m]) for m, mask in on_test.andc(0).items())
+    assert "andc, held-out" in {row["method"] for row in on_test.prune()}
+
+
+def test_a_layer_that_is_pruned_to_nothing_is_named(
+    cct: CCT, data: PruningData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dataclasses.replace(SETTINGS, layers=("block.2.linear1", "output"), seeds=(0,), methods=("andc",))
+    study = study_in(tmp_path, cct, data, settings)
+    first, output = (study.andc(0)[layer.module] for layer in study.layers)
+    nothing = {study.layers[0].module: torch.zeros_like(first), study.layers[1].module: output}
+    monkeypatch.setattr(study, "andc", lambda *_: nothing)
+    study.masks(0)
+    warned = capsys.readouterr().err
+    assert "block.2.linear1 is pruned to nothing: no node of block.2.norm shares a label" in warned
+    assert "output is pruned" not in warned
+
+
+def test_another_study_in_the_same_directory_is_refused(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    study_in(tmp_path, cct, data)
+    with pytest.raises(InputError, match="another prune configuration"):
+        study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, threshold=0.5))
+    with pytest.raises(InputError, match="unknown method 'best'"):
+        dataclasses.replace(SETTINGS, methods=("best",))
+
+
+def test_losses_are_made_monotone_and_budgets_give_monotone_dilutions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    losses = {}
+    for name in "abc":
+        raw = (torch.rand(6, generator=generator) * 0.1).tolist()
+        assert monotone(raw) == sorted(monotone(raw))
+        losses[name] = list(zip((0.3, 0.5, 0.6, 0.7, 0.8, 0.9), monotone(raw), strict=True))
+    sensitivity = Sensitivity(losses)
+    totals = [sum(sensitivity.dilutions(budget).values()) for budget in sensitivity.budgets()]
+    assert totals == sorted(totals)
+    assert set(sensitivity.dilutions(-1.0).values()) == {0.0}
+    assert set(sensitivity.dilutions(1.0).values()) == {0.9}
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 3, 6, 99])
+def test_bisection_finds_the_largest_that_is_borne(limit: int) -> None:
+    candidates, asked = [float(i) for i in range(7)], []
+
+    def bears(candidate: float) -> bool:
+        asked.append(candidate)
+        return candidate <= limit
+
+    expected = max((c for c in candidates if c <= limit), default=None)
+    assert largest_bearable(candidates, bears) == expected
+    assert len(asked) <= 3
+    assert largest_bearable([], bears) is None
+
+
+def test_bisection_ends_when_nothing_is_monotone() -> None:
+    answers = iter([True, False, True, False, True, False])
+    assert largest_bearable([float(i) for i in range(20)], lambda _: next(answers)) is not None
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_a_search_keeps_what_it_accepted(cct: CCT, data: PruningData, tmp_path: Path, gradual: bool) -> None:
+    settings = dataclasses.replace(SETTINGS, layers=("block.*.linear1", "output"), seeds=(0,), dilutions=())
+    study = study_in(tmp_path, cct, data, settings)
+    search = DilutionSearch(study, keep=0.05, levels=(0.5, 0.8))
+    found = (search.gradual if gradual else search.one_shot)(search.sensitivity())
+    assert found.trials
+    accepted = [row for row in found.trials if row["accepted"]]
+    assert all(row[HELD_OUT] >= search.wanted for row in accepted)
+    assert found.dilution == max((row["dilution"] for row in accepted), default=0.0)
+    for layer in study.layers:
+        weight = layer_weight(found.network, layer)
+        assert int((weight == 0).sum()) >= found.dilutions.get(layer.name, 0) * weight.numel() - 1e-9
+    report_search(study, 0.05, gradual)
+    assert read_json(tmp_path / "study" / "config.json")["prune"]["settings"]["threshold"] == 0.3
+    with pytest.raises(InputError, match="out of range"):
+        DilutionSearch(study, keep=1.5)
+
+
+def measurement_of(network: CCT, fingerprint: str = "") -> nl.Measurement:
+    generator = torch.Generator().manual_seed(1)
+    found = {
+        site.name: SiteMeasurement(
+            site,
+            "test",
+            0,
+            torch.randn(10, site.nodes, generator=generator),
+            torch.randn(10, site.nodes, generator=generator),
+            0.5,
+            torch.ones(10, dtype=torch.int64),
+        )
+        for site in sites(network)
+    }
+    return nl.Measurement(found, "test", 0, tuple("0123456789"), fingerprint)
+
+
+def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Path) -> None:
+    pruned = nl.prune(cct, measurement_of(cct), "block.1.*", threshold=0.4)
+    assert not masks_of(cct)
+    assert pruned.dilution.keys() == {layer.name for layer in select_layers(layers(cct), "block.1.*")}
+    assert 0 < pruned.total_dilution < 1
+    for layer in select_layers(layers(cct), "block.1.*"):
+        zeros = int((layer_weight(pruned.network, layer) == 0).sum())
+        assert zeros == round(pruned.dilution[layer.name] * layer_weight(cct, layer).numel())
+    without = nl.prune(cct, measurement_of(cct), "block.1.projection", threshold=0.4, skip=False)
+    assert without.dilution != {"block.1.projection": pruned.dilution["block.1.projection"]}
+    RunDirectory(tmp_path).write_tensors("model.safetensors", *stored(pruned.network))
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(nl.load_network(tmp_path)(images), pruned.network(images))
+
+
+def test_a_measurement_of_another_network_is_refused(cct: CCT) -> None:
+    with pytest.raises(InputError, match="belongs to another network"):
+        nl.prune(cct, measurement_of(cct, fingerprint="0" * 32))
