@@ -219,7 +219,7 @@ def prune(
 
 @app.command()
 def reproduce(
-    study: Annotated[str, typer.Argument(help="table1, table2 or figure5.")],
+    study: Annotated[str, typer.Argument(help="table1, table2, table3 or figure5.")],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
     checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,

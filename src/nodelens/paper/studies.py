@@ -1,31 +1,19 @@
 """One study per table or figure of the paper: ours beside the paper's.
 
-A scale says which network stands for the paper's CCT-7/3x1 on CIFAR-100:
-
-    smoke   CCT-3/3x1 of width 64 on the digits of scikit-learn      about 2 minutes on two cores
-    cpu     CCT-7/3x2 on CIFAR-100, 12 epochs                        some hours on two cores
-    paper   CCT-7/3x1 on CIFAR-100, 300 epochs                       a GPU
+`nodelens.paper.scales` says which network stands for the paper's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from nodelens.data import load_images
 from nodelens.errors import InputError
-from nodelens.networks import Network, load_network
 from nodelens.paper import values
-from nodelens.probing import (
-    Measurement,
-    MeasureSettings,
-    ProbeSettings,
-    load_probing_data,
-    measure_network,
-    measurements_of,
-    probe_recipe,
-)
+from nodelens.paper.pruning import table3
+from nodelens.paper.scales import SCALES, measure_scale
+from nodelens.probing import Measurement, measurements_of
 from nodelens.report.figures import save_figure, threshold_figure
 from nodelens.report.measurement import SWEEP, report_measurement
 from nodelens.report.tables import (
@@ -42,68 +30,8 @@ from nodelens.report.tables import (
     with_spread,
 )
 from nodelens.runs import RunDirectory
-from nodelens.training import TrainSettings, recipe, resolve_precision, train
-from nodelens.training.precision import Precision, default_device
 
 THRESHOLD = 0.3
-BLOCK_OUTPUTS = "block.*.linear2"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The network that a study measures, and how long its probes are trained."""
-
-    network: str
-    data: str
-    recipe: str
-    probe_epochs: int
-    seeds: int = 3
-
-
-SCALES = {
-    "smoke": Scale("cct_3_3x1_64", "digits", "digits", probe_epochs=91),
-    "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6),
-    "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
-}
-
-
-def trained_network(
-    scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, precision: Precision
-) -> Network:
-    """The checkpoint's network, or the scale's network trained now (or before) into the run directory."""
-    if checkpoint is not None:
-        return load_network(checkpoint)
-    training, test = (load_images(scale.data, split) for split in ("train", "test"))
-    train(TrainSettings(scale.network, recipe(scale.recipe), seed, precision), training, test, run)
-    return load_network(run.path)
-
-
-def measure_scale(
-    scale: Scale,
-    run: RunDirectory,
-    *,
-    checkpoint: Path | None = None,
-    sites: tuple[str, ...] = (BLOCK_OUTPUTS,),
-    splits: tuple[str, ...] = ("test",),
-    seed: int = 0,
-) -> None:
-    """Train the network where there is none, and measure its sites, with an untrained twin beside."""
-    precision = resolve_precision(_recorded_precision(run) or "auto", default_device())
-    network = trained_network(scale, run, checkpoint, seed, precision)
-    probe = ProbeSettings(
-        probe_recipe(scale.probe_epochs),
-        seeds=tuple(range(scale.seeds)),
-        order_seed=seed,
-        precision=precision,
-    )
-    data = load_probing_data(network, scale.data, splits)
-    measure_network(network, data, MeasureSettings(sites, splits, probe), run)
-
-
-def _recorded_precision(run: RunDirectory) -> str | None:
-    sections = run.configuration()
-    recorded: str | None = sections.get("train", {}).get("settings", {}).get("precision")
-    return recorded or sections.get("measure", {}).get("settings", {}).get("probe", {}).get("precision")
 
 
 def table1(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
@@ -213,11 +141,15 @@ def _cell(line: Row, name: str) -> str:
     return with_spread(value, line[f"{name}_std"] if line["of"] == "ours" else 0.0)
 
 
-STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTable]]] = {
+BLOCK_STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTable]]] = {
     "table1": table1,
     "table2": table2,
     "figure5": figure5,
 }
+"""Studies of the nodes behind every block, from one measurement."""
+
+OTHER_STUDIES = {"table3": table3}
+"""Studies that measure what they need themselves."""
 
 
 def reproduce(
@@ -234,13 +166,15 @@ def reproduce(
     Raises:
         InputError: an unknown study or scale.
     """
-    for name, known in ((study, STUDIES), (scale, SCALES)):
+    for name, known in ((study, [*BLOCK_STUDIES, *OTHER_STUDIES]), (scale, list(SCALES))):
         if name not in known:
             raise InputError(f"{name!r} cannot be reproduced; known: {', '.join(known)}")
+    if study in OTHER_STUDIES:
+        return OTHER_STUDIES[study](SCALES[scale], run, checkpoint, seed)
     measure_scale(SCALES[scale], run, checkpoint=checkpoint, splits=tuple(splits), seed=seed)
     shown = []
     for split in splits:
-        rows, table = STUDIES[study](run, split)
+        rows, table = BLOCK_STUDIES[study](run, split)
         run.write_table(f"{study}.{split}", rounded(rows))
         run.write_text(f"tables/{study}.{split}.md", table.markdown())
         shown.append(table)

@@ -34,3 +34,42 @@ TABLE2 = {
 
 FIGURE5_BEST_THRESHOLD = {7: 0.3, 6: 0.15}
 """Section 2: the threshold at which SNR_min is largest, about."""
+
+# fmt: off
+TABLE3 = {
+    # layer of block 7, which of its sites: threshold, probe accuracy, N_c, C_s, diag, n; dilution of the layer
+    ("qkv", "input"): {
+        "threshold": 0.35, "accuracy": 0.796, "n_clusters": 2.82, "cluster_size": 1.57, "diagonal": 4.43,
+        "noise": 182.5, "dilution": 0.85,
+    },
+    ("qkv", "output"): {
+        "threshold": 0.35, "accuracy": 0.797, "n_clusters": 2.28, "cluster_size": 1.63, "diagonal": 3.72,
+        "noise": 201.6,
+    },
+    ("projection", "input"): {
+        "threshold": 0.3, "accuracy": 0.783, "n_clusters": 2.71, "cluster_size": 1.52, "diagonal": 4.12,
+        "noise": 137.3, "dilution": 0.77,
+    },
+    ("projection", "output"): {
+        "threshold": 0.3, "accuracy": 0.804, "n_clusters": 4.56, "cluster_size": 2.30, "diagonal": 10.49,
+        "noise": 366.7,
+    },
+    ("linear1", "input"): {
+        "threshold": 0.35, "accuracy": 0.805, "n_clusters": 3.53, "cluster_size": 1.96, "diagonal": 6.92,
+        "noise": 234.4, "dilution": 0.83,
+    },
+    ("linear1", "output"): {
+        "threshold": 0.35, "accuracy": 0.797, "n_clusters": 1.48, "cluster_size": 1.49, "diagonal": 2.21,
+        "noise": 79.6,
+    },
+    ("linear2", "input"): {
+        "threshold": 0.35, "accuracy": 0.797, "n_clusters": 1.48, "cluster_size": 1.49, "diagonal": 2.21,
+        "noise": 79.6, "dilution": 0.80,
+    },
+    ("linear2", "output"): {
+        "threshold": 0.35, "accuracy": 0.811, "n_clusters": 4.31, "cluster_size": 2.24, "diagonal": 9.65,
+        "noise": 258.4,
+    },
+}
+# fmt: on
+"""Table 3: ANDC pruning of block 7; the accuracy stays at `NETWORK_ACCURACY` after a few epochs of retraining."""

@@ -71,17 +71,20 @@ def retraining(
 
 
 def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
-    """How the images were augmented when the network of a run was trained, flips and crops only.
+    """How the images were augmented when the network of a run was trained, without what a short retraining spares.
 
-    Mixing and erasing belong to long trainings; a short retraining is done without. None where the run trained nothing.
+    None where the run trained nothing.
     """
     recorded = run.configuration().get("train", {}).get("settings", {}).get("recipe", {}).get("augmentation")
     if recorded is None:
         return None
-    kept = {key: recorded[key] for key in ("flip", "crop_padding", "resized_crop") if recorded[key] is not None}
-    if "resized_crop" in kept:  # a tuple became a list in the file
-        kept["resized_crop"] = tuple(kept["resized_crop"])
-    return Augmentation(**kept)
+    crop = recorded["resized_crop"]  # a tuple became a list in the file
+    return short_augmentation(Augmentation(**recorded | {"resized_crop": tuple(crop) if crop else None}))
+
+
+def short_augmentation(augmentation: Augmentation) -> Augmentation:
+    """Flips and crops only: mixing and erasing belong to long trainings."""
+    return Augmentation(augmentation.flip, augmentation.crop_padding, augmentation.resized_crop)
 
 
 Rows = list[dict[str, Any]]

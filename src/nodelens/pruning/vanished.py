@@ -12,7 +12,8 @@ from nodelens.networks import Layer
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import LayerThresholds, Masks
 
-SILENCED, KEPT = "vanished silenced", "andc, vanished kept"
+SILENCED, KEPT = "vanished only", "all but vanished"
+"""Remove the weights of vanished nodes only; remove what ANDC does but for theirs."""
 
 
 def vanished(measurement: Measurement, site: str, threshold: float) -> Bool[Tensor, " node"]:

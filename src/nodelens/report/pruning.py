@@ -180,7 +180,7 @@ def curve_table(rows: Sequence[Row], title: str) -> TextTable:
 
 def layers_table(rows: Sequence[Row], title: str) -> TextTable:
     """Table 3, in the paper's form."""
-    table = TextTable(title, ("layer", "Th", "Acc", "N_c", "C_s", "diag", "n", "dilution"), names=1)
+    table = TextTable(title, ("layer", "Th", "Acc", "N_c", "C_s", "diag", "n", "removed"), names=1)
     digits = {"threshold": 2, "accuracy": 3, "n_clusters": 2, "cluster_size": 2, "diagonal": 2, "noise": 1}
     for layer in dict.fromkeys(row["layer"] for row in rows):
         lines = []

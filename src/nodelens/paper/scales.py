@@ -1,0 +1,85 @@
+"""Which network stands for the paper's CCT-7/3x1 on CIFAR-100, and how it is trained and measured.
+
+smoke   CCT-3/3x1 of width 64 on the digits of scikit-learn      about 2 minutes on two cores
+cpu     CCT-7/3x2 on CIFAR-100, 12 epochs                        some hours on two cores
+paper   CCT-7/3x1 on CIFAR-100, 300 epochs                       a GPU
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodelens.data import load_images
+from nodelens.networks import Network, load_network
+from nodelens.probing import MeasureSettings, ProbeSettings, load_probing_data, measure_network, probe_recipe
+from nodelens.runs import RunDirectory
+from nodelens.training import TrainSettings, recipe, resolve_precision, train
+from nodelens.training.precision import Precision, default_device
+
+BLOCK_OUTPUTS = "block.*.linear2"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The network that a study measures, and how long its probes and its pruned versions are trained.
+
+    Attributes:
+        retraining_images: of a pruned network, at most so many per epoch; None for all.
+        rest_learning_rate: while a pruned block is retrained, of everything else; 0 freezes it.
+    """
+
+    network: str
+    data: str
+    recipe: str
+    probe_epochs: int
+    seeds: int = 3
+    retraining_images: int | None = None
+    rest_learning_rate: float = 1e-6
+
+
+SCALES = {
+    "smoke": Scale("cct_3_3x1_64", "digits", "digits", probe_epochs=91),
+    "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6, retraining_images=10_000, rest_learning_rate=0.0),
+    "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
+}
+
+
+def trained_network(
+    scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, precision: Precision
+) -> Network:
+    """The checkpoint's network, or the scale's network trained now (or before) into the run directory."""
+    if checkpoint is not None:
+        return load_network(checkpoint)
+    training, test = (load_images(scale.data, split) for split in ("train", "test"))
+    train(TrainSettings(scale.network, recipe(scale.recipe), seed, precision), training, test, run)
+    return load_network(run.path)
+
+
+def measure_scale(
+    scale: Scale,
+    run: RunDirectory,
+    *,
+    checkpoint: Path | None = None,
+    sites: tuple[str, ...] = (BLOCK_OUTPUTS,),
+    splits: tuple[str, ...] = ("test",),
+    seed: int = 0,
+) -> None:
+    """Train the network where there is none, and measure its sites, with an untrained twin beside."""
+    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    network = trained_network(scale, run, checkpoint, seed, precision)
+    probe = ProbeSettings(
+        probe_recipe(scale.probe_epochs),
+        seeds=tuple(range(scale.seeds)),
+        order_seed=seed,
+        precision=precision,
+    )
+    data = load_probing_data(network, scale.data, splits)
+    measure_network(network, data, MeasureSettings(sites, splits, probe), run)
+
+
+def recorded_precision(run: RunDirectory) -> str | None:
+    """The precision that a run was begun in; None where it was not."""
+    sections = run.configuration()
+    recorded: str | None = sections.get("train", {}).get("settings", {}).get("precision")
+    return recorded or sections.get("measure", {}).get("settings", {}).get("probe", {}).get("precision")
