@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from nodelens.cli import main
 from nodelens.data import load_images
 from nodelens.networks import build_network
-from nodelens.paper import studies
+from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
 
@@ -117,11 +117,11 @@ def test_another_probe_training_is_refused(measured: Path, capsys: pytest.Captur
 def test_reproduce_puts_the_paper_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tiny = studies.Scale(TINY, "digits", "digits", probe_epochs=1, seeds=2)
-    monkeypatch.setitem(studies.SCALES, "smoke", tiny)
-    short = studies.recipe("digits", epochs=1)
-    monkeypatch.setattr(studies, "recipe", lambda name: short)
-    for study in studies.STUDIES:
+    tiny = scales.Scale(TINY, "digits", "digits", probe_epochs=1, seeds=2)
+    monkeypatch.setitem(scales.SCALES, "smoke", tiny)
+    short = scales.recipe("digits", epochs=1)
+    monkeypatch.setattr(scales, "recipe", lambda name: short)
+    for study in (*studies.BLOCK_STUDIES, *studies.OTHER_STUDIES):
         assert nodelens("reproduce", study, "--out", str(tmp_path / "run")) == 0
     shown = capsys.readouterr().out
     assert "417.2" in shown

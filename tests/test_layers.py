@@ -178,3 +178,44 @@ def test_a_file_whose_mask_does_not_fit_is_refused(cct: CCT, tmp_path: Path) -> 
         run.write_tensors("model.safetensors", tensors | change, metadata)
         with pytest.raises(InputError, match=r"damaged: .*classifier\.fc\.weight"):
             load_network(tmp_path)
+
+
+def two_process_step(rank: int, folder: str, module: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 3))
+    mask = torch.rand(8, 6) < 0.4
+    apply_masks(layers, {module: mask})
+    network = nn.parallel.DistributedDataParallel(layers)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=0.1)
+    torch.manual_seed(rank)
+    for _ in range(3):
+        network(torch.randn(4, 6)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weight = layers.get_submodule(module).weight.detach()
+    torch.save({"weight": weight, "mask": mask}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_masks_hold_in_two_processes(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(two_process_step, (str(tmp_path), "0"), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert torch.equal(first["weight"], second["weight"])
+    assert not first["weight"][~first["mask"]].any()
+    assert first["weight"][first["mask"]].all()
+
+
+@pytest.mark.slow
+def test_masks_hold_in_a_compiled_network(cct: CCT) -> None:
+    masks = some_masks(cct)
+    apply_masks(cct, masks)
+    images = torch.randn(4, 1, 8, 8)
+    compiled = torch.compile(cct)
+    torch.testing.assert_close(compiled(images), cct(images), rtol=1e-4, atol=1e-5)
+    optimizer = torch.optim.AdamW(cct.parameters(), lr=1e-2)
+    for _ in range(2):
+        compiled(images).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(not cct.get_submodule(module).weight[~mask].any() for module, mask in masks.items())

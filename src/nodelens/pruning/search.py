@@ -21,9 +21,11 @@ import torch
 
 from nodelens.errors import InputError
 from nodelens.networks import Layer, Network, apply_masks, layer_weight
+from nodelens.progress import progress
 from nodelens.pruning.decide import Masks, andc_masks, thresholds_by_dilution, total_dilution
 from nodelens.pruning.retrain import Rows, accuracies
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
+from nodelens.runs import read_json
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
 
@@ -119,18 +121,25 @@ class DilutionSearch:
         self.wanted = dense[-1][HELD_OUT] - keep
 
     def sensitivity(self) -> Sensitivity:
-        """Prune every layer alone, at every level that thresholds can give; kept in the run directory."""
-        losses: dict[str, list[tuple[float, float]]] = {}
-        for layer in self.study.layers:
-            reachable = [level for level in self.levels if self._reachable(layer, level)]
-            variants = {}
-            for level in reachable:
-                variants[str(level)] = copy.deepcopy(self.study.network)
-                apply_masks(variants[str(level)], self._masks([layer], {layer.name: level}))
-            found = self._accuracy(variants, layer.stage) if variants else {}
-            lost = monotone([self.unpruned - found[str(level)] for level in reachable])
-            losses[layer.name] = list(zip(reachable, lost, strict=True))
-        return Sensitivity(losses)
+        """Prune every layer alone, at every level that thresholds can give; what is found is kept layer by layer."""
+        kept = self.study.run.checkpoints / f"sensitivity-{self.seed}.json"
+        losses: dict[str, list[list[float]]] = read_json(kept) if kept.exists() else {}
+        with progress("pruning each layer alone", len(self.study.layers)) as bar:
+            for i, layer in enumerate(self.study.layers):
+                if layer.name not in losses:
+                    losses[layer.name] = self._losses(layer)
+                    self.study.run.write_json(f"checkpoints/{kept.name}", losses)
+                bar.reach(i + 1)
+        return Sensitivity({name: [(level, loss) for level, loss in of_layer] for name, of_layer in losses.items()})
+
+    def _losses(self, layer: Layer) -> list[list[float]]:
+        variants, levels = {}, [level for level in self.levels if self._reachable(layer, level)]
+        for level in levels:
+            variants[str(level)] = copy.deepcopy(self.study.network)
+            apply_masks(variants[str(level)], self._masks([layer], {layer.name: level}))
+        found = self._accuracy(variants, layer.stage) if variants else {}
+        lost = monotone([self.unpruned - found[str(level)] for level in levels])
+        return [list(pair) for pair in zip(levels, lost, strict=True)]
 
     def one_shot(self, sensitivity: Sensitivity) -> Found:
         """Bisect the budget; every trial prunes and retrains the unpruned network."""
