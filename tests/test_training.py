@@ -377,3 +377,17 @@ def test_a_real_kill_on_the_command_line(cache: Path, tmp_path: Path) -> None:
     assert_same_run(run, undisturbed)
     last = events(undisturbed)[-1]
     assert finished.stdout == f"test accuracy {last['test_accuracy']:.4f} after 6 epochs; run directory {run.path}\n"
+
+
+def test_a_compiled_network_learns_the_same(cache: Path, tmp_path: Path) -> None:
+    # In processes of their own: the checks of shapes that the tests wrap around every function do not compile.
+    runs = [RunDirectory(tmp_path / name) for name in ("eager", "compiled")]
+    for run, more in zip(runs, ([], ["--compile"]), strict=True):
+        arguments, environment = command(cache, run.path, "--epochs", "1", *more)
+        subprocess.run(arguments, env=environment, check=True, capture_output=True)
+    (eager,), (compiled,) = (events(run) for run in runs)
+    assert compiled["loss"] == pytest.approx(eager["loss"], abs=1e-3)
+    weights, after = (read_tensors(run.model) for run in runs)
+    assert list(after) == list(weights)
+    for name, weight in weights.items():
+        torch.testing.assert_close(after[name], weight, rtol=0.05, atol=2e-3, msg=name)

@@ -41,7 +41,7 @@ class Learner:
         self.optimizer = make_optimizer(network, recipe, slow, slow_share)
         self.seed = seed
         self.precision: Precision = precision
-        self.forward = forward or network
+        self.forward = network if forward is None else forward
         self.step = 0
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
 
