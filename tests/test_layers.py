@@ -145,6 +145,19 @@ def test_a_new_mask_replaces_the_old_one(cct: CCT) -> None:
     assert not cct.get_submodule(module).weight[~(first[module] & second[module])].any()
 
 
+def test_a_copy_can_get_other_masks_or_none(cct: CCT) -> None:
+    first, second, images = some_masks(cct, 0), some_masks(cct, 1), torch.randn(2, 1, 8, 8)
+    apply_masks(cct, first)
+    before = cct(images)
+    masked_again, unmasked = copy.deepcopy(cct), copy.deepcopy(cct)
+    apply_masks(masked_again, second)
+    remove_masks(unmasked)
+    assert torch.equal(cct(images), before)
+    assert torch.equal(unmasked(images), before)
+    assert all(torch.equal(mask, first[module]) for module, mask in masks_of(cct).items())
+    assert all(torch.equal(mask, second[module]) for module, mask in masks_of(masked_again).items())
+
+
 def test_masks_that_fit_no_weight_are_refused_and_nothing_is_masked(cct: CCT) -> None:
     masks = some_masks(cct)
     with pytest.raises(InputError, match=r"shape \(2, 2\); its weight needs"):

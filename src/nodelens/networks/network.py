@@ -55,6 +55,13 @@ class Network(nn.Module):
         """
         return [self]
 
+    def remove_dead(self) -> None:
+        """Remove dead nodes from the modules, in place, without changing what the network computes.
+
+        Its layers are then smaller than `config` says, so it can be run but no longer measured or stored;
+        `nodelens.pruning.compact` works on a copy. A family without fully connected layers has nothing to do.
+        """
+
     def settings(self) -> dict[str, Any]:
         """The configuration as plain numbers and words."""
         return asdict(self.config)

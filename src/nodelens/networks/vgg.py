@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.models import vgg as torchvision_vgg
 
 from nodelens.errors import InputError
+from nodelens.networks.dead import remove_hidden
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
@@ -109,3 +111,9 @@ class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
             Layer(target or "output", f"classifier.{i}", source, target, 0, f"classifier.{i}")
             for i, source, target in ends
         ]
+
+    def remove_dead(self) -> None:
+        """The dead hidden nodes of the classifier; from the back, so that what led to them alone goes too."""
+        linears = [layer for layer in self.classifier if isinstance(layer, nn.Linear)]
+        for first, second in [*reversed(list(pairwise(linears))), *pairwise(linears)]:
+            remove_hidden(first, second, nn.functional.relu)

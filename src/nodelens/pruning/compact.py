@@ -1,0 +1,42 @@
+"""A pruned network without its dead nodes: smaller, and the same function to rounding."""
+
+from __future__ import annotations
+
+import copy
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nodelens.networks import Network, remove_masks
+
+
+class Compacted(nn.Module):
+    """A network without its dead nodes: to be run, no longer to be measured, trained under masks or stored.
+
+    The file of the pruned network is what is kept; `compact` gives this again at any time.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
+        return self.network(images)  # type: ignore[no-any-return]
+
+
+def compact(network: Network) -> Compacted:
+    """Remove the nodes that pruning has left without any connection in or out.
+
+    Hidden nodes, dimensions of queries, keys and values, whole heads. A node that nothing enters is constant; what
+    it adds joins the next layer's bias.
+
+    Args:
+        network: pruned, or with zeros in its weights; it is left as it is.
+
+    Returns:
+        A network of the same logits, in eval mode.
+    """
+    smaller = copy.deepcopy(network)
+    remove_masks(smaller)
+    smaller.remove_dead()
+    return Compacted(smaller.eval().requires_grad_(False))

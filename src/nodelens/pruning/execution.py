@@ -1,0 +1,109 @@
+"""How the layers of a pruned network are best executed here: chosen layer by layer, by measurement."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nodelens.pruning.packed import PackedLinear, SparseLinear, gathered
+from nodelens.timing import ratio, take_turns
+from nodelens.training.precision import Precision, autocast
+
+DENSE = "dense"
+GROUPS = (1, 4, 16)
+"""Numbers of groups that are tried; a single one leaves out what no output reads or what reads nothing."""
+
+FASTER = 0.97
+"""Another execution must take at most this share of the dense layer's time, or the layer stays dense."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One execution of one layer, timed.
+
+    Attributes:
+        ratio: seconds divided by those of the dense layer, median over the rounds.
+        multiply_adds: per input vector.
+        chosen: whether the layer is executed in this way.
+    """
+
+    layer: str
+    execution: str
+    ratio: float
+    multiply_adds: int
+    chosen: bool = False
+
+
+def sparse_layers(network: nn.Module) -> dict[str, nn.Linear]:
+    """The fully connected layers that have zeros among their weights, by module path."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and not bool(module.weight.all())
+    }
+
+
+def executions(layer: nn.Linear, precision: Precision = "fp32") -> dict[str, nn.Module]:
+    """The ways to execute a layer, by name; a sparse product knows no bf16 on every device."""
+    mask = layer.weight.detach() != 0
+    found: dict[str, nn.Module] = {DENSE: layer}
+    found |= {f"{n} group{'s' * (n > 1)}": PackedLinear(layer, gathered(mask, n)) for n in GROUPS}
+    return found if precision == "bf16" else found | {"sparse": SparseLinear(layer)}
+
+
+@torch.inference_mode()
+def choose_executions(
+    network: nn.Module,
+    images: Float[Tensor, "batch channel height width"],
+    precision: Precision = "fp32",
+    rounds: int = 15,
+) -> tuple[dict[str, nn.Module], list[Trial]]:
+    """Time every execution of every layer that has zeros, on what enters it when the images are classified.
+
+    Returns:
+        The modules to put in place of layers for which another execution was faster than the dense one, by path;
+        and all trials.
+    """
+    entering = _inputs(network, images, precision)
+    chosen, trials = {}, []
+    for name, layer in sparse_layers(network).items():
+        ways, x = executions(layer, precision), entering[name]
+        with autocast(images.device, precision):
+            found = take_turns({way: partial(module, x) for way, module in ways.items()}, rounds, warm_up=3)
+        shares = {way: ratio(found, way, DENSE) for way in ways}
+        best = min(shares, key=lambda way: shares[way])
+        best = best if shares[best] <= FASTER else DENSE
+        if best != DENSE:
+            chosen[name] = ways[best]
+        for way, module in ways.items():
+            work = layer.weight.numel() if way == DENSE else int(module.multiply_adds)  # type: ignore[arg-type]
+            trials.append(Trial(name, way, shares[way], work, way == best))
+    return chosen, trials
+
+
+def executed(network: nn.Module, chosen: Mapping[str, nn.Module]) -> nn.Module:
+    """A copy of a network with other modules in place of some of its layers."""
+    changed = copy.deepcopy(network)
+    for name, module in chosen.items():
+        changed.set_submodule(name, module)
+    return changed
+
+
+def _inputs(network: nn.Module, images: Tensor, precision: Precision) -> dict[str, Tensor]:
+    """What enters each layer that has zeros."""
+    found: dict[str, Tensor] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: found.__setitem__(name, inputs[0]))
+        for name, layer in sparse_layers(network).items()
+    ]
+    with autocast(images.device, precision):
+        network(images)
+    for handle in handles:
+        handle.remove()
+    return found
