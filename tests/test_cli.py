@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from nodelens.cli import main
 from nodelens.data import load_images
-from nodelens.networks import build_network
+from nodelens.networks import build_network, load_network
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
@@ -134,6 +134,15 @@ def test_reproduce_puts_the_paper_beside_ours(
     assert (tmp_path / "run" / "figures" / "figure5.test.png").exists()
 
 
+def test_export_writes_a_network_that_loads(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "dense" / "network.safetensors"
+    assert nodelens("export", str(trained), "--to", str(file)) == 0
+    assert capsys.readouterr().out == f"{file} written, {file.stat().st_size / 1e6:.1f} MB\n"
+    weights = load_file(trained / "model.safetensors")
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in load_file(file).items())
+    assert load_network(file).checkpoint_metadata == load_network(trained).checkpoint_metadata
+
+
 def save_network(path: Path, **changes: torch.Tensor) -> Path:
     network = build_network(TINY, 10, 8, 1)
     state = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()} | changes
@@ -173,6 +182,10 @@ BAD_INPUT = {
     ),
     "unknown study": (["reproduce", "table9"], "table9"),
     "unknown scale": (["reproduce", "table1", "--scale", "huge"], "huge"),
+    "export of nothing": (["export", "nowhere.safetensors", "--to", "net.onnx"], "nowhere.safetensors"),
+    "export to an unknown format": (["export", "good.safetensors", "--to", "net.tflite"], "net.tflite"),
+    "export onto itself": (["export", "good.safetensors", "--to", "good.safetensors"], "give another file"),
+    "export into a file": (["export", "good.safetensors", "--to", "good.safetensors/net.pth"], "cannot be written"),
     "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
 }
 
@@ -278,7 +291,6 @@ def test_tensorboard_events_on_request(tmp_path: Path) -> None:
 
 
 def test_a_split_whose_images_changed_is_measured_again(tmp_path: Path, trained: Path) -> None:
-    from nodelens.networks import load_network
     from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measure_network, probe_recipe
     from nodelens.probing.study import load_probing_data
 

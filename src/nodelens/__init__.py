@@ -25,7 +25,7 @@ from nodelens.measures import (
     superclass_occupancy,
     sweep,
 )
-from nodelens.networks import Site, build_network, load_network, sites
+from nodelens.networks import Site, build_network, export_network, load_network, sites
 from nodelens.probing import Measurement, SiteMeasurement, measure
 from nodelens.pruning.prune import Pruned, prune
 
@@ -43,6 +43,7 @@ __all__ = [
     "build_network",
     "dilution",
     "expected_occupancy",
+    "export_network",
     "head_specialization",
     "load_network",
     "measure",

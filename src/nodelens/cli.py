@@ -218,6 +218,20 @@ def prune(
 
 
 @app.command()
+def export(
+    source: Source,
+    to: Annotated[Path, typer.Option("--to", help="File to write: .safetensors, .pth or .onnx.")],
+    heads: Heads = None,
+    image_size: Annotated[int | None, typer.Option(help="Of the input, where the checkpoint does not say.")] = None,
+) -> None:
+    """Write a network for other programs: a dense checkpoint with the published names, or ONNX."""
+    from nodelens.networks import export_checkpoint
+
+    written = export_checkpoint(source, to, heads=heads, image_size=image_size)
+    output.print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def reproduce(
     study: Annotated[str, typer.Argument(help="table1, table2, table3 or figure5.")],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",

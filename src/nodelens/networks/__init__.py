@@ -1,6 +1,7 @@
 """Networks, and per family what its sites are called."""
 
 from nodelens.networks.cct import CCT, CCTConfig
+from nodelens.networks.export import export_checkpoint, export_network
 from nodelens.networks.families import (
     FAMILIES,
     build_network,
@@ -31,6 +32,8 @@ __all__ = [
     "block_patterns",
     "build_network",
     "describe",
+    "export_checkpoint",
+    "export_network",
     "fingerprint",
     "layer_between",
     "layer_weight",
