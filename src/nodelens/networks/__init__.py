@@ -12,7 +12,15 @@ from nodelens.networks.families import (
     sites,
     stored,
 )
-from nodelens.networks.layers import Layer, block_patterns, layer_between, layer_weight, select_layers, without_skip
+from nodelens.networks.layers import (
+    Layer,
+    as_wide_as,
+    block_patterns,
+    layer_between,
+    layer_weight,
+    select_layers,
+    without_skip,
+)
 from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
 from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site, reading, select_sites
@@ -29,6 +37,7 @@ __all__ = [
     "Stage",
     "VGGConfig",
     "apply_masks",
+    "as_wide_as",
     "block_patterns",
     "build_network",
     "describe",
