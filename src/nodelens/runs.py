@@ -204,8 +204,9 @@ class RunDirectory:
         wanted = json.loads(json.dumps(settings))
         sections = self.configuration()
         recorded = sections.get(command, {}).get("settings", wanted)
-        if recorded != wanted:
-            changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+        # None is what was not asked for, and what a version did not know that could not be asked for it.
+        changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+        if changed:
             raise InputError(
                 f"{self.path} belongs to another {command} configuration (different: {', '.join(sorted(changed))}); "
                 "choose another --out or repeat the command that started it"
