@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from nodelens.cli import main
 from nodelens.data import load_images
-from nodelens.networks import build_network, load_network
+from nodelens.networks import build_network, load_network, masks_of
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
@@ -63,6 +63,17 @@ def test_train_writes_the_run_directory(trained: Path) -> None:
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log] == [1, 2]
     assert not (trained / "checkpoints" / "resume.pt").exists()
+
+
+def test_train_with_assigned_labels_says_how_much_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--epochs", "1", "--precision", "fp32", "--assign-diagonals", "2", "--assign-layers", "block.2.*"]
+    assert nodelens("train", TINY, *arguments, "--out", str(tmp_path)) == 0
+    masks = masks_of(load_network(tmp_path))
+    removed = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    assert 0.4 < removed < 0.8
+    assert f"{removed:.4f} of the weights of 4 layers were left out from the start\n" in capsys.readouterr().out
 
 
 def test_measure_writes_statistics_with_both_nulls(measured: Path) -> None:
@@ -162,6 +173,13 @@ BAD_INPUT = {
     "unknown precision": (["train", TINY, "--precision", "fp8"], "unknown precision 'fp8'"),
     "no epochs": (["train", TINY, "--epochs", "0"], "epochs must be at least 1"),
     "a batch larger than the data": (["train", TINY, "--batch-size", "5000"], "less than a batch of 5000"),
+    "no labels assigned": (["train", TINY, "--assign-diagonals", "0"], "cannot have 0 of 10 labels"),
+    "more labels assigned than there are": (["train", TINY, "--assign-diagonals", "11"], "cannot have 11 of 10 labels"),
+    "labels assigned nowhere": (
+        ["train", TINY, "--assign-diagonals", "2", "--assign-layers", "conv.*"],
+        "no layer matches 'conv.*'",
+    ),
+    "assigned layers without labels": (["train", TINY, "--assign-layers", "block.1.*"], "--assign-diagonals"),
     "missing checkpoint": (["measure", "nowhere.safetensors", "--out", "x"], "nowhere.safetensors"),
     "no probes": (["measure", "good.safetensors", "--out", "x", "--data", "digits", "--seeds", "0"], "--seeds 0"),
     "no place for the results": (["measure", "good.safetensors"], "--out"),
@@ -205,6 +223,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert said.count("\n") == 0
     assert "Traceback" not in said
     assert not list(tmp_path.glob("**/measure/*.safetensors"))
+    assert not list(tmp_path.glob("**/config.json"))
 
 
 def test_a_label_that_never_occurs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks import (
     CCT,
-    VGG,
     Network,
     apply_masks,
-    build_network,
     export_checkpoint,
     export_network,
     layer_weight,
@@ -26,6 +24,7 @@ from nodelens.networks import (
     masks_of,
     stored,
 )
+from nodelens.networks.export import dense_copy
 from nodelens.runs import RunDirectory, read_metadata
 
 # Float32, other kernels, other orders of summation; logits are of the order of 1.
@@ -39,24 +38,10 @@ def masked(network: Network) -> Network:
     return network
 
 
-def small_vgg() -> Network:
-    """A VGG whose classifier has eight hidden units, so that its file has not 515 MB; norms that do something."""
-    torch.manual_seed(0)
-    network = build_network("vgg11_bn", 10, 32, 3).eval()
-    assert isinstance(network, VGG)
-    for i, (inputs, outputs) in {0: (512 * 49, 8), 3: (8, 8), 6: (8, 10)}.items():
-        network.classifier[i] = nn.Linear(inputs, outputs)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.5, 0.5)
-            module.running_var.uniform_(0.5, 2)
-    return network
-
-
 @pytest.fixture(params=["dense", "pruned", "vgg"])
-def network(request: pytest.FixtureRequest, cct: CCT) -> Network:
-    made: Network = {"dense": lambda: cct, "pruned": lambda: masked(cct), "vgg": small_vgg}[request.param]()
-    return made
+def network(request: pytest.FixtureRequest) -> Network:
+    made: Network = request.getfixturevalue("vgg" if request.param == "vgg" else "cct")
+    return masked(made) if request.param == "pruned" else made
 
 
 def images_for(network: Network, batch: int) -> Tensor:
@@ -98,7 +83,9 @@ def test_a_dense_checkpoint_has_the_published_names_and_the_same_logits(
     masks = masks_of(network)
     path = export_network(network, tmp_path / f"network{ending}")
     state = load_file(path) if ending == ".safetensors" else torch.load(path, weights_only=True)
-    fresh = small_vgg() if isinstance(network, VGG) else build_network("cct_2_3x1_16", 10, 8, 1).eval()
+    fresh = dense_copy(network)
+    for tensor in fresh.state_dict().values():
+        tensor.zero_()
     fresh.load_state_dict(state, strict=True)
     images = images_for(network, 5)
     assert torch.equal(logits(fresh, images), logits(network, images))
