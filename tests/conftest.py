@@ -11,7 +11,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
-    from nodelens.networks import CCT
+    from nodelens.networks import CCT, VGG
 
 install_import_hook("nodelens", "beartype.beartype")
 
@@ -32,4 +32,28 @@ def cct() -> CCT:
     with torch.no_grad():
         for weight in network.parameters():
             weight += 0.2 * torch.randn_like(weight)
+    return network
+
+
+@pytest.fixture
+def vgg() -> VGG:
+    """A VGG whose classifier has eight hidden units, where torchvision's makes 515 MB, and whose norms do something."""
+    import torch
+    from torch import nn
+
+    from nodelens.networks import VGG, build_network
+
+    torch.manual_seed(0)
+    with torch.device("meta"):  # the large layers are never filled
+        network = build_network("vgg11_bn", 10, 32, 3)
+    assert isinstance(network, VGG)
+    for i, inputs, outputs in ((0, 512 * 49, 8), (3, 8, 8), (6, 8, 10)):
+        network.classifier[i] = nn.Linear(inputs, outputs, device="meta")
+    network = network.to_empty(device="cpu").eval()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            module.reset_parameters()
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.5, 0.5)
+            module.running_var.uniform_(0.5, 2)
     return network

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from nodelens.cli import main
 from nodelens.data import load_images
-from nodelens.networks import build_network
+from nodelens.networks import build_network, load_network, masks_of
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
@@ -63,6 +63,17 @@ def test_train_writes_the_run_directory(trained: Path) -> None:
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log] == [1, 2]
     assert not (trained / "checkpoints" / "resume.pt").exists()
+
+
+def test_train_with_assigned_labels_says_how_much_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--epochs", "1", "--precision", "fp32", "--assign-diagonals", "2", "--assign-layers", "block.2.*"]
+    assert nodelens("train", TINY, *arguments, "--out", str(tmp_path)) == 0
+    masks = masks_of(load_network(tmp_path))
+    removed = sum(int((~mask).sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+    assert 0.4 < removed < 0.8
+    assert f"{removed:.4f} of the weights of 4 layers were left out from the start\n" in capsys.readouterr().out
 
 
 def test_measure_writes_statistics_with_both_nulls(measured: Path) -> None:
@@ -134,6 +145,15 @@ def test_reproduce_puts_the_paper_beside_ours(
     assert (tmp_path / "run" / "figures" / "figure5.test.png").exists()
 
 
+def test_export_writes_a_network_that_loads(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "dense" / "network.safetensors"
+    assert nodelens("export", str(trained), "--to", str(file)) == 0
+    assert capsys.readouterr().out == f"{file} written, {file.stat().st_size / 1e6:.1f} MB\n"
+    weights = load_file(trained / "model.safetensors")
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in load_file(file).items())
+    assert load_network(file).checkpoint_metadata == load_network(trained).checkpoint_metadata
+
+
 def save_network(path: Path, **changes: torch.Tensor) -> Path:
     network = build_network(TINY, 10, 8, 1)
     state = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()} | changes
@@ -153,6 +173,13 @@ BAD_INPUT = {
     "unknown precision": (["train", TINY, "--precision", "fp8"], "unknown precision 'fp8'"),
     "no epochs": (["train", TINY, "--epochs", "0"], "epochs must be at least 1"),
     "a batch larger than the data": (["train", TINY, "--batch-size", "5000"], "less than a batch of 5000"),
+    "no labels assigned": (["train", TINY, "--assign-diagonals", "0"], "cannot have 0 of 10 labels"),
+    "more labels assigned than there are": (["train", TINY, "--assign-diagonals", "11"], "cannot have 11 of 10 labels"),
+    "labels assigned nowhere": (
+        ["train", TINY, "--assign-diagonals", "2", "--assign-layers", "conv.*"],
+        "no layer matches 'conv.*'",
+    ),
+    "assigned layers without labels": (["train", TINY, "--assign-layers", "block.1.*"], "--assign-diagonals"),
     "missing checkpoint": (["measure", "nowhere.safetensors", "--out", "x"], "nowhere.safetensors"),
     "no probes": (["measure", "good.safetensors", "--out", "x", "--data", "digits", "--seeds", "0"], "--seeds 0"),
     "no place for the results": (["measure", "good.safetensors"], "--out"),
@@ -173,6 +200,10 @@ BAD_INPUT = {
     ),
     "unknown study": (["reproduce", "table9"], "table9"),
     "unknown scale": (["reproduce", "table1", "--scale", "huge"], "huge"),
+    "export of nothing": (["export", "nowhere.safetensors", "--to", "net.onnx"], "nowhere.safetensors"),
+    "export to an unknown format": (["export", "good.safetensors", "--to", "net.tflite"], "net.tflite"),
+    "export onto itself": (["export", "good.safetensors", "--to", "good.safetensors"], "give another file"),
+    "export into a file": (["export", "good.safetensors", "--to", "good.safetensors/net.pth"], "cannot be written"),
     "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
 }
 
@@ -192,6 +223,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert said.count("\n") == 0
     assert "Traceback" not in said
     assert not list(tmp_path.glob("**/measure/*.safetensors"))
+    assert not list(tmp_path.glob("**/config.json"))
 
 
 def test_a_label_that_never_occurs_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +310,6 @@ def test_tensorboard_events_on_request(tmp_path: Path) -> None:
 
 
 def test_a_split_whose_images_changed_is_measured_again(tmp_path: Path, trained: Path) -> None:
-    from nodelens.networks import load_network
     from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measure_network, probe_recipe
     from nodelens.probing.study import load_probing_data
 

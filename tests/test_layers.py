@@ -145,17 +145,20 @@ def test_a_new_mask_replaces_the_old_one(cct: CCT) -> None:
     assert not cct.get_submodule(module).weight[~(first[module] & second[module])].any()
 
 
-def test_a_copy_can_get_other_masks_or_none(cct: CCT) -> None:
-    first, second, images = some_masks(cct, 0), some_masks(cct, 1), torch.randn(2, 1, 8, 8)
-    apply_masks(cct, first)
-    before = cct(images)
-    masked_again, unmasked = copy.deepcopy(cct), copy.deepcopy(cct)
-    apply_masks(masked_again, second)
-    remove_masks(unmasked)
-    assert torch.equal(cct(images), before)
-    assert torch.equal(unmasked(images), before)
-    assert all(torch.equal(mask, first[module]) for module, mask in masks_of(cct).items())
-    assert all(torch.equal(mask, second[module]) for module, mask in masks_of(masked_again).items())
+def test_a_copy_s_masks_are_its_own(cct: CCT) -> None:
+    masks, images = some_masks(cct), torch.randn(3, 1, 8, 8)
+    apply_masks(cct, masks)
+    expected = cct(images)
+    dense, other = copy.deepcopy(cct), copy.deepcopy(cct)
+    remove_masks(dense)
+    apply_masks(other, some_masks(cct, 1))
+    assert torch.equal(cct(images), expected)
+    assert torch.equal(dense(images), expected)
+    assert not masks_of(dense)
+    assert all(torch.equal(mask, masks[module]) for module, mask in masks_of(cct).items())
+    assert all(torch.equal(mask, some_masks(cct, 1)[module]) for module, mask in masks_of(other).items())
+    remove_masks(cct)
+    assert torch.equal(cct(images), expected)
 
 
 def test_masks_that_fit_no_weight_are_refused_and_nothing_is_masked(cct: CCT) -> None:

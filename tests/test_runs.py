@@ -169,6 +169,14 @@ def test_another_configuration_is_refused_by_the_names_that_differ(
     assert (run.path / "config.json").read_bytes() == before
 
 
+def test_a_setting_that_is_none_is_one_that_was_not_made(run: RunDirectory) -> None:
+    run.configure("train", {"seed": 1})
+    run.configure("train", {"seed": 1, "assigned": None})
+    with pytest.raises(InputError, match=r"\(different: assigned\)"):
+        run.configure("train", {"seed": 1, "assigned": 2})
+    run.configure("train", {"seed": 1})
+
+
 @pytest.mark.parametrize("content", ["", '{"train": ', "[1, 2]", "\udcff"])
 def test_a_damaged_configuration_is_a_sentence(content: str, run: RunDirectory) -> None:
     (run.path / "config.json").write_bytes(content.encode(errors="surrogateescape"))

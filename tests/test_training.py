@@ -17,9 +17,18 @@ import torch
 
 from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
-from nodelens.networks import load_network
+from nodelens.networks import load_network, masks_of
 from nodelens.runs import RunDirectory, read_tensors
-from nodelens.training import Recipe, TrainSettings, accuracy, recipe, resolve_precision, train
+from nodelens.training import (
+    Assignment,
+    Recipe,
+    TrainSettings,
+    accuracy,
+    assigned_masks,
+    recipe,
+    resolve_precision,
+    train,
+)
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.precision import autocast
 
@@ -168,6 +177,59 @@ def test_a_finished_run_is_not_trained_again(
     weights = read_tensors(undisturbed.model)
     assert all(torch.equal(w, weights[key]) for key, w in network.state_dict().items())
     assert (undisturbed.path / "log.jsonl").read_bytes() == before
+
+
+def test_weights_left_out_by_assigned_labels_are_never_there(
+    training: ImageSet, test_images: ImageSet, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, assigned=Assignment(2, ("block.*.*", "output")), keep_every=1)
+    undisturbed, killed = RunDirectory(tmp_path / "undisturbed"), RunDirectory(tmp_path / "killed")
+    network = train(settings, training, test_images, undisturbed)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_after_batches(monkeypatch, 8)
+        with pytest.raises(Killed):
+            train(settings, training, test_images, killed, checkpoint_seconds=0.0)
+    train(settings, training, test_images, killed)
+    assert killed.model.read_bytes() == undisturbed.model.read_bytes()
+    assert events(killed) == events(undisturbed)
+    expected = assigned_masks(network, settings.assigned, settings.seed)
+    assert len(expected) == 9
+    files = [undisturbed.model, *sorted(undisturbed.checkpoints.glob("epoch_*.safetensors"))]
+    assert len(files) == 4
+    for trained in (network, *map(load_network, files)):
+        found = masks_of(trained)
+        assert found.keys() == expected.keys()
+        for module, mask in expected.items():
+            weight = trained.get_submodule(module).weight
+            assert torch.equal(found[module], mask)
+            assert not weight[~mask].any()
+            assert weight[mask].all()
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(
+    undisturbed: RunDirectory, training: ImageSet, test_images: ImageSet, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_after_batches(monkeypatch, 8)
+        with pytest.raises(Killed):
+            train(SETTINGS, training, test_images, run, checkpoint_seconds=0.0)
+    sections = run.configuration()
+    del sections["train"]["settings"]["assigned"]
+    run.write_json("config.json", sections)
+    with pytest.raises(InputError, match=r"\(different: assigned\)"):
+        train(replace(SETTINGS, assigned=Assignment(2)), training, test_images, run)
+    train(SETTINGS, training, test_images, run)
+    assert_same_run(run, undisturbed)
+
+
+def test_a_network_that_cannot_be_built_leaves_no_configuration(
+    training: ImageSet, test_images: ImageSet, tmp_path: Path
+) -> None:
+    for settings in (replace(SETTINGS, network="resnet50"), replace(SETTINGS, assigned=Assignment(11))):
+        with pytest.raises(InputError):
+            train(settings, training, test_images, RunDirectory(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_seed_is_another_network(

@@ -16,6 +16,7 @@ from nodelens.measures import (
     Null,
     SiteStatistics,
     andc_mask,
+    assigned_diagonals,
     dilution,
     expected_occupancy,
     head_specialization,
@@ -25,7 +26,7 @@ from nodelens.measures import (
     superclass_occupancy,
     sweep,
 )
-from nodelens.networks import Site, build_network, load_network, sites
+from nodelens.networks import Site, build_network, export_network, load_network, sites
 from nodelens.probing import Measurement, SiteMeasurement, measure
 from nodelens.pruning.prune import Pruned, prune
 
@@ -40,9 +41,11 @@ __all__ = [
     "SiteMeasurement",
     "SiteStatistics",
     "andc_mask",
+    "assigned_diagonals",
     "build_network",
     "dilution",
     "expected_occupancy",
+    "export_network",
     "head_specialization",
     "load_network",
     "measure",

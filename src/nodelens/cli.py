@@ -16,6 +16,7 @@ from nodelens.errors import InputError
 if TYPE_CHECKING:  # torch takes seconds to import; `--help` and a mistyped option need not wait for it
     from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
+    from nodelens.training import Assignment
     from nodelens.training.precision import Precision
 
 app = typer.Typer(
@@ -71,15 +72,19 @@ def train(
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
     skip_undecodable: SkipUndecodable = False,
+    assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
+    assign_layers: Annotated[str | None, typer.Option(help="Layers that keep weights by them: 'block.*.*'.")] = None,
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import load_images
+    from nodelens.networks import masks_of
+    from nodelens.pruning.decide import total_dilution
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
     from nodelens.training import train as train_network
 
-    chosen = recipe_by_name(recipe, epochs, batch_size)
+    chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
     training, test = (
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
         for which in (split, test_split)
@@ -87,9 +92,11 @@ def train(
     run = RunDirectory(out)
     with run.claimed():
         resolved = _precision(precision, run, "train")
-        settings = TrainSettings(network, chosen, seed, resolved, compile_network, keep_every)
-        train_network(settings, training, test, run, tensorboard=tensorboard)
+        settings = TrainSettings(network, chosen, seed, resolved, compile_network, keep_every, assigned)
+        masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
         last = run.events("train")[-1]
+    if masks:
+        output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
 
 
@@ -218,6 +225,20 @@ def prune(
 
 
 @app.command()
+def export(
+    source: Source,
+    to: Annotated[Path, typer.Option("--to", help="File to write: .safetensors, .pth or .onnx.")],
+    heads: Heads = None,
+    image_size: Annotated[int | None, typer.Option(help="Of the input, where the checkpoint does not say.")] = None,
+) -> None:
+    """Write a network for other programs: a dense checkpoint with the published names, or ONNX."""
+    from nodelens.networks import export_checkpoint
+
+    written = export_checkpoint(source, to, heads=heads, image_size=image_size)
+    output.print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
 def reproduce(
     study: Annotated[str, typer.Argument(help="table1, table2, table3 or figure5.")],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
@@ -250,6 +271,16 @@ def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
     _show(tables)
     output.print(f"the network's own test accuracy: {reached:.4f}")
     output.print(f"run directory {run.path}: tables/, figures/, measure/")
+
+
+def _assignment(size: int | None, layers: str | None) -> Assignment | None:
+    from nodelens.training import Assignment
+
+    if size is None and layers is not None:
+        raise InputError("--assign-layers says where, say with --assign-diagonals how many labels a node is assigned")
+    if size is None:
+        return None
+    return Assignment(size) if layers is None else Assignment(size, tuple(layers.split(",")))
 
 
 def _show(tables: Iterable[TextTable]) -> None:

@@ -51,10 +51,20 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise InputError(_why_unwritable(path, error)) from error
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file; the same tensors and metadata give the same bytes.
+
+    Raises:
+        InputError: as `write_atomically`.
+    """
+    contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    write_atomically(path, with_sorted_metadata(save_safetensors(contiguous, dict(metadata or {}))))
+
+
 def _why_unwritable(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} was not written; free some space and run the command again"
-    return f"{path} cannot be written ({error.strerror}); choose another folder with --out"
+    return f"{path} cannot be written ({error.strerror}); choose another folder"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -194,8 +204,9 @@ class RunDirectory:
         wanted = json.loads(json.dumps(settings))
         sections = self.configuration()
         recorded = sections.get(command, {}).get("settings", wanted)
-        if recorded != wanted:
-            changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+        # None is what was not asked for, and what a version did not know that could not be asked for it.
+        changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+        if changed:
             raise InputError(
                 f"{self.path} belongs to another {command} configuration (different: {', '.join(sorted(changed))}); "
                 "choose another --out or repeat the command that started it"
@@ -215,8 +226,7 @@ class RunDirectory:
     def write_tensors(
         self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
     ) -> None:
-        contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-        write_atomically(self.path / name, with_sorted_metadata(save_safetensors(contiguous, dict(metadata or {}))))
+        write_tensors(self.path / name, tensors, metadata)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
         """Write `tables/<name>.csv`; the columns are those of the first row."""

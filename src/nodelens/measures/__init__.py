@@ -1,5 +1,6 @@
 """Measures: pure functions from class means and head weights to clusters, statistics, masks and experts."""
 
+from nodelens.measures.assigned import assigned_diagonals
 from nodelens.measures.clusters import METHODS, Clustering, check_method
 from nodelens.measures.heads import (
     HeadSpecialization,
@@ -38,6 +39,7 @@ __all__ = [
     "SignalToNoise",
     "SiteStatistics",
     "andc_mask",
+    "assigned_diagonals",
     "check_method",
     "check_threshold",
     "dilution",

@@ -1,6 +1,7 @@
 """Networks, and per family what its sites are called."""
 
 from nodelens.networks.cct import CCT, CCTConfig
+from nodelens.networks.export import export_checkpoint, export_network
 from nodelens.networks.families import (
     FAMILIES,
     build_network,
@@ -11,7 +12,15 @@ from nodelens.networks.families import (
     sites,
     stored,
 )
-from nodelens.networks.layers import Layer, block_patterns, layer_between, layer_weight, select_layers, without_skip
+from nodelens.networks.layers import (
+    Layer,
+    as_wide_as,
+    block_patterns,
+    layer_between,
+    layer_weight,
+    select_layers,
+    without_skip,
+)
 from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
 from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site, reading, select_sites
@@ -28,9 +37,12 @@ __all__ = [
     "Stage",
     "VGGConfig",
     "apply_masks",
+    "as_wide_as",
     "block_patterns",
     "build_network",
     "describe",
+    "export_checkpoint",
+    "export_network",
     "fingerprint",
     "layer_between",
     "layer_weight",

@@ -297,19 +297,22 @@ class CCT(Network):
         width, feedforward = self.config.width, self.config.feedforward
         path = f"classifier.blocks.{b - 1}"
 
-        def site(name: str, nodes: int, module: str, reads: str, heads: int = 0) -> Site:
-            return Site(f"block.{b}.{name}", nodes, path + module, reads, heads=heads, block=b)  # type: ignore[arg-type]
+        def site(name: str, nodes: int, module: str, reads: str, heads: int = 0, stream: str = "") -> Site:
+            return Site(f"block.{b}.{name}", nodes, path + module, reads, heads=heads, block=b, stream=stream)  # type: ignore[arg-type]
+
+        def on_stream(name: str, module: str, reads: str) -> Site:
+            return site(name, width, module, reads, stream="residual")
 
         return [
-            site("ln", width, ".pre_norm", "output"),
+            on_stream("ln", ".pre_norm", "output"),
             site("qkv", 3 * width, ".self_attn.qkv", "output"),
             site("attention", width, ".self_attn.proj", "input", self.config.heads),
-            site("projection.no_skip", width, ".self_attn.proj", "output"),
-            site("projection", width, ".norm1", "input"),
-            site("norm", width, ".norm1", "output"),
+            on_stream("projection.no_skip", ".self_attn.proj", "output"),
+            on_stream("projection", ".norm1", "input"),
+            on_stream("norm", ".norm1", "output"),
             site("linear1", feedforward, ".linear2", "input"),
-            site("linear2.no_skip", width, ".linear2", "output"),
-            site("linear2", width, "", "output"),
+            on_stream("linear2.no_skip", ".linear2", "output"),
+            on_stream("linear2", "", "output"),
         ]
 
     def layers(self) -> list[Layer]:

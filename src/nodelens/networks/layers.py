@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
@@ -93,3 +94,21 @@ def without_skip(layers: Sequence[Layer], sites: Sequence[Site]) -> list[Layer]:
 def layer_weight(network: nn.Module, layer: Layer) -> Tensor:
     """The layer's weight, (output, input), as the forward pass uses it."""
     return network.get_submodule(layer.module).weight  # type: ignore[return-value]
+
+
+def as_wide_as(weight: Tensor, mask: Bool[Tensor, "output node"], layer: Layer) -> Bool[Tensor, "_output _input"]:
+    """One column per input; a filter that owns several positions is several inputs of the layer.
+
+    Args:
+        mask: one row per output, one column per node of the layer's source.
+
+    Raises:
+        InputError: the layer has another number of outputs, or inputs that the nodes do not share alike.
+    """
+    outputs, inputs = weight.shape
+    if mask.shape[0] != outputs or inputs % mask.shape[1]:
+        raise InputError(
+            f"{layer.name} has a weight of {outputs} × {inputs} but its sites were measured with "
+            f"{mask.shape[0]} and {mask.shape[1]} nodes; measure this network"
+        )
+    return mask.repeat_interleave(inputs // mask.shape[1], dim=1)

@@ -65,6 +65,9 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Bool[Tensor, "_output _i
 def remove_mask(layer: nn.Module) -> None:
     """Make a masked layer's weight an ordinary parameter again; its zeros stay until they are trained."""
     if parametrize.is_parametrized(layer, "weight"):
+        # A copy of a masked layer shares its class, from which torch would delete the weight of both.
+        shared = type(layer)
+        layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 

@@ -35,6 +35,8 @@ class Site:
         positions: spatial positions that one node owns: ``height * width`` for ``channels``, otherwise 1.
         heads: number of attention heads that share the nodes in equal runs; 0 where there are none.
         block: 1-based encoder block (or convolution) that the site belongs to.
+        stream: name of the residual stream that the site lies on, or is normalised from: skip connections carry
+            each of its nodes on to the same node of the next site there; empty where there is none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Site:
     positions: int = 1
     heads: int = 0
     block: int = 0
+    stream: str = ""
 
 
 def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:

@@ -28,7 +28,7 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import Layer, layer_weight
+from nodelens.networks import Layer, as_wide_as, layer_weight
 from nodelens.probing import Measurement
 from nodelens.training.batches import seed_of
 
@@ -127,19 +127,8 @@ def andc_masks(
             mask = output_mask(source)
         else:
             mask = andc_mask(measurement[layer.target].matrices.diagonals(at.target), source)
-        masks[layer.module] = _as_wide_as(layer_weight(network, layer), mask, layer)
+        masks[layer.module] = as_wide_as(layer_weight(network, layer), mask, layer)
     return masks
-
-
-def _as_wide_as(weight: Tensor, mask: Bool[Tensor, "output node"], layer: Layer) -> Bool[Tensor, "_output _input"]:
-    """One column per input; a filter that owns several positions is several inputs of the layer."""
-    outputs, inputs = weight.shape
-    if mask.shape[0] != outputs or inputs % mask.shape[1]:
-        raise InputError(
-            f"{layer.name} has a weight of {outputs} × {inputs} but its sites were measured with "
-            f"{mask.shape[0]} and {mask.shape[1]} nodes; measure this network"
-        )
-    return mask.repeat_interleave(inputs // mask.shape[1], dim=1)
 
 
 def baseline_masks(

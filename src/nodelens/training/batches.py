@@ -21,7 +21,7 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.training.recipe import Recipe
 
-ORDER, AUGMENTATION, DROPOUT = range(3)
+ORDER, AUGMENTATION, DROPOUT, ASSIGNMENT = range(4)
 
 
 def seed_of(seed: int, *purpose: int) -> int:

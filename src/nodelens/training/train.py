@@ -18,9 +18,10 @@ from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_network, load_network, stored
+from nodelens.networks import Network, apply_masks, build_network, load_network, stored
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.training.assigned import Assignment, assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast, default_device
@@ -34,6 +35,7 @@ class TrainSettings:
     Attributes:
         network: variant by name, e.g. `cct_7_3x2`.
         keep_every: keep the weights of every that many epochs under `checkpoints/`; 0 keeps none.
+        assigned: labels assigned to nodes in advance (A-ANDC), which leave out weights from the first step on.
     """
 
     network: str
@@ -42,12 +44,16 @@ class TrainSettings:
     precision: Precision = "fp32"
     compile: bool = False
     keep_every: int = 0
+    assigned: Assignment | None = None
 
 
 def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
     """The untrained network of a run, and what trains it."""
     torch.manual_seed(settings.seed)
-    network = new_network(settings, training).to(device).to(memory_format=torch.channels_last)
+    network = new_network(settings, training)
+    if settings.assigned is not None:
+        apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
+    network = network.to(device).to(memory_format=torch.channels_last)
     forward = torch.compile(network) if settings.compile else network
     return network, Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward)
 
@@ -75,17 +81,18 @@ def train(
         The trained network in eval mode, as in `model.safetensors`.
 
     Raises:
-        InputError: the directory belongs to another configuration; the split is smaller than a batch; the
-            loss became NaN.
+        InputError: the directory belongs to another configuration; the network or its assignment cannot be
+            built; the split is smaller than a batch; the loss became NaN.
     """
     device, recipe = default_device(), settings.recipe
     steps = steps_per_epoch(training, recipe)
     environment = {"threads": torch.get_num_threads(), "device": str(device)}
+    # Before the directory is taken: what cannot be built leaves it as it was.
+    network, learner = learner_of(settings, training, device)
     run.configure("train", _identity(settings, training, test), **environment, test_fingerprint=test.fingerprint)
     if run.model.exists():
         return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
-    network, learner = learner_of(settings, training, device)
     resume = run.checkpoints / "resume.pt"
     state = load_state(resume)
     if state is not None:
