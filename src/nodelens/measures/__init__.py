@@ -2,10 +2,13 @@
 
 from nodelens.measures.clusters import METHODS, Clustering, check_method
 from nodelens.measures.heads import (
+    RATIOS,
     HeadSpecialization,
-    expected_occupancy,
+    check_heads,
+    check_ratio,
+    head_appearances,
     head_specialization,
-    superclass_occupancy,
+    ratio_sweep,
 )
 from nodelens.measures.masks import (
     andc_mask,
@@ -27,26 +30,41 @@ from nodelens.measures.statistics import (
     site_statistics,
     sweep,
 )
+from nodelens.measures.superclasses import (
+    OccupancyTest,
+    expected_occupancy,
+    head_occupancy,
+    occupancy_test,
+    superclass_occupancy,
+)
 
 __all__ = [
     "METHODS",
+    "RATIOS",
     "STATISTICS",
     "Clustering",
     "HeadSpecialization",
     "NodalMatrices",
     "Null",
+    "OccupancyTest",
     "SignalToNoise",
     "SiteStatistics",
     "andc_mask",
+    "check_heads",
     "check_method",
+    "check_ratio",
     "check_threshold",
     "dilution",
     "expected_occupancy",
+    "head_appearances",
+    "head_occupancy",
     "head_specialization",
     "magnitude_mask",
+    "occupancy_test",
     "output_mask",
     "permutation_null",
     "random_mask",
+    "ratio_sweep",
     "shared_fields",
     "signal_to_noise",
     "site_statistics",
