@@ -37,11 +37,19 @@ from nodelens.measures.superclasses import (
     occupancy_test,
     superclass_occupancy,
 )
+from nodelens.measures.symmetry import (
+    BesideChance,
+    SymmetryBreaking,
+    head_information,
+    head_participation,
+    symmetry_breaking,
+)
 
 __all__ = [
     "METHODS",
     "RATIOS",
     "STATISTICS",
+    "BesideChance",
     "Clustering",
     "HeadSpecialization",
     "NodalMatrices",
@@ -49,6 +57,7 @@ __all__ = [
     "OccupancyTest",
     "SignalToNoise",
     "SiteStatistics",
+    "SymmetryBreaking",
     "andc_mask",
     "check_heads",
     "check_method",
@@ -57,7 +66,9 @@ __all__ = [
     "dilution",
     "expected_occupancy",
     "head_appearances",
+    "head_information",
     "head_occupancy",
+    "head_participation",
     "head_specialization",
     "magnitude_mask",
     "occupancy_test",
@@ -70,6 +81,7 @@ __all__ = [
     "site_statistics",
     "superclass_occupancy",
     "sweep",
+    "symmetry_breaking",
     "threshold_for",
     "wanda_mask",
 ]
