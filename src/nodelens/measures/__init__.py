@@ -1,6 +1,13 @@
 """Measures: pure functions from class means and head weights to clusters, statistics, masks and experts."""
 
+from nodelens.measures.agreement import Agreement, HeadAgreement, rank_agreement
 from nodelens.measures.clusters import METHODS, Clustering, check_method
+from nodelens.measures.differences import (
+    AccuracyDifference,
+    TwoBlockAccuracy,
+    accuracy_difference,
+    accuracy_in_two_blocks,
+)
 from nodelens.measures.heads import (
     RATIOS,
     HeadSpecialization,
@@ -49,8 +56,11 @@ __all__ = [
     "METHODS",
     "RATIOS",
     "STATISTICS",
+    "AccuracyDifference",
+    "Agreement",
     "BesideChance",
     "Clustering",
+    "HeadAgreement",
     "HeadSpecialization",
     "NodalMatrices",
     "Null",
@@ -58,6 +68,9 @@ __all__ = [
     "SignalToNoise",
     "SiteStatistics",
     "SymmetryBreaking",
+    "TwoBlockAccuracy",
+    "accuracy_difference",
+    "accuracy_in_two_blocks",
     "andc_mask",
     "check_heads",
     "check_method",
@@ -75,6 +88,7 @@ __all__ = [
     "output_mask",
     "permutation_null",
     "random_mask",
+    "rank_agreement",
     "ratio_sweep",
     "shared_fields",
     "signal_to_noise",
