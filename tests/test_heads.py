@@ -1,4 +1,4 @@
-"""The head rule label by label, and super-classes against Table 4 and a simulation."""
+"""The head rule label by label, for one ratio and for many, and heads that are experts by construction."""
 
 import pytest
 import torch
@@ -6,17 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodelens.errors import InputError
-from nodelens.measures import expected_occupancy, head_specialization, superclass_occupancy
-
-CIFAR_100 = torch.arange(100) // 5
-TABLE_4 = {
-    25: (8.1, 5.4, 1.7, 0.25, 0.015),
-    20: (8.4, 4.2, 0.95, 0.10, 0.004),
-    15: (8.1, 2.8, 0.44, 0.03, 0.0007),
-    10: (6.8, 1.4, 0.13, 0.005, 0.0),
-    5: (4.2, 0.37, 0.013, 0.0, 0.0),
-}
-"""Super-classes that hold 1 to 5 of m random labels, from the paper's 50,000 samples."""
+from nodelens.measures import RATIOS, head_appearances, head_specialization, ratio_sweep
 
 
 def experts(appearances: list[list[int]], ratio: float) -> list[int]:
@@ -52,6 +42,54 @@ def test_the_rule_with_ties_zeros_and_one_head(appearances: list[list[int]], rat
     assert result.ratio == ratio
 
 
+@given(
+    st.integers(1, 4).flatmap(
+        lambda heads: st.lists(st.lists(st.integers(0, 6), min_size=5, max_size=5), min_size=heads, max_size=heads)
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_the_sweep_is_the_rule_ratio_by_ratio(appearances: list[list[int]]) -> None:
+    found = ratio_sweep(torch.tensor(appearances))
+    assert found.shape == (len(RATIOS), len(appearances))
+    for ratio, per_head in zip(RATIOS, found.tolist(), strict=True):
+        owner = experts(appearances, ratio)
+        assert per_head == [owner.count(head) for head in range(len(appearances))]
+
+
+def test_many_appearances_are_swept_at_once() -> None:
+    many = torch.randint(9, (2, 5, 3, 7), generator=torch.Generator().manual_seed(0))
+    found = ratio_sweep(many, [1.0, 1.5, 2.0])
+    assert found.shape == (2, 5, 3, 3)
+    for i in range(2):
+        for j in range(5):
+            assert found[i, j].tolist() == ratio_sweep(many[i, j], [1.0, 1.5, 2.0]).tolist()
+
+
+def test_the_ratios_are_those_of_figure_10() -> None:
+    assert (RATIOS[0], RATIOS[-1], len(RATIOS)) == (1.0, 3.0, 41)
+    assert 2.0 in RATIOS
+
+
+def test_no_label_and_a_label_that_never_appears() -> None:
+    assert ratio_sweep(torch.zeros(3, 0, dtype=torch.int64), [2.0]).tolist() == [[0, 0, 0]]
+    assert ratio_sweep(torch.zeros(3, 2, dtype=torch.int64), [1.0]).tolist() == [[0, 0, 0]]
+
+
+def test_planted_experts_are_recovered_label_for_label() -> None:
+    generator = torch.Generator().manual_seed(0)
+    heads, labels = 4, 100
+    planted = torch.randint(-1, heads, (labels,), generator=generator)
+    expert = planted == torch.arange(heads)[:, None]
+    # Experts hold a label in 32 of 64 nodes, the others in 8; nobody's labels are held by all alike.
+    wanted = torch.where(expert, 32, 8)
+    order = torch.rand(heads, 64, labels, generator=generator).argsort(dim=1)
+    diagonals = (order < wanted[:, None]).flatten(0, 1)
+    found = head_specialization(diagonals, heads)
+    assert torch.equal(found.head_of_label, planted)
+    assert torch.equal(found.broken, planted >= 0)
+    assert torch.equal(head_appearances(diagonals, heads), wanted)
+
+
 def test_exactly_twice_as_often_is_enough() -> None:
     result = head_specialization(diagonals_with([[4, 3], [2, 2]], 4), heads=2)
     assert result.head_of_label.tolist() == [0, -1]
@@ -63,37 +101,11 @@ def test_unusable_settings_are_refused(heads: int, ratio: float) -> None:
         head_specialization(torch.ones(4, 3, dtype=torch.bool), heads, ratio)
 
 
-def test_occupancy_counts_super_classes() -> None:
-    # Two whole super-classes, one with a single label, 17 with none.
-    chosen = [0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 99]
-    assert superclass_occupancy(chosen, CIFAR_100).tolist() == [17, 1, 0, 0, 0, 2]
-    assert superclass_occupancy(torch.tensor(chosen), CIFAR_100).sum() == 20
-    assert superclass_occupancy([], CIFAR_100).tolist() == [20, 0, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize("m", TABLE_4)
-def test_expected_occupancy_is_what_the_paper_sampled(m: int) -> None:
-    expected = expected_occupancy(m, CIFAR_100)
-    assert expected.sum() == pytest.approx(20)
-    for value, printed in zip(expected[1:].tolist(), TABLE_4[m], strict=True):
-        # Two digits are printed, of a mean over 50,000 samples of some `value` super-classes each.
-        assert value == pytest.approx(printed, rel=0.05, abs=4 * (value / 50_000) ** 0.5)
-
-
-def test_expected_occupancy_of_unequal_super_classes_against_a_simulation() -> None:
-    superclass = torch.tensor([3, 3, 3, 3, 1, 1, 7, 9, 9, 9])
-    generator = torch.Generator().manual_seed(0)
-    draws = [superclass_occupancy(torch.randperm(10, generator=generator)[:4], superclass) for _ in range(2000)]
-    mean = torch.stack(draws).double().mean(dim=0)
-    assert expected_occupancy(4, superclass).tolist() == pytest.approx(mean.tolist(), abs=0.08)
-
-
-def test_labels_that_are_no_set_are_refused() -> None:
-    for labels in ([0, 0], [100], [-1]):
-        with pytest.raises(InputError, match="labels"):
-            superclass_occupancy(labels, CIFAR_100)
-    for m in (-1, 101):
-        with pytest.raises(InputError, match=f"m={m}"):
-            expected_occupancy(m, CIFAR_100)
-    with pytest.raises(InputError, match="empty"):
-        expected_occupancy(0, torch.zeros(0, dtype=torch.int64))
+def test_what_is_wrong_is_said_in_a_sentence() -> None:
+    diagonals = torch.ones(4, 3, dtype=torch.bool)
+    with pytest.raises(InputError, match=r"^0 heads cannot share 4 nodes equally; give the network's own heads\.$"):
+        head_appearances(diagonals, 0)
+    with pytest.raises(InputError, match=r"^3 heads cannot share 4 nodes equally"):
+        head_appearances(diagonals, 3)
+    with pytest.raises(InputError, match=r"^ratio=0\.5 is out of range; give a factor of at least 1, such as 2\.$"):
+        ratio_sweep(head_appearances(diagonals, 2), [1.0, 0.5])

@@ -1,12 +1,22 @@
 """Measures: pure functions from class means and head weights to clusters, statistics, masks and experts."""
 
+from nodelens.measures.agreement import Agreement, HeadAgreement, rank_agreement
 from nodelens.measures.assigned import assigned_diagonals
 from nodelens.measures.clusters import METHODS, Clustering, check_method
+from nodelens.measures.differences import (
+    AccuracyDifference,
+    TwoBlockAccuracy,
+    accuracy_difference,
+    accuracy_in_two_blocks,
+)
 from nodelens.measures.heads import (
+    RATIOS,
     HeadSpecialization,
-    expected_occupancy,
+    check_heads,
+    check_ratio,
+    head_appearances,
     head_specialization,
-    superclass_occupancy,
+    ratio_sweep,
 )
 from nodelens.measures.masks import (
     andc_mask,
@@ -28,32 +38,66 @@ from nodelens.measures.statistics import (
     site_statistics,
     sweep,
 )
+from nodelens.measures.superclasses import (
+    OccupancyTest,
+    expected_occupancy,
+    head_occupancy,
+    occupancy_test,
+    superclass_occupancy,
+)
+from nodelens.measures.symmetry import (
+    BesideChance,
+    SymmetryBreaking,
+    head_information,
+    head_participation,
+    symmetry_breaking,
+)
 
 __all__ = [
     "METHODS",
+    "RATIOS",
     "STATISTICS",
+    "AccuracyDifference",
+    "Agreement",
+    "BesideChance",
     "Clustering",
+    "HeadAgreement",
     "HeadSpecialization",
     "NodalMatrices",
     "Null",
+    "OccupancyTest",
     "SignalToNoise",
     "SiteStatistics",
+    "SymmetryBreaking",
+    "TwoBlockAccuracy",
+    "accuracy_difference",
+    "accuracy_in_two_blocks",
     "andc_mask",
     "assigned_diagonals",
+    "check_heads",
     "check_method",
+    "check_ratio",
     "check_threshold",
     "dilution",
     "expected_occupancy",
+    "head_appearances",
+    "head_information",
+    "head_occupancy",
+    "head_participation",
     "head_specialization",
     "magnitude_mask",
+    "occupancy_test",
     "output_mask",
     "permutation_null",
     "random_mask",
+    "rank_agreement",
+    "ratio_sweep",
     "shared_fields",
     "signal_to_noise",
     "site_statistics",
     "superclass_occupancy",
     "sweep",
+    "symmetry_breaking",
     "threshold_for",
     "wanda_mask",
 ]

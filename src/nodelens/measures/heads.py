@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import comb
 
 import torch
-from jaxtyping import Bool, Float64, Int, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
+from torch.nn import functional as F
 
 from nodelens.errors import InputError
+
+RATIOS = tuple(step / 20 for step in range(20, 61))
+"""Factors of the assignment rule from 1 to 3, the range of Fig. 10."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,45 @@ class HeadSpecialization:
         owned = self.head_of_label[self.head_of_label >= 0]
         return torch.bincount(owned, minlength=len(self.appearances))
 
+    @property
+    def broken(self) -> Bool[Tensor, " label"]:
+        """Labels with symmetry breaking: those that some head specialises in."""
+        return self.head_of_label >= 0
+
+
+def check_heads(heads: int, nodes: int) -> None:
+    """Raise InputError unless so many heads can share the nodes equally.
+
+    >>> check_heads(4, 256)
+    """
+    if heads < 1 or nodes == 0 or nodes % heads:
+        raise InputError(f"{heads} heads cannot share {nodes} nodes equally; give the network's own heads.")
+
+
+def check_ratio(ratio: float) -> None:
+    """Raise InputError unless the factor of the assignment rule is finite and at least 1.
+
+    >>> check_ratio(2.0)
+    """
+    if not 1 <= ratio < float("inf"):
+        raise InputError(f"ratio={ratio} is out of range; give a factor of at least 1, such as 2.")
+
+
+def head_appearances(diagonals: Bool[Tensor, "node label"], heads: int) -> Int64[Tensor, "head label"]:
+    """Number of each head's nodes whose diagonal holds each label, `A[h, l]` (Fig. 7).
+
+    Head `h` of `heads` owns the nodes `h · nodes/heads` up to `(h + 1) · nodes/heads - 1`.
+
+    Raises:
+        InputError: the heads do not divide the nodes.
+
+    >>> head_appearances(torch.tensor([[True, False], [True, True]]), heads=1)
+    tensor([[2, 1]])
+    """
+    nodes, labels = diagonals.shape
+    check_heads(heads, nodes)
+    return diagonals.reshape(heads, nodes // heads, labels).sum(dim=1)
+
 
 def head_specialization(diagonals: Bool[Tensor, "node label"], heads: int, ratio: float = 2.0) -> HeadSpecialization:
     """Assign to each head the labels that appear in its diagonals `ratio` times as often as in any other's.
@@ -47,62 +88,42 @@ def head_specialization(diagonals: Bool[Tensor, "node label"], heads: int, ratio
     >>> specialization.head_of_label, specialization.labels_per_head
     (tensor([ 0, -1, -1]), tensor([1, 0]))
     """
-    nodes, labels = diagonals.shape
-    if heads < 1 or nodes == 0 or nodes % heads:
-        raise InputError(f"{heads} heads cannot share {nodes} nodes equally; give the network's own heads.")
-    if not 1 <= ratio < float("inf"):
-        raise InputError(f"ratio={ratio} is out of range; give a factor of at least 1, such as 2.")
-    appearances = diagonals.reshape(heads, nodes // heads, labels).sum(dim=1)
-    most, head = appearances.max(dim=0)
-    others = appearances.scatter(0, head[None], 0).amax(dim=0)
+    appearances = head_appearances(diagonals, heads)
+    check_ratio(ratio)
+    most, others, head = _leading(appearances)
     expert = (most > others) & (most.double() >= ratio * others.double())
     return HeadSpecialization(appearances, torch.where(expert, head, -1), ratio)
 
 
-def superclass_occupancy(
-    labels: Int[Tensor, " chosen"] | Sequence[int], superclass_of_label: Int[Tensor, " label"]
-) -> Int64[Tensor, " occupancy"]:
-    """How many super-classes hold exactly 0, 1, … K of the given labels (Table 4); K: the largest one's size.
+def ratio_sweep(
+    appearances: Int64[Tensor, "*draw head label"], ratios: Sequence[float] = RATIOS
+) -> Int64[Tensor, "*draw ratio head"]:
+    """Number of labels that each head specialises in, for each factor of the assignment rule (Fig. 10).
+
+    Only the appearances are needed, any number of them at once: the leading head and the runner-up of a label
+    are the same for every ratio.
 
     Raises:
-        InputError: a label does not exist or is given twice.
+        InputError: a ratio is below 1.
 
-    >>> superclass_occupancy([0, 1, 2], torch.tensor([7, 7, 8, 8, 9, 9]))
-    tensor([1, 1, 1])
+    >>> ratio_sweep(torch.tensor([[4, 3, 0], [2, 2, 0]]), [1.0, 2.0, 3.0])
+    tensor([[2, 0],
+            [1, 0],
+            [0, 0]])
     """
-    chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
-    known = len(superclass_of_label)
-    if len(torch.unique(chosen)) < len(chosen) or bool(((chosen < 0) | (chosen >= known)).any()):
-        raise InputError(f"labels {chosen.tolist()} are no set of labels; give different ones, 0 to {known - 1}.")
-    member, size = _membership(superclass_of_label)
-    held = torch.bincount(member[chosen], minlength=len(size))
-    return torch.bincount(held, minlength=int(size.max()) + 1)
+    for ratio in ratios:
+        check_ratio(ratio)
+    most, others, head = _leading(appearances)
+    bound = torch.tensor(ratios, dtype=torch.float64, device=most.device)[:, None] * others[..., None, :]
+    expert = (most > others)[..., None, :] & (most[..., None, :].double() >= bound)
+    belongs = F.one_hot(head, appearances.shape[-2])
+    return (expert.double() @ belongs.double()).long()
 
 
-def expected_occupancy(m: int, superclass_of_label: Int[Tensor, " label"]) -> Float64[Tensor, " occupancy"]:
-    """Expected number of super-classes that hold exactly 0, 1, … K of `m` labels drawn at random (Table 4).
-
-    Hypergeometric and exact, where the paper sampled: `Σ_c C(|c|, k) · C(L - |c|, m - k) / C(L, m)`.
-
-    Raises:
-        InputError: `m` is negative or larger than the number of labels.
-
-    >>> expected_occupancy(1, torch.tensor([0, 0, 1]))
-    tensor([1., 1., 0.], dtype=torch.float64)
-    """
-    labels = len(superclass_of_label)
-    if not 0 <= m <= labels:
-        raise InputError(f"m={m} labels cannot be drawn from {labels}; give 0 to {labels}.")
-    sizes = _membership(superclass_of_label)[1].tolist()
-    ways = [sum(comb(size, k) * comb(labels - size, m - k) for size in sizes if k <= m) for k in range(max(sizes) + 1)]
-    return torch.tensor([float(Fraction(way, comb(labels, m))) for way in ways], dtype=torch.float64)
-
-
-def _membership(
-    superclass_of_label: Int[Tensor, " label"],
-) -> tuple[Int64[Tensor, " label"], Int64[Tensor, " superclass"]]:
-    """Super-class of each label, numbered from 0, and the size of each super-class."""
-    if superclass_of_label.numel() == 0:
-        raise InputError("superclass_of_label is empty; give the super-class of every label.")
-    _, member, size = torch.unique(superclass_of_label.cpu(), return_inverse=True, return_counts=True)
-    return member, size
+def _leading(
+    appearances: Int64[Tensor, "*draw head label"],
+) -> tuple[Int64[Tensor, "*draw label"], Int64[Tensor, "*draw label"], Int64[Tensor, "*draw label"]]:
+    """Each label's appearances in its leading head, the most in any other head, and the leading head."""
+    most, head = appearances.max(dim=-2)
+    others = appearances.scatter(-2, head.unsqueeze(-2), 0).amax(dim=-2)
+    return most, others, head

@@ -1,5 +1,14 @@
 """Probes at every site of a frozen network, and what they measure."""
 
+from nodelens.probing.heads import (
+    HeadAccuracies,
+    SilencedHeads,
+    head_accuracies,
+    head_logits,
+    head_sites,
+    silenced_heads,
+    silencing,
+)
 from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.store import load_measurements
@@ -14,13 +23,18 @@ from nodelens.probing.study import (
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 
 __all__ = [
+    "HeadAccuracies",
     "MeasureSettings",
     "Measurement",
     "Probe",
     "ProbeSettings",
     "Probes",
     "ProbingData",
+    "SilencedHeads",
     "SiteMeasurement",
+    "head_accuracies",
+    "head_logits",
+    "head_sites",
     "load_measurements",
     "load_probing_data",
     "measure",
@@ -29,5 +43,7 @@ __all__ = [
     "measurements_of",
     "probe_epochs",
     "probe_recipe",
+    "silenced_heads",
+    "silencing",
     "train_probes",
 ]

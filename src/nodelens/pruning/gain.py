@@ -26,7 +26,7 @@ from nodelens.timing import ratio, take_turns
 from nodelens.training.precision import Precision, autocast
 
 DENSE, COMPACT, PACKED = "dense", "compact", "packed"
-"""The network with zeros for its masked weights; without its dead nodes; and with the fastest execution of each layer."""
+"""The network with zeros for its masked weights; without its dead nodes; with the fastest execution of each layer."""
 
 Rows = list[dict[str, Any]]
 
