@@ -1,0 +1,57 @@
+"""The command line: parses, calls, prints; no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from nodelens.cli.measuring import measure
+from nodelens.cli.pruning import export, prune
+from nodelens.cli.studies import quickstart, reproduce
+from nodelens.cli.training import train
+from nodelens.errors import InputError
+
+# In the order in which a user meets them.
+COMMANDS = (quickstart, train, measure, prune, export, reproduce)
+
+app = typer.Typer(
+    help="See what every node of a trained network has learned to recognise.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        print(version("nodelens"))
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """See what every node of a trained network has learned to recognise."""
+
+
+def main() -> None:
+    """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments, prog_name="nodelens")
+    except InputError as error:
+        if debug:
+            raise
+        Console(stderr=True, soft_wrap=True).print(f"nodelens: {error}", style="red", highlight=False, markup=False)
+        sys.exit(2)

@@ -1,0 +1,75 @@
+"""`nodelens measure`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodelens.cli.options import (
+    Heads,
+    PrecisionOption,
+    Seed,
+    Sites,
+    SkipUndecodable,
+    Source,
+    Splits,
+    Threshold,
+    TrainedOn,
+    chosen_precision,
+    data_name,
+    output,
+    run_directory,
+    show,
+)
+
+
+def measure(
+    source: Source,
+    data: TrainedOn = None,
+    sites: Sites = "*",
+    split: Splits = "test",
+    out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
+    threshold: Threshold = 0.3,
+    clusters: Annotated[str, typer.Option(help="Cluster rule: greedy (as in the paper) or maximum.")] = "greedy",
+    seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
+    epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, at least 1000 steps.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
+    optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
+    batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
+    layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
+    permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
+    untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
+    heads: Heads = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "auto",
+    skip_undecodable: SkipUndecodable = False,
+) -> None:
+    """Measure the nodes of a trained network: clusters, noise and signal-to-noise ratio of every site."""
+    from nodelens.measures import check_method, check_threshold
+    from nodelens.networks import load_network
+    from nodelens.probing import (
+        MeasureSettings,
+        ProbeSettings,
+        load_probing_data,
+        measure_network,
+        probe_epochs,
+        probe_recipe,
+    )
+    from nodelens.report.measurement import report_measurement
+
+    check_threshold(threshold)
+    check_method(clusters)
+    run, splits = run_directory(source, out), tuple(split.split(","))
+    network = load_network(source, heads=heads)
+    with run.claimed():
+        images = load_probing_data(network, data_name(data, run), splits, skip_undecodable=skip_undecodable)
+        length = probe_epochs(images.training, batch_size) if epochs is None else epochs
+        how = probe_recipe(length, learning_rate, optimizer, batch_size)
+        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, chosen_precision(precision, run, "measure"))
+        settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
+        chosen = measure_network(network, images, settings, run)
+        tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)
+    show(tables)
+    output.print(f"run directory {run.path}")

@@ -1,0 +1,78 @@
+"""What the commands share: options, and how an option's text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from nodelens.errors import InputError
+
+if TYPE_CHECKING:
+    from nodelens.report.tables import TextTable
+    from nodelens.runs import RunDirectory
+    from nodelens.training.precision import Precision
+
+output = Console(soft_wrap=True)
+
+Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, a folder, or hf:org/name.")]
+Out = Annotated[Path, typer.Option("--out", help="Run directory; a run begun there is continued.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), fp32 or bf16.")]
+ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
+Source = Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")]
+TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set that the network was trained on.")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
+SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
+Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
+Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]
+Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum above which an element counts.")]
+
+
+def show(tables: Iterable[TextTable]) -> None:
+    for table in tables:
+        output.print(table.rich())
+
+
+def run_directory(source: str, out: Path | None) -> RunDirectory:
+    from nodelens.runs import RunDirectory
+
+    if out is None and not Path(source).is_dir():
+        raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
+    return RunDirectory(out or Path(source))
+
+
+def data_name(asked: str | None, run: RunDirectory) -> str:
+    sections = run.configuration()
+    for command in ("train", "measure", "prune"):
+        recorded = sections.get(command, {}).get("settings", {}).get("data", {}).get("name")
+        if asked or recorded:
+            return str(asked or recorded)
+    raise InputError("say with --data which data set the network was trained on, e.g. --data cifar100")
+
+
+def number(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {text!r} is no number") from error
+
+
+def assignments(option: str, text: str) -> Iterable[tuple[str, float]]:
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{option}: {part!r} names no value; write block.7.attention=0.3")
+        yield name, number(option, value)
+
+
+def chosen_precision(asked: str, run: RunDirectory, command: str) -> Precision:
+    """What was asked for; `auto` is decided once per run and then stays."""
+    from nodelens.training.precision import default_device, resolve_precision
+
+    settings = run.configuration().get(command, {}).get("settings", {})
+    recorded = settings.get("precision") or settings.get("probe", {}).get("precision")
+    return resolve_precision(recorded if asked == "auto" and recorded else asked, default_device())

@@ -1,0 +1,104 @@
+"""`nodelens prune` and `export`: smaller networks, and networks for other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodelens.cli.options import (
+    Heads,
+    PrecisionOption,
+    Seed,
+    Source,
+    TrainedOn,
+    assignments,
+    chosen_precision,
+    data_name,
+    number,
+    output,
+    run_directory,
+    show,
+)
+
+
+def prune(
+    source: Source,
+    data: TrainedOn = None,
+    blocks: Annotated[str | None, typer.Option("--blocks", "--block", help="7 or 1-7; by default the last.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Patterns instead of blocks: 'block.*.linear1,output'.")] = None,
+    threshold: Annotated[float, typer.Option(help="Of every site that --site-thresholds does not name.")] = 0.35,
+    site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3,block.7.projection=0.3'.")] = "",
+    dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
+    skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
+    baseline: Annotated[str, typer.Option(help="What to compare with.")] = "random,magnitude,wanda,branch",
+    curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
+    keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,
+    gradual: Annotated[bool, typer.Option("--gradual", help="Search by small steps, not in one shot.")] = False,
+    seeds: Annotated[int, typer.Option(help="Probes, random masks and orders of the images.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of retraining.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Of the pruned blocks.")] = 5e-4,
+    rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
+    retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
+    probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
+    paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,
+    heads: Heads = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the network's studies; by default SOURCE/prune.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of this study, a run directory in that folder.")] = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "auto",
+) -> None:
+    """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
+    from nodelens.networks import block_patterns, load_network
+    from nodelens.networks import layers as layers_of
+    from nodelens.probing import ProbeSettings, probe_recipe
+    from nodelens.probing import probe_epochs as default_epochs
+    from nodelens.pruning.retrain import recorded_augmentation, retraining
+    from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
+    from nodelens.report.pruning import report_pruning, report_search
+    from nodelens.runs import RunDirectory
+
+    network = load_network(source, heads=heads)
+    begun = RunDirectory(Path(source))
+    measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
+    patterns = layers.split(",") if layers else block_patterns(layers_of(network), blocks)
+    run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
+    with measured.claimed():
+        resolved = chosen_precision(precision, measured, "measure")
+        settings = PruneSettings(
+            tuple(patterns),
+            threshold,
+            dict(assignments("--site-thresholds", site_thresholds)),
+            dilution,
+            skip,
+            ("andc", *filter(None, baseline.split(","))),
+            tuple(range(seed, seed + seeds)),
+            tuple(number("--curve", part) for part in curve.split(",") if part),
+            held_out,
+            paper_split,
+            retraining_images,
+            retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun)),
+        )
+        images = load_pruning_data(network, data_name(data, begun), settings)
+        length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
+        probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=resolved)
+        study = PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
+        tables = report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
+    show(tables)
+    output.print(f"run directory {run.path}")
+
+
+def export(
+    source: Source,
+    to: Annotated[Path, typer.Option("--to", help="File to write: .safetensors, .pth or .onnx.")],
+    heads: Heads = None,
+    image_size: Annotated[int | None, typer.Option(help="Of the input, where the checkpoint does not say.")] = None,
+) -> None:
+    """Write a network for other programs: a dense checkpoint with the published names, or ONNX."""
+    from nodelens.networks import export_checkpoint
+
+    written = export_checkpoint(source, to, heads=heads, image_size=image_size)
+    output.print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB")

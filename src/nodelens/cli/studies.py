@@ -1,0 +1,43 @@
+"""`nodelens reproduce` and `quickstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nodelens.cli.options import Out, Seed, Splits, output, show
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(help="table1, table2, table3 or figure5.")],
+    scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
+    checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,
+    split: Splits = "test",
+    seed: Seed = 0,
+) -> None:
+    """Reproduce a table or figure of the paper: its numbers, ours, the difference, and what chance gives."""
+    from nodelens.paper.studies import reproduce as reproduce_study
+    from nodelens.runs import RunDirectory
+
+    run = RunDirectory(out or Path(f"runs/reproduce-{scale}"))
+    with run.claimed():
+        tables = reproduce_study(study, scale, run, checkpoint=checkpoint, seed=seed, splits=split.split(","))
+    show(tables)
+    output.print(f"run directory {run.path}")
+
+
+def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
+    """Train a small transformer on handwritten digits and measure every node of it; needs no data, no network."""
+    from nodelens.paper.studies import quickstart as quickstart_study
+    from nodelens.runs import RunDirectory
+
+    run = RunDirectory(out)
+    with run.claimed():
+        tables = quickstart_study(run, seed)
+        reached = run.events("train")[-1]["test_accuracy"]
+    show(tables)
+    output.print(f"the network's own test accuracy: {reached:.4f}")
+    output.print(f"run directory {run.path}: tables/, figures/, measure/")

@@ -1,0 +1,77 @@
+"""`nodelens train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nodelens.cli.options import (
+    Data,
+    ImageSize,
+    Out,
+    PrecisionOption,
+    Seed,
+    SkipUndecodable,
+    chosen_precision,
+    output,
+)
+from nodelens.errors import InputError
+
+if TYPE_CHECKING:
+    from nodelens.training import Assignment
+
+
+def train(
+    network: Annotated[str, typer.Argument(help="Variant by name: cct_7_3x1, cct_3_3x1_64, vgg16_bn, …")],
+    data: Data = "digits",
+    recipe: Annotated[str, typer.Option(help="How to train; see docs/training.md.")] = "digits",
+    out: Out = Path("runs/train"),
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Seed = 0,
+    precision: PrecisionOption = "auto",
+    image_size: ImageSize = None,
+    split: Annotated[str, typer.Option(help="Images that are learnt.")] = "train",
+    test_split: Annotated[str, typer.Option(help="Images that are only looked at.")] = "test",
+    keep_every: Annotated[int, typer.Option(help="Keep the weights of every that many epochs.")] = 0,
+    compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
+    skip_undecodable: SkipUndecodable = False,
+    assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
+    assign_layers: Annotated[str | None, typer.Option(help="Layers that keep weights by them: 'block.*.*'.")] = None,
+) -> None:
+    """Train a network; killed at any moment, the same command goes on where it was."""
+    from nodelens.data import load_images
+    from nodelens.networks import masks_of
+    from nodelens.pruning.decide import total_dilution
+    from nodelens.runs import RunDirectory
+    from nodelens.training import TrainSettings
+    from nodelens.training import recipe as recipe_by_name
+    from nodelens.training import train as train_network
+
+    chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
+    training, test = (
+        load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
+        for which in (split, test_split)
+    )
+    run = RunDirectory(out)
+    with run.claimed():
+        resolved = chosen_precision(precision, run, "train")
+        settings = TrainSettings(network, chosen, seed, resolved, compile_network, keep_every, assigned)
+        masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
+        last = run.events("train")[-1]
+    if masks:
+        output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
+    output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
+
+
+def _assignment(size: int | None, layers: str | None) -> Assignment | None:
+    from nodelens.training import Assignment
+
+    if size is None and layers is not None:
+        raise InputError("--assign-layers says where, say with --assign-diagonals how many labels a node is assigned")
+    if size is None:
+        return None
+    return Assignment(size) if layers is None else Assignment(size, tuple(layers.split(",")))
