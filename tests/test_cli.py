@@ -125,6 +125,32 @@ def test_another_probe_training_is_refused(measured: Path, capsys: pytest.Captur
     assert "belongs to another measure configuration (different: probe)" in capsys.readouterr().err
 
 
+def test_a_network_is_pruned_weighed_and_exported(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["--seeds", "1", "--epochs", "1", "--probe-epochs", "1", "--learning-rate", "1e-3"]
+    arguments = ["--block", "2", "--threshold", "0.5", "--name", "last", "--out", str(tmp_path), *short]
+    assert nodelens("prune", str(trained), *arguments) == 0
+    shown = capsys.readouterr().out
+    for method in ("dense", "andc", "random", "magnitude", "wanda", "branch", "vanished only"):
+        assert method in shown
+    rows = read_csv(tmp_path / "last" / "tables" / "prune.csv")
+    pruned = load_network(tmp_path / "last")
+    kept = [row for row in rows if row["method"] == "andc"][-1]
+    masks = torch.cat([mask.flatten() for mask in masks_of(pruned).values()])
+    assert float(kept["dilution"]) == pytest.approx(1 - float(masks.double().mean()), abs=1e-5)
+    assert pruned.checkpoint_metadata["test_accuracy"] == f"{float(kept['test']):.5f}"
+
+    assert nodelens("prune", str(trained), *arguments, "--baseline", "random") == 2
+    assert "belongs to another prune configuration (different: methods)" in capsys.readouterr().err
+
+    assert nodelens("gain", str(tmp_path / "last"), "--batch-sizes", "1", "--rounds", "1") == 0
+    assert "times the dense time" in capsys.readouterr().out
+    assert nodelens("export", str(tmp_path / "last"), "--to", str(tmp_path / "net.safetensors")) == 0
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(load_network(tmp_path / "net.safetensors")(images), pruned(images))
+
+
 def test_reproduce_puts_the_paper_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,7 +230,28 @@ BAD_INPUT = {
     "export to an unknown format": (["export", "good.safetensors", "--to", "net.tflite"], "net.tflite"),
     "export onto itself": (["export", "good.safetensors", "--to", "good.safetensors"], "give another file"),
     "export into a file": (["export", "good.safetensors", "--to", "good.safetensors/net.pth"], "cannot be written"),
+    "gain of a dense network": (["gain", "good.safetensors", "--out", "x"], "is not pruned"),
+    "gain without rounds": (["gain", "good.safetensors", "--out", "x", "--rounds", "0"], "at least 1"),
+    "a batch size that is no number": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "a"], "'a'"),
     "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
+}
+
+
+PRUNE = ["prune", "good.safetensors", "--out", "x", "--data", "digits"]
+BAD_INPUT |= {
+    "pruning a block that there is not": ([*PRUNE, "--block", "9"], "no layer matches 'block.9.*'"),
+    "blocks that are no numbers": ([*PRUNE, "--blocks", "last"], "--blocks last"),
+    "pruning between sites that no layer joins": ([*PRUNE, "--layers", "block.1.ln"], "no layer matches 'block.1.ln'"),
+    "pruning threshold": ([*PRUNE, "--threshold", "1.5"], "threshold"),
+    "threshold of a site that is not pruned": ([*PRUNE, "--site-thresholds", "block.1.ln=0.3"], "block.1.ln"),
+    "threshold without a value": ([*PRUNE, "--site-thresholds", "block.1.ln"], "names no value"),
+    "a dilution that is no share": ([*PRUNE, "--dilution", "1.5"], "1.5"),
+    "a curve that is no share": ([*PRUNE, "--curve", "0.5,1"], "dilution of 1 "),
+    "an unknown baseline": ([*PRUNE, "--baseline", "best"], "unknown method 'best'"),
+    "nothing held out": ([*PRUNE, "--held-out", "0"], "held out"),
+    "pruning without seeds": ([*PRUNE, "--seeds", "0"], "--seeds 0"),
+    "retraining at no rate": ([*PRUNE, "--learning-rate", "0"], "positive learning rate"),
+    "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`nodelens prune` and `export`: smaller networks, and networks for other programs."""
+"""`nodelens prune`, `gain` and `export`: smaller networks, what that gains, networks for other programs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nodelens.cli.options import (
     run_directory,
     show,
 )
+from nodelens.errors import InputError
 
 
 def prune(
@@ -57,10 +58,12 @@ def prune(
     from nodelens.probing import ProbeSettings, probe_recipe
     from nodelens.probing import probe_epochs as default_epochs
     from nodelens.pruning.retrain import recorded_augmentation, retraining
+    from nodelens.pruning.search import check_loss
     from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
     from nodelens.report.pruning import report_pruning, report_search
     from nodelens.runs import RunDirectory
 
+    check_loss(keep_accuracy or 0.0)
     network = load_network(source, heads=heads)
     begun = RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
@@ -87,6 +90,30 @@ def prune(
         probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=resolved)
         study = PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
         tables = report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
+    show(tables)
+    output.print(f"run directory {run.path}")
+
+
+def gain(
+    source: Source,
+    out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
+    batch_sizes: Annotated[str, typer.Option(help="Images per batch.")] = "1,64",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    rounds: Annotated[int, typer.Option(help="Repetitions, in turns.")] = 15,
+    heads: Heads = None,
+) -> None:
+    """Measure what a pruned network gains: weights, bytes, multiply-adds, memory, and time against dense."""
+    from nodelens.networks import load_network
+    from nodelens.report.gain import report_gain
+    from nodelens.training.precision import default_device, resolve_precision
+
+    sizes = [number("--batch-sizes", part) for part in batch_sizes.split(",")]
+    if rounds < 1 or any(size < 1 or size != int(size) for size in sizes):
+        raise InputError("--rounds and --batch-sizes must be whole numbers of at least 1")
+    network, run = load_network(source, heads=heads), run_directory(source, out)
+    with run.claimed():
+        resolved = resolve_precision(precision, default_device())
+        tables = report_gain(network, run, [int(size) for size in sizes], resolved, rounds)
     show(tables)
     output.print(f"run directory {run.path}")
 

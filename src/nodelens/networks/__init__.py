@@ -1,7 +1,7 @@
 """Networks, and per family what its sites are called."""
 
 from nodelens.networks.cct import CCT, CCTConfig
-from nodelens.networks.export import export_checkpoint, export_network
+from nodelens.networks.export import dense_copy, export_checkpoint, export_network
 from nodelens.networks.families import (
     FAMILIES,
     build_network,
@@ -40,6 +40,7 @@ __all__ = [
     "as_wide_as",
     "block_patterns",
     "build_network",
+    "dense_copy",
     "describe",
     "export_checkpoint",
     "export_network",

@@ -5,7 +5,6 @@ None stands for another: a network with a fifth of its weights can take as long 
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -19,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from nodelens.networks import Network, masks_of, plain_state, remove_masks, stored
+from nodelens.errors import InputError
+from nodelens.networks import Network, dense_copy, masks_of, plain_state, stored
 from nodelens.pruning.compact import compact
 from nodelens.pruning.execution import Trial, choose_executions, executed
 from nodelens.timing import ratio, take_turns
@@ -32,8 +32,14 @@ Rows = list[dict[str, Any]]
 
 
 def sizes(network: Network) -> Rows:
-    """Weights and bytes on disk of a pruned network and of the dense one that it was."""
+    """Weights and bytes on disk of a pruned network and of the dense one that it was.
+
+    Raises:
+        InputError: no layer of the network is masked.
+    """
     masks = masks_of(network)
+    if not masks:
+        raise InputError("the network is not pruned: none of its layers has a mask; run `nodelens prune` first")
     masked, kept = (sum(int(count(m)) for m in masks.values()) for count in (torch.numel, torch.count_nonzero))
     weights = sum(weight.numel() for weight in network.parameters())
     dense = {name: weight.contiguous() for name, weight in plain_state(network).items()}
@@ -70,7 +76,7 @@ def costs(
         batch = images[:size]
         smaller = compact(network)
         chosen, trials = choose_executions(smaller, batch, precision, rounds)
-        networks = {DENSE: _unmasked(network), COMPACT: smaller, PACKED: executed(smaller, chosen)}
+        networks = {DENSE: dense_copy(network).to(batch.device), COMPACT: smaller, PACKED: executed(smaller, chosen)}
         seconds = latencies(networks, batch, precision, rounds)
         work = {name: multiply_adds(each, batch[:1]) for name, each in networks.items() if name != PACKED}
         work[PACKED] = work[COMPACT] - spared(smaller, trials, batch[:1])
@@ -188,10 +194,3 @@ def _bytes(tensor: Tensor) -> int:
     if tensor.layout == torch.sparse_csr:
         return sum(_bytes(part) for part in (tensor.values(), tensor.crow_indices(), tensor.col_indices()))
     return tensor.numel() * tensor.element_size()
-
-
-def _unmasked(network: Network) -> nn.Module:
-    """The network with plain weights, zeros where they are masked: what a user without nodelens would run."""
-    plain = copy.deepcopy(network)
-    remove_masks(plain)
-    return plain.eval().requires_grad_(False)

@@ -55,6 +55,15 @@ class Sensitivity:
         return sorted({loss for losses in self.losses.values() for _, loss in losses})
 
 
+def check_loss(keep: float) -> None:
+    """
+    Raises:
+        InputError: the loss of accuracy that is allowed is not a share.
+    """
+    if not 0 <= keep < 1:
+        raise InputError(f"--keep-accuracy {keep:g} is out of range; give the loss allowed, such as 0.005")
+
+
 def monotone(losses: Sequence[float]) -> list[float]:
     """The largest loss so far: what a layer cannot spare at a low dilution it cannot spare at a higher one.
 
@@ -112,8 +121,7 @@ class DilutionSearch:
         Raises:
             InputError: `keep` is not between 0 and 1.
         """
-        if not 0 <= keep < 1:
-            raise InputError(f"--keep-accuracy {keep:g} is out of range; give the loss allowed, such as 0.005")
+        check_loss(keep)
         self.study, self.seed, self.levels = study, seed, tuple(sorted(levels))
         self.measurement = study.measurement(seed)
         self.unpruned = self._accuracy({DENSE: study.network})[DENSE]

@@ -90,6 +90,9 @@ class PruneSettings:
         for method in self.methods:
             if method not in METHODS:
                 raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
+        for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
+            if not 0 < share < 1:
+                raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
 
 
 @dataclass(frozen=True)
@@ -205,11 +208,15 @@ class PruningStudy:
         return rows
 
     def curve(self) -> Rows:
-        """Every method at every dilution of the curve; the layers are pruned alike."""
+        """Every method at every dilution of the curve; the layers are pruned alike.
+
+        Dense and without the branch the networks are at any dilution those of `prune`.
+        """
         rows: Rows = []
         for wanted in self.settings.dilutions:
             for seed in self.settings.seeds:
-                job = self._job(f"curve-{wanted:g}-{seed}", self.masks(seed, wanted), seed)
+                masks = {method: of for method, of in self.masks(seed, wanted).items() if method != "branch"}
+                job = self._job(f"curve-{wanted:g}-{seed}", masks, seed, dense=False)
                 rows += [{"wanted": wanted, **row} for row in job]
         return rows
 
@@ -223,13 +230,13 @@ class PruningStudy:
         self._finish(name, rows)
         return network, rows
 
-    def _job(self, name: str, masks: Mapping[str, Masks], seed: int, keep: bool = False) -> Rows:
-        """Retrain the variants of one seed side by side; a finished job is only read."""
+    def _job(self, name: str, masks: Mapping[str, Masks], seed: int, *, keep: bool = False, dense: bool = True) -> Rows:
+        """Retrain the variants of one seed side by side, with the unpruned one; a finished job is only read."""
         finished = self.run.checkpoints / f"{name}.json"
         if finished.exists():
             rows: Rows = read_json(finished)["rows"]
             return rows
-        variants = {DENSE: copy.deepcopy(self.network)}
+        variants = {DENSE: copy.deepcopy(self.network)} if dense else {}
         for variant, of_variant in masks.items():
             variants[variant] = copy.deepcopy(self.network)
             apply_masks(variants[variant], of_variant)

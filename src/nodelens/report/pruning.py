@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodelens.measures import dilution, site_statistics
@@ -54,9 +55,8 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     if settings.dilutions:
         curve = study.curve()
         run.write_table("prune.curve", curve)
-        unpruned = next(row[TEST] for row in curve if row["method"] == DENSE and row["epoch"] == 0)
         title = f"Pruning {', '.join(settings.layers)}: accuracy against dilution, {seeds} seed(s)"
-        save_figure(curve_figure(curve, unpruned, title), run.path / "figures" / "prune.curve")
+        save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
         shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))
     for name, table in zip(("layers", "vanished", "accuracy", "curve"), shown, strict=False):
         run.write_text(f"tables/prune.{name}.md", table.markdown())
@@ -161,7 +161,7 @@ def accuracy_table(rows: Sequence[Row], title: str) -> TextTable:
 
 def curve_table(rows: Sequence[Row], title: str) -> TextTable:
     """Every method's accuracy at every dilution, before and after retraining."""
-    averaged = [row for row in accuracy_rows(rows) if row["method"] != DENSE]
+    averaged = accuracy_rows(rows)
     epochs = sorted({row["epoch"] for row in averaged})
     steps = [0, epochs[-1]] if len(epochs) > 1 else [0]
     dilutions = sorted({row["wanted"] for row in averaged})
@@ -204,25 +204,22 @@ def vanished_table(rows: Sequence[Mapping[str, Any]], title: str) -> TextTable:
     return table
 
 
-def curve_figure(rows: Sequence[Row], unpruned: float, title: str, tolerance: float = 0.005) -> Figure:
-    """Accuracy against dilution, before and after retraining, for every method; bands: one standard deviation."""
-    averaged = accuracy_rows(rows)
+def curve_figure(rows: Sequence[Row], controls: Sequence[Row], title: str, tolerance: float = 0.005) -> Figure:
+    """Accuracy against dilution, before and after retraining, for every method; bands: one standard deviation.
+
+    Args:
+        rows: of `PruningStudy.curve`.
+        controls: of `PruningStudy.prune`: the dense network and the removed branch are drawn as levels.
+        tolerance: height of the band below the dense network's accuracy.
+    """
+    averaged, levels = accuracy_rows(rows), accuracy_rows(controls)
     last = max(row["epoch"] for row in averaged)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True, squeeze=False)[0]
-        for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epochs of retraining")):
-            part.axhspan(unpruned - tolerance, unpruned, color=GREY, alpha=0.25, linewidth=0)
-            part.axhline(unpruned, color=GREY, linewidth=0.8)
-            for method, (colour, line, marker) in LOOKS.items():
-                points = [row for row in averaged if row["method"] == method and row["epoch"] == epoch]
-                if not points:
-                    continue
-                x, y, spread = (
-                    np.array([row[key] for row in points]) for key in ("wanted", "accuracy", "accuracy_std")
-                )
-                part.plot(x, y, line, color=colour, marker=marker, markersize=4, linewidth=1.4, label=method)
-                part.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
+        for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epoch(s) of retraining")):
+            draw_levels(part, [row for row in levels if row["epoch"] == epoch], tolerance)
+            draw_curves(part, [row for row in averaged if row["epoch"] == epoch])
             part.set_title(name, loc="left", fontsize=9)
             part.set_xlabel("share of weights removed from every layer")
             part.set_ylim(bottom=0)
@@ -230,3 +227,24 @@ def curve_figure(rows: Sequence[Row], unpruned: float, title: str, tolerance: fl
         axes[0].legend(frameon=False, loc="lower left")
         figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return figure
+
+
+def draw_levels(axes: Axes, rows: Sequence[Row], tolerance: float) -> None:
+    """The accuracy of the dense network, with the tolerance below it, and of the one without the branch."""
+    for row in rows:
+        if row["method"] == DENSE:
+            axes.axhspan(row["accuracy"] - tolerance, row["accuracy"], color=GREY, alpha=0.25, linewidth=0)
+            axes.axhline(row["accuracy"], color=GREY, linewidth=0.8, label="dense")
+        elif row["method"] == "branch":
+            colour, line, _ = LOOKS["branch"]
+            axes.axhline(row["accuracy"], color=colour, linestyle=line, linewidth=1.2, label="branch removed")
+
+
+def draw_curves(axes: Axes, rows: Sequence[Row]) -> None:
+    """Every method's accuracy at one epoch against the dilution."""
+    for method, (colour, line, marker) in LOOKS.items():
+        points = [row for row in rows if row["method"] == method]
+        if points:
+            x, y, spread = (np.array([row[key] for row in points]) for key in ("wanted", "accuracy", "accuracy_std"))
+            axes.plot(x, y, line, color=colour, marker=marker, markersize=4, linewidth=1.4, label=method)
+            axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
