@@ -44,6 +44,7 @@ from nodelens.probing import (
     measure,
     silenced_heads,
 )
+from nodelens.pruning.compact import compact
 from nodelens.pruning.prune import Pruned, prune
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "andc_mask",
     "assigned_diagonals",
     "build_network",
+    "compact",
     "dilution",
     "expected_occupancy",
     "export_network",
