@@ -1,4 +1,4 @@
-"""Attention with its matrix written out against torch's fused kernel: what `nodelens.networks.cct.attend` chooses by.
+"""Attention with its matrix written out against the fused kernel: what `nodelens.networks.attention` chooses by.
 
     python benchmarks/attention.py [--quick] [--batch-size 128] [--calls 5] [--rounds 7]
 
@@ -22,7 +22,7 @@ from timing import print_table, ratio, take_turns
 from torch import Tensor
 from torch.nn import functional as F
 
-from nodelens.networks.cct import attend, attend_materialised
+from nodelens.networks.attention import attend, attend_materialised
 from nodelens.training.precision import default_device
 
 HEADS, SIZE = 4, 64

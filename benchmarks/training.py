@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from nodelens.data import ImageSet, Normalisation
 from nodelens.networks import build_network
-from nodelens.networks.cct import attend_materialised
+from nodelens.networks.attention import attend_materialised
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision
 from nodelens.training.batches import training_batches
 from nodelens.training.precision import Precision, default_device
@@ -48,7 +48,7 @@ def plain_steps(images: ImageSet, chosen: Recipe, steps: int) -> Steps:
 
     def run() -> None:
         batches = training_batches(images, chosen, 0, NORMALISATION, device)
-        with patch("nodelens.networks.cct.attend", attend_materialised):
+        with patch("nodelens.networks.attention.attend", attend_materialised):
             for batch in islice(batches, steps):
                 optimizer.zero_grad()
                 loss = F.cross_entropy(network(batch.images.contiguous()), batch.targets)

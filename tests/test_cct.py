@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nodelens.errors import InputError
 from nodelens.networks import CCT, CCTConfig, build_network, reading
-from nodelens.networks.cct import StochasticDepth, attend, attend_materialised, cct_config
+from nodelens.networks.attention import attend, attend_materialised
+from nodelens.networks.cct import StochasticDepth, cct_config
 
 SMALL = CCTConfig(layers=2, kernel=3, convolutions=2, width=12, heads=3, feedforward=20, labels=5, image_size=16)
 BLOCK_SITES = (

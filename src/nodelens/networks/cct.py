@@ -16,10 +16,10 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nodelens.errors import InputError
-from nodelens.networks.dead import alive, alive_in_heads, keep_inputs, keep_outputs, remove_hidden
+from nodelens.networks.attention import Attention
+from nodelens.networks.dead import remove_hidden
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site
@@ -132,72 +132,6 @@ class Tokenizer(nn.Module):
         return self.conv_layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
 
-def attend_materialised(
-    q: Float[Tensor, "batch head query size"],
-    k: Float[Tensor, "batch head key size"],
-    v: Float[Tensor, "batch head key value"],
-    dropout: float = 0.0,
-    scale: float | None = None,
-) -> Float[Tensor, "batch head query value"]:
-    """Scaled dot-product attention with the attention matrix written out."""
-    scaled = q * (q.shape[-1] ** -0.5 if scale is None else scale)
-    weights = torch.matmul(scaled, k.transpose(-2, -1)).softmax(dim=-1)
-    return torch.matmul(F.dropout(weights, dropout, training=dropout > 0), v)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float | None = None) -> Tensor:
-    """Scaled dot-product attention by whatever is fastest here; all ways agree to rounding.
-
-    Args:
-        scale: of the products of queries and keys; by default one over the root of their size.
-
-    Measured in benchmarks/attention.py: on a CPU the fused kernel's backward pass is slow in bf16 and its
-    dropout in any format; there the matrix is written out.
-    """
-    if q.device.type == "cpu" and q.requires_grad and (dropout > 0 or q.dtype != torch.float32):
-        return attend_materialised(q, k, v, dropout, scale)
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention; its projection's input is the site `attention`.
-
-    Attributes:
-        sizes: outputs of QKV that are queries, keys and values.
-        scale: of the products of queries and keys.
-    """
-
-    def __init__(self, config: CCTConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.sizes = (config.width, config.width, config.width)
-        self.scale = (config.width // config.heads) ** -0.5
-        self.dropout = config.attention_dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.proj = nn.Linear(config.width, config.width)
-
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
-        parts = self.qkv(x).split(self.sizes, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale)
-        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
-
-    def remove_dead(self) -> None:
-        """Remove what no longer matters, in place: whole heads, dimensions of queries and keys, and of values.
-
-        A dimension of queries matters only with the same one of keys; one of values only if it enters the
-        projection. All heads keep the same number of dimensions (see `alive_in_heads`).
-        """
-        q, k, v = self.qkv.weight.detach().any(dim=1).reshape(3, self.heads, -1)
-        values = v & self.proj.weight.detach().any(dim=0).reshape(self.heads, -1)
-        heads = alive(values.any(dim=1))
-        starts = torch.arange(self.heads, device=heads.device)[heads, None] * q.shape[1]
-        matched, kept = ((alive_in_heads(mask[heads]) + starts).flatten() for mask in (q & k, values))
-        keep_outputs(self.qkv, torch.cat([matched, matched + q.numel(), kept + 2 * q.numel()]))
-        keep_inputs(self.proj, kept)
-        self.heads, self.sizes = len(heads), (len(matched), len(matched), len(kept))
-
-
 class StochasticDepth(nn.Module):
     """Drop a residual branch for whole samples, and scale the others up so that the mean stays."""
 
@@ -218,7 +152,7 @@ class Block(nn.Module):
     def __init__(self, config: CCTConfig, stochastic_depth: float) -> None:
         super().__init__()
         self.pre_norm = nn.LayerNorm(config.width)
-        self.self_attn = Attention(config)
+        self.self_attn = Attention(config.width, config.heads, config.attention_dropout)
         self.norm1 = nn.LayerNorm(config.width)
         self.linear1 = nn.Linear(config.width, config.feedforward)
         self.activation = nn.GELU()
