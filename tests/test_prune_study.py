@@ -216,7 +216,9 @@ def measurement_of(network: CCT, fingerprint: str = "") -> nl.Measurement:
 
 
 def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Path) -> None:
+    cct.checkpoint_metadata = {"test_accuracy": "0.9", "mean": "[0.5]"}
     pruned = nl.prune(cct, measurement_of(cct), "block.1.*", threshold=0.4)
+    assert pruned.network.checkpoint_metadata == {"mean": "[0.5]"}
     assert not masks_of(cct)
     assert pruned.dilution.keys() == {layer.name for layer in select_layers(layers(cct), "block.1.*")}
     assert 0 < pruned.total_dilution < 1

@@ -75,5 +75,7 @@ def prune(
     masks = andc_masks(network, measurement, chosen, thresholds)
     pruned = copy.deepcopy(network)
     apply_masks(pruned, masks)
+    # What was said of the dense network's accuracy does not hold for this one.
+    pruned.checkpoint_metadata = {k: v for k, v in network.checkpoint_metadata.items() if k != "test_accuracy"}
     shares = {layer.name: dilution_of(masks[layer.module]) for layer in chosen}
     return Pruned(pruned, thresholds, shares, total_dilution(masks))
