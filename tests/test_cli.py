@@ -232,6 +232,16 @@ BAD_INPUT = {
     "export into a file": (["export", "good.safetensors", "--to", "good.safetensors/net.pth"], "cannot be written"),
     "gain of a dense network": (["gain", "good.safetensors", "--out", "x"], "is not pruned"),
     "gain without rounds": (["gain", "good.safetensors", "--out", "x", "--rounds", "0"], "at least 1"),
+    "heads that do not divide": (["train", TINY, "--heads", "3"], "3 heads do not divide a width of 16"),
+    "heads for other blocks": (["train", TINY, "--heads", "4,4,2"], "2 blocks need one number of heads"),
+    "half a head": (["train", TINY, "--heads", "1.5"], "whole numbers"),
+    "labels for heads from nowhere": (["train", TINY, "--assign-heads", "none.json"], "--assign-heads none.json"),
+    "super-classes that there are not": (["train", TINY, "--assign-heads", "superclass"], "no super-classes"),
+    "heads that gain nothing": (["train", TINY, "--assign-heads", "random", "--head-gain", "1"], "a gain of 1"),
+    "heads of a block that there is not": (
+        ["train", TINY, "--assign-heads", "random", "--head-blocks", "9"],
+        "there is no block 9",
+    ),
     "a batch size that is no number": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "a"], "'a'"),
     "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
 }

@@ -61,6 +61,14 @@ def number(option: str, text: str) -> float:
         raise InputError(f"{option}: {text!r} is no number") from error
 
 
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Positive whole numbers between commas."""
+    numbers = [number(option, part) for part in text.split(",")]
+    if any(value < 1 or value != int(value) for value in numbers):
+        raise InputError(f"{option} {text}: give whole numbers of at least 1")
+    return [int(value) for value in numbers]
+
+
 def assignments(option: str, text: str) -> Iterable[tuple[str, float]]:
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")

@@ -21,6 +21,7 @@ from nodelens.cli.options import (
     output,
     run_directory,
     show,
+    whole_numbers,
 )
 from nodelens.errors import InputError
 
@@ -107,13 +108,13 @@ def gain(
     from nodelens.report.gain import report_gain
     from nodelens.training.precision import default_device, resolve_precision
 
-    sizes = [number("--batch-sizes", part) for part in batch_sizes.split(",")]
-    if rounds < 1 or any(size < 1 or size != int(size) for size in sizes):
-        raise InputError("--rounds and --batch-sizes must be whole numbers of at least 1")
+    sizes = whole_numbers("--batch-sizes", batch_sizes)
+    if rounds < 1:
+        raise InputError(f"--rounds {rounds}: nothing would be timed, give at least 1")
     network, run = load_network(source, heads=heads), run_directory(source, out)
     with run.claimed():
         resolved = resolve_precision(precision, default_device())
-        tables = report_gain(network, run, [int(size) for size in sizes], resolved, rounds)
+        tables = report_gain(network, run, sizes, resolved, rounds)
     show(tables)
     output.print(f"run directory {run.path}")
 

@@ -16,11 +16,12 @@ from nodelens.cli.options import (
     SkipUndecodable,
     chosen_precision,
     output,
+    whole_numbers,
 )
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:
-    from nodelens.training import Assignment
+    from nodelens.training import Assignment, EnforcedHeads
 
 
 def train(
@@ -41,6 +42,10 @@ def train(
     skip_undecodable: SkipUndecodable = False,
     assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
     assign_layers: Annotated[str | None, typer.Option(help="Layers that keep weights by them: 'block.*.*'.")] = None,
+    heads: Annotated[str | None, typer.Option(help="Attention heads: 4, or block by block: 2,2,4,4,8,8,8.")] = None,
+    assign_heads: Annotated[str | None, typer.Option(help="Labels for heads: superclass, random or a file.")] = None,
+    head_gain: Annotated[float, typer.Option(help="Weight of a head's own labels in what it learns.")] = 2.0,
+    head_blocks: Annotated[str | None, typer.Option(help="Blocks whose heads get labels: 5-7; by default all.")] = None,
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import load_images
@@ -52,6 +57,8 @@ def train(
     from nodelens.training import train as train_network
 
     chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
+    enforced = _enforced(assign_heads, head_gain, head_blocks)
+    per_block = tuple(whole_numbers("--heads", heads)) if heads else None
     training, test = (
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
         for which in (split, test_split)
@@ -59,12 +66,23 @@ def train(
     run = RunDirectory(out)
     with run.claimed():
         resolved = chosen_precision(precision, run, "train")
-        settings = TrainSettings(network, chosen, seed, resolved, compile_network, keep_every, assigned)
+        settings = TrainSettings(
+            network, chosen, seed, resolved, compile_network, keep_every, assigned, enforced, per_block
+        )
         masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
         last = run.events("train")[-1]
     if masks:
         output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
+
+
+def _enforced(how: str | None, gain: float, blocks: str | None) -> EnforcedHeads | None:
+    from nodelens.networks import block_numbers
+    from nodelens.training import enforced_heads
+
+    if how is None:
+        return None
+    return enforced_heads(how, gain, block_numbers(blocks) if blocks else ())
 
 
 def _assignment(size: int | None, layers: str | None) -> Assignment | None:

@@ -15,6 +15,7 @@ from nodelens.networks.families import (
 from nodelens.networks.layers import (
     Layer,
     as_wide_as,
+    block_numbers,
     block_patterns,
     layer_between,
     layer_weight,
@@ -38,6 +39,7 @@ __all__ = [
     "VGGConfig",
     "apply_masks",
     "as_wide_as",
+    "block_numbers",
     "block_patterns",
     "build_network",
     "dense_copy",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,13 +27,17 @@ from nodelens.networks.sites import Site
 
 @dataclass(frozen=True)
 class CCTConfig:
-    """What determines a CCT: CCT-L/KxC has L layers and C convolutions of size K."""
+    """What determines a CCT: CCT-L/KxC has L layers and C convolutions of size K.
+
+    Attributes:
+        heads: attention heads of every block, or one number for each of them.
+    """
 
     layers: int = 7
     kernel: int = 3
     convolutions: int = 1
     width: int = 256
-    heads: int = 4
+    heads: int | Sequence[int] = 4
     feedforward: int = 512
     labels: int = 100
     image_size: int = 32
@@ -42,8 +46,20 @@ class CCTConfig:
     stochastic_depth: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % self.heads:
-            raise InputError(f"{self.heads} heads do not divide a width of {self.width}")
+        if not isinstance(self.heads, int):
+            # From a file it comes as a list; one number for all blocks stays one number.
+            several = tuple(self.heads)
+            object.__setattr__(self, "heads", several[0] if len(several) == 1 else several)
+        if len(self.heads_of_blocks) != self.layers:
+            raise InputError(f"{self.layers} blocks need one number of heads or as many, not {self.heads}")
+        for heads in self.heads_of_blocks:
+            if heads < 1 or self.width % heads:
+                raise InputError(f"{heads} heads do not divide a width of {self.width}")
+
+    @property
+    def heads_of_blocks(self) -> tuple[int, ...]:
+        """Attention heads, block by block."""
+        return (self.heads,) * self.layers if isinstance(self.heads, int) else tuple(self.heads)
 
     @property
     def conv_stride(self) -> int:
@@ -149,10 +165,10 @@ class StochasticDepth(nn.Module):
 class Block(nn.Module):
     """An encoder: attention, then the two fully connected layers, each beside a skip connection."""
 
-    def __init__(self, config: CCTConfig, stochastic_depth: float) -> None:
+    def __init__(self, config: CCTConfig, heads: int, stochastic_depth: float) -> None:
         super().__init__()
         self.pre_norm = nn.LayerNorm(config.width)
-        self.self_attn = Attention(config.width, config.heads, config.attention_dropout)
+        self.self_attn = Attention(config.width, heads, config.attention_dropout)
         self.norm1 = nn.LayerNorm(config.width)
         self.linear1 = nn.Linear(config.width, config.feedforward)
         self.activation = nn.GELU()
@@ -171,7 +187,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.positional_emb = nn.Parameter(torch.empty(1, config.tokens, config.width))
         rates = torch.linspace(0, config.stochastic_depth, config.layers).tolist()
-        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        each = zip(config.heads_of_blocks, rates, strict=True)
+        self.blocks = nn.ModuleList(Block(config, heads, rate) for heads, rate in each)
         self.norm = nn.LayerNorm(config.width)
         self.attention_pool = nn.Linear(config.width, 1)
         self.fc = nn.Linear(config.width, config.labels)
@@ -240,7 +257,7 @@ class CCT(Network):
         return [
             on_stream("ln", ".pre_norm", "output"),
             site("qkv", 3 * width, ".self_attn.qkv", "output"),
-            site("attention", width, ".self_attn.proj", "input", self.config.heads),
+            site("attention", width, ".self_attn.proj", "input", self.config.heads_of_blocks[b - 1]),
             on_stream("projection.no_skip", ".self_attn.proj", "output"),
             on_stream("projection", ".norm1", "input"),
             on_stream("norm", ".norm1", "output"),

@@ -58,13 +58,25 @@ def block_patterns(available: Sequence[Layer], blocks: str | None) -> list[str]:
     if blocks is None:
         numbered = [layer.name.split(".")[1] for layer in available if layer.name.startswith("block.")]
         return [f"block.{numbered[-1]}.*"] if numbered else ["*"]
+    return [f"block.{number}.*" for number in block_numbers(blocks)]
+
+
+def block_numbers(blocks: str) -> list[int]:
+    """Numbers and ranges of blocks.
+
+    Raises:
+        InputError: it is no such list.
+
+    >>> block_numbers("1-3,7")
+    [1, 2, 3, 7]
+    """
     numbers: list[int] = []
     for part in blocks.split(","):
         first, _, last = part.partition("-")
         if not first.isdecimal() or not (last or first).isdecimal():
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
         numbers += range(int(first), int(last or first) + 1)
-    return [f"block.{number}.*" for number in numbers]
+    return numbers
 
 
 def layer_between(available: Sequence[Layer], source: str, target: str | None) -> Layer:

@@ -1,6 +1,7 @@
 """Training a network."""
 
 from nodelens.training.assigned import Assignment, assigned_masks
+from nodelens.training.enforced import EnforcedHeads, enforced_heads
 from nodelens.training.precision import resolve_precision
 from nodelens.training.recipe import RECIPES, Recipe, recipe
 from nodelens.training.train import TrainSettings, accuracy, train
@@ -8,10 +9,12 @@ from nodelens.training.train import TrainSettings, accuracy, train
 __all__ = [
     "RECIPES",
     "Assignment",
+    "EnforcedHeads",
     "Recipe",
     "TrainSettings",
     "accuracy",
     "assigned_masks",
+    "enforced_heads",
     "recipe",
     "resolve_precision",
     "train",

@@ -24,6 +24,7 @@ class Learner:
         seed: of the dropout of every step.
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
+        before_step: is told every batch before it is learnt.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Learner:
         slow: Iterable[nn.Parameter] = (),
         slow_share: float = 1.0,
         forward: Callable[[Tensor], Tensor] | None = None,
+        before_step: Callable[[Batch], None] | None = None,
     ) -> None:
         self.network = network
         self.optimizer = make_optimizer(network, recipe, slow, slow_share)
         self.seed = seed
         self.precision: Precision = precision
         self.forward = network if forward is None else forward
+        self.before_step = before_step
         self.step = 0
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
 
@@ -55,6 +58,8 @@ class Learner:
             group["lr"] = batch.learning_rate * group.get("share", 1.0)
         torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step))
         inputs = batch.images if inputs is None else inputs
+        if self.before_step is not None:
+            self.before_step(batch)
         with autocast(inputs.device, self.precision):
             logits = self.forward(inputs)
         loss = F.cross_entropy(logits.float(), batch.targets)

@@ -23,6 +23,7 @@ from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
 from nodelens.training.assigned import Assignment, assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.enforced import EnforcedHeads, HeadGains
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.recipe import Recipe
@@ -36,6 +37,8 @@ class TrainSettings:
         network: variant by name, e.g. `cct_7_3x2`.
         keep_every: keep the weights of every that many epochs under `checkpoints/`; 0 keeps none.
         assigned: labels assigned to nodes in advance (A-ANDC), which leave out weights from the first step on.
+        enforced: labels given to attention heads in advance.
+        heads: attention heads of every block, where they are not the variant's.
     """
 
     network: str
@@ -45,6 +48,8 @@ class TrainSettings:
     compile: bool = False
     keep_every: int = 0
     assigned: Assignment | None = None
+    enforced: EnforcedHeads | None = None
+    heads: tuple[int, ...] | None = None
 
 
 def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
@@ -55,7 +60,13 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     network = network.to(device).to(memory_format=torch.channels_last)
     forward = torch.compile(network) if settings.compile else network
-    return network, Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward)
+    gains = None
+    if settings.enforced is not None:
+        if settings.compile:
+            raise InputError("labels cannot be given to the heads of a compiled network; leave out --compile")
+        gains = HeadGains(network, settings.enforced, training, settings.seed)
+    learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, before_step=gains)
+    return network, learner
 
 
 def train(
@@ -173,14 +184,19 @@ def new_network(settings: TrainSettings, training: ImageSet) -> Network:
             f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
         )
     recipe = settings.recipe
-    return build_network(
+    asked = {} if settings.heads is None else {"heads": settings.heads}
+    network = build_network(
         settings.network,
         len(training.label_names),
         height,
         channels,
         attention_dropout=recipe.attention_dropout,
         stochastic_depth=recipe.stochastic_depth,
+        **asked,
     )
+    if asked and not any(site.heads for site in network.sites()):
+        raise InputError(f"{settings.network} has no attention heads; leave out --heads")
+    return network
 
 
 @torch.inference_mode()

@@ -1,0 +1,159 @@
+"""Labels given to heads before training, and blocks with different numbers of heads."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nodelens.data import ImageSet, load_images
+from nodelens.errors import InputError
+from nodelens.networks import CCT, build_network, load_network, sites, stored
+from nodelens.runs import RunDirectory
+from nodelens.training import Recipe, TrainSettings, enforced_heads, train
+from nodelens.training.batches import Batch
+from nodelens.training.enforced import EnforcedHeads, HeadGains, labels_of_heads
+from nodelens.training.train import new_network
+
+RECIPE = Recipe(epochs=2, batch_size=32, learning_rate=2e-3, attention_dropout=0.0, stochastic_depth=0.0)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return load_images("digits", "train").take(np.arange(128), "train")
+
+
+@pytest.fixture
+def grouped(digits: ImageSet) -> ImageSet:
+    """The digits in five super-classes of two labels."""
+    return replace(digits, superclass_names=tuple("abcde"), superclass_of_label=(0, 1, 2, 3, 4, 0, 1, 2, 3, 4))
+
+
+def test_labels_are_dealt_evenly_one_head_each(digits: ImageSet) -> None:
+    given = labels_of_heads(EnforcedHeads("random"), 4, digits)
+    assert given.sum(dim=0).tolist() == [1] * 10
+    assert sorted(given.sum(dim=1).tolist()) == [2, 2, 3, 3]
+    assert torch.equal(given, labels_of_heads(EnforcedHeads("random"), 4, digits))
+    assert not torch.equal(given, labels_of_heads(EnforcedHeads("random"), 4, digits, seed=1))
+
+
+def test_super_classes_stay_together(grouped: ImageSet) -> None:
+    given = labels_of_heads(EnforcedHeads("superclass"), 4, grouped)
+    assert torch.equal(given[:, :5], given[:, 5:])
+    assert given.sum(dim=0).tolist() == [1] * 10
+    assert sorted(given.sum(dim=1).tolist()) == [2, 2, 2, 4]
+
+
+def test_a_file_names_the_labels_of_each_head(digits: ImageSet, tmp_path: Path) -> None:
+    names = digits.label_names
+    path = tmp_path / "heads.json"
+    path.write_text(json.dumps([[names[0], names[3]], [names[3]]]))
+    enforced = enforced_heads(str(path), gain=3.0, blocks=[2])
+    assert (enforced.gain, enforced.blocks) == (3.0, (2,))
+    given = labels_of_heads(enforced, 2, digits)
+    assert given.nonzero().tolist() == [[0, 0], [0, 3], [1, 3]]
+    with pytest.raises(InputError, match="gives labels to 2 heads, but a block has 4"):
+        labels_of_heads(enforced, 4, digits)
+    path.write_text(json.dumps([["cat"], []]))
+    with pytest.raises(InputError, match="gives 'cat' to a head, which is no label of digits"):
+        labels_of_heads(enforced_heads(str(path)), 2, digits)
+    path.write_text("[1, 2]")
+    with pytest.raises(InputError, match="neither superclass nor random nor a JSON file"):
+        enforced_heads(str(path))
+
+
+def gradients(network: CCT, batch: Batch) -> dict[str, torch.Tensor]:
+    network.zero_grad()
+    nn.functional.cross_entropy(network(batch.images), batch.targets).backward()
+    return {name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+def test_the_gradient_of_a_head_weighs_its_own_labels(cct: CCT, digits: ImageSet) -> None:
+    targets = torch.zeros(6, 10)
+    targets[torch.arange(6), torch.arange(6)] = 1.0
+    batch = Batch(0, 0, torch.randn(6, 1, 8, 8), targets, 1e-3, False)
+    cct.train()
+    cct.classifier.blocks[0].self_attn.dropout = cct.classifier.blocks[1].self_attn.dropout = 0.0
+    for block in cct.classifier.blocks:
+        block.drop_path.probability = 0.0  # type: ignore[union-attr]
+    gained = copy.deepcopy(cct)
+    names = digits.label_names
+    labels = tuple((names[head],) for head in range(4))
+    gains = HeadGains(gained, EnforcedHeads("file", labels, gain=3.0, blocks=(2,)), digits, seed=0)
+    gains(batch)
+    torch.testing.assert_close(gained(batch.images), cct(batch.images), rtol=0, atol=0)
+
+    # By hand: the gradient of a head's values is that of the images one by one, each times its gain.
+    single = [gradients(cct, Batch(0, 0, batch.images[i : i + 1], targets[i : i + 1], 1e-3, False)) for i in range(6)]
+    found, before = gradients(gained, batch), gradients(cct, batch)
+    key = "classifier.blocks.1.self_attn.qkv.weight"
+    width, size = cct.config.width, cct.config.width // 4
+    for head in range(4):
+        rows = slice(2 * width + head * size, 2 * width + (head + 1) * size)
+        expected = sum((3.0 if i == head else 1.0) * single[i][key][rows] for i in range(6)) / 6
+        torch.testing.assert_close(found[key][rows], expected, rtol=1e-4, atol=1e-6)
+    for module in ("fc", "blocks.1.self_attn.proj", "blocks.1.linear1"):
+        name = f"classifier.{module}.weight"
+        torch.testing.assert_close(found[name], before[name], rtol=1e-5, atol=1e-7)
+    gained.eval()
+    assert torch.equal(gradients(gained, batch)[key], gradients(cct.eval(), batch)[key])
+
+
+def test_enforced_training_goes_on_after_a_kill_and_differs_from_free(
+    digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = TrainSettings("cct_2_3x1_16", RECIPE)
+    settings = replace(free, enforced=EnforcedHeads("random", gain=4.0))
+    train(free, digits, digits, RunDirectory(tmp_path / "free"))
+    train(settings, digits, digits, RunDirectory(tmp_path / "whole"))
+    import sys
+
+    loop = sys.modules["nodelens.training.train"]
+    original, saved = loop.save_state, []
+
+    def killed(path: Path, state: dict[str, object]) -> None:
+        original(path, state)
+        saved.append(path)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, digits, digits, RunDirectory(tmp_path / "killed"), checkpoint_seconds=0.0)
+    train(settings, digits, digits, RunDirectory(tmp_path / "killed"), checkpoint_seconds=0.0)
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("free", "whole", "killed")]
+    assert files[1] == files[2]
+    assert files[0] != files[1]
+    with pytest.raises(InputError, match="another train configuration"):
+        train(free, digits, digits, RunDirectory(tmp_path / "whole"))
+    with pytest.raises(InputError, match="compiled network"):
+        train(replace(settings, compile=True), digits, digits, RunDirectory(tmp_path / "compiled"))
+    assert not (tmp_path / "compiled" / "config.json").exists()
+
+
+def test_blocks_may_have_different_numbers_of_heads(digits: ImageSet, tmp_path: Path) -> None:
+    network = new_network(TrainSettings("cct_2_3x1_16", RECIPE, heads=(2, 8)), digits)
+    assert isinstance(network, CCT)
+    assert [site.heads for site in sites(network) if site.heads] == [2, 8]
+    assert [block.self_attn.heads for block in network.classifier.blocks] == [2, 8]  # type: ignore[union-attr]
+    run = RunDirectory(tmp_path)
+    run.write_tensors("model.safetensors", *stored(network))
+    images = torch.randn(2, 1, 8, 8)
+    again = load_network(tmp_path)
+    assert torch.equal(again(images), network.eval()(images))
+    assert again.config == network.config
+    single = new_network(TrainSettings("cct_2_3x1_16", RECIPE, heads=(2,)), digits)
+    assert single.config.heads == 2  # type: ignore[attr-defined]
+
+
+def test_a_network_without_heads_gets_none(digits: ImageSet) -> None:
+    network = build_network("vgg11", 10, 32, 3)
+    with pytest.raises(InputError, match="vgg has no attention heads to give labels to"):
+        HeadGains(network, EnforcedHeads("random"), digits, seed=0)
