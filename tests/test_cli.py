@@ -260,6 +260,7 @@ BAD_INPUT |= {
     "an unknown baseline": ([*PRUNE, "--baseline", "best"], "unknown method 'best'"),
     "nothing held out": ([*PRUNE, "--held-out", "0"], "held out"),
     "pruning without seeds": ([*PRUNE, "--seeds", "0"], "--seeds 0"),
+    "retraining by an unknown schedule": ([*PRUNE, "--schedule", "linear"], "unknown schedule 'linear'"),
     "retraining at no rate": ([*PRUNE, "--learning-rate", "0"], "positive learning rate"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }

@@ -43,6 +43,7 @@ def prune(
     epochs: Annotated[int, typer.Option(help="Of retraining.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="Of the pruned blocks.")] = 5e-4,
     rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
+    schedule: Annotated[str, typer.Option(help="Of the rates: step (the paper's) or cosine, to zero.")] = "step",
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
@@ -84,7 +85,7 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
-            retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun)),
+            retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun), schedule),
         )
         images = load_pruning_data(network, data_name(data, begun), settings)
         length = default_epochs(images.rest) if probe_epochs is None else probe_epochs

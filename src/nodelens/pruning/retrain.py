@@ -51,15 +51,20 @@ def retraining(
     rest_learning_rate: float = 1e-6,
     precision: Precision = "fp32",
     augmentation: Augmentation | None = None,
+    schedule: str = "step",
 ) -> RetrainSettings:
     """The paper's way to retrain, with other rates or lengths.
 
     Args:
         augmentation: by default flips and crops.
+        schedule: `step`, the paper's, hardly falls in a few epochs; `cosine` falls to zero, as the networks' own
+            training did, so that a retrained network ends as settled as it began.
 
     Raises:
-        InputError: no epoch, or a rate that is not positive (the rest's may be 0).
+        InputError: no epoch, a rate that is not positive (the rest's may be 0), or another schedule.
     """
+    if schedule not in ("step", "cosine"):
+        raise InputError(f"unknown schedule {schedule!r}; choose step or cosine")
     if learning_rate <= 0 or rest_learning_rate < 0:
         raise InputError(
             f"retraining needs a positive learning rate, and 0 or more for the rest, "
@@ -67,6 +72,8 @@ def retraining(
         )
     chosen = recipe("andc-retrain", epochs)
     chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
+    if schedule == "cosine":
+        chosen = dataclasses.replace(chosen, schedule="cosine", final_learning_rate=0.0)
     return RetrainSettings(chosen, rest_learning_rate, precision)
 
 
