@@ -62,6 +62,9 @@ def test_train_writes_the_run_directory(trained: Path) -> None:
     assert torch.__version__.startswith(settings["versions"]["torch"])
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [event["epoch"] for event in log] == [1, 2]
+    curve = read_csv(trained / "tables" / "training.csv")
+    assert [float(row["test_accuracy"]) for row in curve] == [event["test_accuracy"] for event in log]
+    assert (trained / "figures" / "training.svg").exists()
     assert not (trained / "checkpoints" / "resume.pt").exists()
 
 

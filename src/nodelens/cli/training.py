@@ -51,6 +51,7 @@ def train(
     from nodelens.data import load_images
     from nodelens.networks import masks_of
     from nodelens.pruning.decide import total_dilution
+    from nodelens.report.training import report_training
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
@@ -70,6 +71,7 @@ def train(
             network, chosen, seed, resolved, compile_network, keep_every, assigned, enforced, per_block
         )
         masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
+        report_training(run)
         last = run.events("train")[-1]
     if masks:
         output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")

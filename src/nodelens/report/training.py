@@ -1,0 +1,56 @@
+"""The learning curve of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nodelens.report.figures import BLUE, GREY, STYLE, save_figure
+from nodelens.runs import RunDirectory
+
+Event = dict[str, Any]
+
+
+def report_training(run: RunDirectory) -> None:
+    """Write `tables/training.csv` and `figures/training` from the run's log, an epoch a row."""
+    events = [{name: value for name, value in event.items() if name != "command"} for event in run.events("train")]
+    run.write_table("training", events)
+    save_figure(learning_curve_figure(events), run.path / "figures" / "training")
+
+
+def learning_curve_figure(events: Sequence[Event]) -> Figure:
+    """Test accuracy (left) and training loss with the learning rate (right) after every epoch."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_epochs(left, events, "test_accuracy", "test accuracy")
+        last = events[-1]
+        left.annotate(
+            f"{last['test_accuracy']:.4f}",
+            (last["epoch"], last["test_accuracy"]),
+            xytext=(-4, -14),
+            textcoords="offset points",
+            ha="right",
+            color=BLUE,
+        )
+        draw_epochs(right, events, "loss", "training loss (augmented, smoothed labels)")
+        rates = right.twinx()
+        rates.plot([e["epoch"] for e in events], [e["learning_rate"] for e in events], "--", color=GREY, linewidth=1)
+        rates.set_ylabel("learning rate (dashed)", color=GREY)
+        rates.set_ylim(bottom=0)
+        rates.spines["right"].set_visible(True)
+    return figure
+
+
+def draw_epochs(axes: Axes, events: Sequence[Event], name: str, label: str) -> None:
+    """One quantity of the log against the epoch."""
+    axes.plot([event["epoch"] for event in events], [event[name] for event in events], color=BLUE, linewidth=1.6)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(label, loc="left", fontsize=9)
+    axes.set_ylim(bottom=0)
