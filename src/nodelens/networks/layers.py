@@ -64,6 +64,8 @@ def block_patterns(available: Sequence[Layer], blocks: str | None) -> list[str]:
         if not first.isdecimal() or not (last or first).isdecimal():
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
         numbers += range(int(first), int(last or first) + 1)
+    if not numbers:
+        raise InputError(f"--blocks {blocks} holds no block; give numbers and ranges such as 1-3,7")
     return [f"block.{number}.*" for number in numbers]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -134,6 +134,14 @@ def recipe(name: str, epochs: int | None = None, batch_size: int | None = None) 
     if epochs is not None and chosen.warmup_epochs > epochs / 2:
         changes["warmup_epochs"] = epochs / 4
     return replace(chosen, **{key: value for key, value in changes.items() if value is not None})
+
+
+def recorded_recipe(record: Mapping[str, Any]) -> Recipe:
+    """The recipe that a run's `config.json` holds."""
+    augmentation = record["augmentation"]
+    crop = augmentation["resized_crop"]  # a tuple became a list in the file
+    restored = Augmentation(**{**augmentation, "resized_crop": tuple(crop) if crop else None})
+    return Recipe(**{**record, "augmentation": restored})
 
 
 def make_optimizer(
