@@ -10,13 +10,15 @@ from pathlib import Path
 
 from nodelens.data.datasets import ImageSet, holdout
 from nodelens.errors import InputError
-from nodelens.heads.study import HeadData, HeadSettings, chosen_sites
-from nodelens.measures import RATIOS, SymmetryBreaking, symmetry_breaking
-from nodelens.networks import Network, load_network
+from nodelens.heads.study import HeadData, HeadSettings, chosen_sites, symmetry_over_seeds
+from nodelens.measures import SymmetryBreaking
+from nodelens.networks import Network, fingerprint, load_network
 from nodelens.probing import Measurement, MeasureSettings, ProbingData, load_measurements, measure_network
 from nodelens.probing.study import untrained_twin
 from nodelens.runs import RunDirectory
 
+EPOCHS = "heads/epochs"
+"""Folder of the measurements in the run directory; its `config.json` says how the probes are trained."""
 BEGINNING = 0
 """The network before its first step, as an epoch."""
 
@@ -36,15 +38,7 @@ class EpochSymmetry:
 
     def symmetry(self, site: str, settings: HeadSettings) -> list[SymmetryBreaking]:
         """The order parameters and labels owned at one site, beside chance, for every seed."""
-        found = []
-        for measurement in self.measurements:
-            measured = measurement[site]
-            diagonals = measured.matrices.diagonals(settings.threshold)
-            ratios = tuple(sorted({*RATIOS, settings.ratio}))
-            found.append(
-                symmetry_breaking(diagonals, measured.site.heads, ratios, settings.draws, seed=measurement.seed)
-            )
-        return found
+        return symmetry_over_seeds(self.measurements, site, settings)
 
 
 def saved_epochs(trained: RunDirectory, every: int = 1) -> dict[int, Path]:
@@ -107,11 +101,13 @@ def study_epochs(
     """
     names = tuple(site.name for site in chosen_sites(network, settings.blocks))
     wanted = MeasureSettings(names, (settings.split,), settings.probe, untrained=False)
+    probe = dataclasses.asdict(settings.probe)
+    RunDirectory(run.path / EPOCHS).configure("measure", {"probe": probe, "network": fingerprint(network)})
     reached = {event["epoch"]: event["test_accuracy"] for event in trained.events("train")}
     epochs = saved_epochs(trained, every)
     found = []
     for epoch in [*([BEGINNING] if _beginning_is_known(trained) else []), *epochs]:
-        kept = RunDirectory(run.path / "heads" / "epochs" / f"epoch_{epoch:04d}")
+        kept = RunDirectory(run.path / EPOCHS / f"epoch_{epoch:04d}")
         then = _network_after(epoch, epochs, network, trained)
         measure_network(then, data.probing, wanted, kept)
         measurements = load_measurements(kept, settings.split, names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool
@@ -138,7 +139,8 @@ class HeadStudy:
         measure_network(network, data.probing, wanted, run)
         self.measurements: list[Measurement] = load_measurements(run, settings.split, names)
         facts = {"blocks": settings.blocks, "split": settings.split, "ratio": settings.ratio}
-        identity = {"network": fingerprint(network), "test": data.test.fingerprint}
+        self._fingerprint = fingerprint(network)
+        identity = {"network": self._fingerprint, "test": data.test.fingerprint}
         run.configure("heads", identity, **facts, threshold=settings.threshold, draws=settings.draws)
 
     @property
@@ -163,15 +165,12 @@ class HeadStudy:
         """The labels of each head, appearances added up over all seeds."""
         return head_specialization(pooled(self.diagonals(site), site.heads), site.heads, self.settings.ratio)
 
-    def symmetry(self, site: Site) -> list[SymmetryBreaking]:
-        """Labels owned for every ratio and the order parameters, beside chance, for every seed.
+    @cached_property
+    def symmetry(self) -> dict[str, list[SymmetryBreaking]]:
+        """Labels owned for every ratio and the order parameters, beside chance; by site, for every seed."""
+        return {site.name: symmetry_over_seeds(self.measurements, site.name, self.settings) for site in self.sites}
 
-        The ratios are those of Fig. 10, and the study's own where that is none of them.
-        """
-        ratios = tuple(sorted({*RATIOS, self.settings.ratio}))
-        found = zip(self.measurements, self.diagonals(site), strict=True)
-        return [symmetry_breaking(d, site.heads, ratios, self.settings.draws, seed=m.seed) for m, d in found]
-
+    @cached_property
     def accuracies(self) -> dict[str, HeadAccuracies]:
         """Accuracy of each label on the test images: in each head, of the probe, of the network; by site."""
         source = {site.name: self._source(site, with_probe=True) for site in self.sites}
@@ -189,6 +188,7 @@ class HeadStudy:
             site.name: HeadAccuracies(site, self.data.test.split, **_present(found[site.name])) for site in self.sites
         }
 
+    @cached_property
     def silenced(self) -> dict[str, SilencedHeads]:
         """Accuracy of each label by the network itself when one head, or all but one, is silenced; by site."""
         return {site.name: self._silenced(site) for site in self.sites}
@@ -230,11 +230,26 @@ class HeadStudy:
 
     def _source(self, site: Site, with_probe: bool = False) -> str:
         """Fingerprint of what a part of a site depends on."""
-        parts: list[object] = [fingerprint(self.network), self.data.test.fingerprint]
+        parts: list[object] = [self._fingerprint, self.data.test.fingerprint]
         if with_probe:
             probe = load_probes(self.run, NETWORK, [site])[site.name]
             parts += [tensor.cpu().numpy().tobytes() for tensor in probe.state_dict().values()]
         return hashed(parts)
+
+
+def symmetry_over_seeds(
+    measurements: Sequence[Measurement], site: str, settings: HeadSettings
+) -> list[SymmetryBreaking]:
+    """The symmetry breaking at one site, beside chance, for every seed.
+
+    The ratios are those of Fig. 10, and the study's own where that is none of them.
+    """
+    ratios, found = tuple(sorted({*RATIOS, settings.ratio})), []
+    for measurement in measurements:
+        diagonals = measurement[site].matrices.diagonals(settings.threshold)
+        heads = measurement[site].site.heads
+        found.append(symmetry_breaking(diagonals, heads, ratios, settings.draws, seed=measurement.seed))
+    return found
 
 
 def pooled(diagonals: Sequence[Bool[Tensor, "node label"]], heads: int) -> Bool[Tensor, "all_nodes label"]:
