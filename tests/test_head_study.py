@@ -166,6 +166,9 @@ def test_silencing_is_told_for_own_labels_and_the_rest(studied: Path, study: Hea
     assert float(row["without_rest"]) == pytest.approx(float(hits[~own].sum() / silenced.counts[~own].sum()), rel=1e-5)
     network = RunDirectory(studied).events("train")[-1]["test_accuracy"]
     assert float(row["network_all"]) == pytest.approx(network, abs=1e-5)
+    of_label = table(studied, "heads.silenced.labels.train")[13]
+    assert (of_label["block"], of_label["name"]) == ("2", "3")
+    assert float(of_label["alone_4"]) == pytest.approx(float(study.silenced["block.2.attention"].alone[3, 3]), rel=1e-5)
 
 
 def test_overlaps_are_counted_over_the_test_set(studied: Path, study: HeadStudy) -> None:

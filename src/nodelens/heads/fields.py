@@ -54,9 +54,9 @@ class FieldOverlaps:
 def luminance(pixels: UInt8[Tensor, "batch height width channel"], side: int) -> Float32[Tensor, "batch {side} {side}"]:
     """Brightness of the images, 0 to 255, on a grid of `side` × `side`: the mean over each cell's share.
 
-    >>> luminance(torch.full((1, 4, 4, 3), 200, dtype=torch.uint8), side=2)
-    tensor([[[200.0000, 200.0000],
-             [200.0000, 200.0000]]])
+    >>> luminance(torch.full((1, 4, 4, 3), 200, dtype=torch.uint8), side=2).round()
+    tensor([[[200., 200.],
+             [200., 200.]]])
     """
     weights = torch.tensor(LUMINANCE if pixels.shape[-1] == 3 else [1 / pixels.shape[-1]] * pixels.shape[-1])
     grey = pixels.float() @ weights.to(pixels.device)

@@ -45,7 +45,7 @@ SCALES = {
     "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6, retraining_images=10_000, rest_learning_rate=0.0),
     "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
 }
-FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-300", probe_epochs=50, image_size=224)
+FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-flowers", probe_epochs=50, image_size=224)
 """The paper's second network, CCT-7/7x2 on Flowers-102."""
 
 

@@ -20,7 +20,7 @@ from nodelens.measures import (
     rank_agreement,
 )
 from nodelens.networks import Site
-from nodelens.report.head_tables import numbered, over_labels, p_text, share_text
+from nodelens.report.head_tables import NOBODY, numbered, over_labels, p_text, share_text
 from nodelens.report.tables import Row, TextTable
 
 
@@ -138,13 +138,13 @@ def superclass_rows(study: HeadStudy) -> list[Row]:
 
 
 def superclasses_table(rows: Sequence[Row], title: str) -> TextTable:
-    """Table 4: a head's super-classes by their filling, the last block first."""
+    """Table 4: a head's super-classes by their filling, the last block first; heads without labels are left out."""
     filled = numbered(rows[0], "filled_")
     headings = (f"{k} of {len(filled)}" for k in range(1, len(filled) + 1))
     table = TextTable(title, ("block, head (labels)", "", *headings))
     digits = {"observed": "{:.0f}", "expected": "{:.2g}", "p": "{:.2g}"}
     for block in dict.fromkeys(row["block"] for row in reversed(rows)):
-        of_block = [row for row in rows if row["block"] == block]
+        of_block = [row for row in rows if row["block"] == block and row["labels"]]
         for head in dict.fromkeys(row["head"] for row in of_block):
             lines = [row for row in of_block if row["head"] == head]
             name = f"{block}, {head} ({lines[0]['labels']})"
@@ -180,3 +180,18 @@ def silenced_table(rows: Sequence[Row], title: str) -> TextTable:
             *(line + [share_text(row[name]) for name in names] for line, row in zip(lines, of_block, strict=True))
         )
     return table
+
+
+def silenced_label_rows(study: HeadStudy) -> list[Row]:
+    """For each label the network's accuracy whole, without each head, and with each head of a block alone."""
+    rows = []
+    for site in study.sites:
+        silenced, owner = study.silenced[site.name], study.specialization(site).head_of_label
+        for label, name in enumerate(study.data.label_names):
+            head = int(owner[label]) + 1 or NOBODY
+            row: Row = {"block": site.block, "label": label, "name": name, "head": head}
+            row["network"] = float(silenced.network[label])
+            for part, accuracy in (("without", silenced.without), ("alone", silenced.alone)):
+                row |= {f"{part}_{h}": value for h, value in enumerate(accuracy[:, label].tolist(), start=1)}
+            rows.append(row)
+    return rows

@@ -92,7 +92,7 @@ def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str) -> Figur
         for axes, (block, rows) in zip(panels, sorted(of_blocks.items(), reverse=True), strict=True):
             by_label = {row["label"]: row for row in rows}
             draw_groups(axes, [by_label[label] for label in order])
-            axes.set_title(f"block {block}", loc="left", fontsize=9)
+            axes.set_title(f"block {block}: symmetry breaking", loc="left", fontsize=9)
             axes.set_ylabel("test accuracy")
         if len(order) <= NAMED_LABELS:
             names = {row["label"]: str(row["name"]) for row in first}
@@ -110,11 +110,11 @@ def draw_groups(axes: Axes, rows: Sequence[Row]) -> None:
         if not points:
             continue
         x, y = np.array(points).T
-        label = f"{name} symmetry breaking ({len(points)}), mean {y.mean():.3f}"
+        label = f"{len(points)} {name}, mean {y.mean():.3f}"
         axes.plot(x, y, marker, color=colour, markersize=4, label=label)
         axes.axhline(y.mean(), color=colour, linestyle="--", linewidth=1.2)
     axes.set_xlim(-0.8, len(rows) - 0.2)
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8, borderpad=0.1)
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8, handletextpad=0)
 
 
 def ratio_figure(rows: Sequence[Row], labels: int, title: str) -> Figure:

@@ -14,6 +14,7 @@ from nodelens.networks import Network
 from nodelens.report.expert_tables import (
     expert_rows,
     experts_table,
+    silenced_label_rows,
     silenced_rows,
     silenced_table,
     superclass_rows,
@@ -51,7 +52,7 @@ def report_heads(
     """Tables and figures of a study; everything is measured that the run directory does not have yet.
 
     Writes `tables/heads.<what>.<split>.csv` and `.md` (depth, order, ratio, labels, experts, symmetry,
-    superclasses, overlap, silenced), and `figures/heads.<what>.<split>`.
+    superclasses, overlap, silenced, silenced.labels), and `figures/heads.<what>.<split>`.
 
     Args:
         silence: also silence each head, and all but each, in the network itself.
@@ -64,6 +65,7 @@ def report_heads(
         title = "Silencing a head, or all but it, in the network: test accuracy of all labels, its own, the rest"
         rows = silenced_rows(study)
         shown.append(_write(study, "silenced", rows, silenced_table(rows, title)))
+        study.run.write_table(f"heads.silenced.labels.{study.settings.split}", rounded(silenced_label_rows(study)))
     return shown
 
 
@@ -111,7 +113,7 @@ def report_experts(study: HeadStudy) -> list[TextTable]:
         _write(study, "experts", experts, experts_table(experts, heading)),
         _write(study, "symmetry", broken, symmetry_table(broken, "The network's test accuracy with symmetry breaking")),
     ]
-    if filled:
+    if any(row["labels"] for row in filled):
         title = "Super-classes that hold exactly k of a head's labels; p: at least k, by chance"
         tables.append(_write(study, "superclasses", filled, superclasses_table(filled, title)))
     return tables
@@ -203,14 +205,14 @@ def training_rows(found: Sequence[EpochSymmetry], settings: HeadSettings) -> lis
 
 def training_table(rows: Sequence[Row], title: str) -> TextTable:
     """Epoch by epoch, the last block first; in brackets what chance gives, p of the information in bits."""
-    headings = ("epoch", "block", "network", "probe", "owned", "particip.", "bits", "p")
+    headings = ("epoch", "block", "net", "probe", "owned", "particip.", "bits", "p")
     table = TextTable(title, headings)
     for epoch in dict.fromkeys(row["epoch"] for row in rows):
         lines = []
         for row in reversed([row for row in rows if row["epoch"] == epoch]):
             network = "" if row["network"] == "" else f"{row['network']:.3f}"
             owned = f"{row['owned']:.1f} ({row['owned_null']:.1f})"
-            order = (f"{row[name]:.3f} ({row[f'{name}_null']:.3f})" for name in ("participation", "information"))
+            order = (f"{row[name]:.2f} ({row[f'{name}_null']:.2f})" for name in ("participation", "information"))
             cells = (network, f"{row['accuracy']:.3f}", owned, *order, p_text(row["information_p"]))
             lines.append([str(epoch), str(row["block"]), *cells])
         table.add_group(*lines)
