@@ -109,3 +109,9 @@ def test_what_is_wrong_is_said_in_a_sentence() -> None:
         head_appearances(diagonals, 3)
     with pytest.raises(InputError, match=r"^ratio=0\.5 is out of range; give a factor of at least 1, such as 2\.$"):
         ratio_sweep(head_appearances(diagonals, 2), [1.0, 0.5])
+
+
+def test_a_notebook_shows_whose_labels_are_whose() -> None:
+    shown = head_specialization(diagonals_with([[2, 6, 1, 0], [1, 0, 1, 4]], 6), heads=2)._repr_html_()
+    assert "3 of 4 labels belong to a head (ratio 2)" in shown
+    assert "<tr><td>1</td><td>2</td><td>1 (6), 0 (2)</td></tr><tr><td>2</td><td>1</td><td>3 (4)</td></tr>" in shown

@@ -229,9 +229,10 @@ class RunDirectory:
         write_tensors(self.path / name, tensors, metadata)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Write `tables/<name>.csv`; the columns are those of the first row."""
+        """Write `tables/<name>.csv`; a column that only some rows have is empty in the others."""
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+        columns = dict.fromkeys(column for row in rows for column in row)
+        writer = csv.DictWriter(buffer, fieldnames=list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         path = self.path / "tables" / f"{name}.csv"

@@ -25,7 +25,7 @@ PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), 
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
 Source = Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")]
 TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set that the network was trained on.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads, where the checkpoint does not say.")]
+Heads = Annotated[int | None, typer.Option("--heads", help="Attention heads, where the checkpoint does not say.")]
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
 Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
 Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]

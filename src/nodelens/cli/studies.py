@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from nodelens.cli.options import Out, Seed, Splits, output, show
+from nodelens.cli.options import Out, Seed, output, show
 
 
 def reproduce(
-    study: Annotated[str, typer.Argument(help="table1, table2, table3 or figure5.")],
+    study: Annotated[str, typer.Argument(help="table1 to table5, figure5, figure7 to figure11.")],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
     checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,
-    split: Splits = "test",
+    split: Annotated[str | None, typer.Option(help="Splits to measure; by default the paper's.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Reproduce a table or figure of the paper: its numbers, ours, the difference, and what chance gives."""
@@ -24,7 +24,8 @@ def reproduce(
 
     run = RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
-        tables = reproduce_study(study, scale, run, checkpoint=checkpoint, seed=seed, splits=split.split(","))
+        splits = split.split(",") if split else None
+        tables = reproduce_study(study, scale, run, checkpoint=checkpoint, seed=seed, splits=splits)
     show(tables)
     output.print(f"run directory {run.path}")
 

@@ -76,6 +76,8 @@ def block_numbers(blocks: str) -> list[int]:
         if not first.isdecimal() or not (last or first).isdecimal():
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
         numbers += range(int(first), int(last or first) + 1)
+    if not numbers:
+        raise InputError(f"--blocks {blocks} holds no block; give numbers and ranges such as 1-3,7")
     return numbers
 
 

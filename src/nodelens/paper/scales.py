@@ -27,6 +27,7 @@ class Scale:
     Attributes:
         retraining_images: of a pruned network, at most so many per epoch; None for all.
         rest_learning_rate: while a pruned block is retrained, of everything else; 0 freezes it.
+        image_size: crop and resize images to this many pixels square; None keeps their own size.
     """
 
     network: str
@@ -36,6 +37,7 @@ class Scale:
     seeds: int = 3
     retraining_images: int | None = None
     rest_learning_rate: float = 1e-6
+    image_size: int | None = None
 
 
 SCALES = {
@@ -43,6 +45,8 @@ SCALES = {
     "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6, retraining_images=10_000, rest_learning_rate=0.0),
     "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
 }
+FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-flowers", probe_epochs=50, image_size=224)
+"""The paper's second network, CCT-7/7x2 on Flowers-102."""
 
 
 def trained_network(
@@ -51,7 +55,7 @@ def trained_network(
     """The checkpoint's network, or the scale's network trained now (or before) into the run directory."""
     if checkpoint is not None:
         return load_network(checkpoint)
-    training, test = (load_images(scale.data, split) for split in ("train", "test"))
+    training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
     train(TrainSettings(scale.network, recipe(scale.recipe), seed, precision), training, test, run)
     return load_network(run.path)
 

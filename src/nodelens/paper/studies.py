@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nodelens.errors import InputError
 from nodelens.paper import values
+from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
 from nodelens.paper.pruning import table3
 from nodelens.paper.scales import SCALES, measure_scale
 from nodelens.probing import Measurement, measurements_of
@@ -159,18 +160,25 @@ def reproduce(
     *,
     checkpoint: Path | None = None,
     seed: int = 0,
-    splits: Sequence[str] = ("test",),
+    splits: Sequence[str] | None = None,
 ) -> list[TextTable]:
     """Run a study; its rows go to `tables/<study>.<split>.csv` and `.md`, what it shows is returned for printing.
+
+    Args:
+        splits: images of the nodal matrices; by default the paper's: test, and for the heads train.
 
     Raises:
         InputError: an unknown study or scale.
     """
-    for name, known in ((study, [*BLOCK_STUDIES, *OTHER_STUDIES]), (scale, list(SCALES))):
+    for name, known in ((study, [*BLOCK_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES]), (scale, list(SCALES))):
         if name not in known:
             raise InputError(f"{name!r} cannot be reproduced; known: {', '.join(known)}")
     if study in OTHER_STUDIES:
         return OTHER_STUDIES[study](SCALES[scale], run, checkpoint, seed)
+    if study in HEAD_STUDIES:
+        found = (reproduce_heads(study, SCALES[scale], run, checkpoint, seed, split) for split in splits or ["train"])
+        return [table for tables in found for table in tables]
+    splits = splits or ["test"]
     measure_scale(SCALES[scale], run, checkpoint=checkpoint, splits=tuple(splits), seed=seed)
     shown = []
     for split in splits:

@@ -73,3 +73,46 @@ TABLE3 = {
 }
 # fmt: on
 """Table 3: ANDC pruning of block 7; the accuracy stays at `NETWORK_ACCURACY` after a few epochs of retraining."""
+
+PROBE_AT_ATTENTION = 0.786
+"""Section 4: the accuracy of the probe at the scaled dot-product attention of block 7."""
+
+TABLE4 = {
+    # block: for each head the labels that it owns, and its super-classes that hold exactly 1, 2, … 5 of them
+    7: ((23, (3, 3, 0, 1, 2)), (15, (3, 1, 2, 1, 0)), (15, (3, 2, 0, 2, 0)), (21, (6, 0, 2, 1, 1))),
+    6: ((4, (4, 0, 0, 0, 0)), (26, (3, 4, 2, 1, 1)), (5, (5, 0, 0, 0, 0)), (4, (2, 1, 0, 0, 0))),
+}
+"""Table 4, left and right. Its text says 23 labels for head 2 of block 6; the 39 in all need the table's 26."""
+
+TABLE4_RANDOM = {
+    # random labels: super-classes that hold exactly 1, 2, … 5 of them, mean of 50,000 samples
+    25: (8.1, 5.4, 1.7, 0.25, 0.015),
+    20: (8.4, 4.2, 0.95, 0.10, 0.004),
+    15: (8.1, 2.8, 0.44, 0.03, 0.0007),
+    10: (6.8, 1.4, 0.13, 0.005, 0.0),
+    5: (4.2, 0.37, 0.013, 0.0, 0.0),
+}
+"""Table 4, middle."""
+
+TABLE5 = {
+    # block: accuracy of the probe, labels of each head, in all; CCT-7/7x2 on Flowers-102
+    7: (0.97, (18, 20, 16, 14), 68),
+    6: (0.93, (17, 13, 7, 13), 50),
+    5: (0.88, (4, 8, 7, 5), 24),
+    4: (0.81, (0, 3, 0, 4), 7),
+}
+"""Table 5: symmetry breaking on Flowers-102, which has 102 labels."""
+
+FIGURE9 = {
+    # block: the network's mean accuracy for labels with symmetry breaking, and for the others
+    7: {"with": 0.82, "without": 0.78},
+    6: {"with": 0.836, "without": 0.79},
+}
+FIGURE9_BOTH = 0.857
+"""Section 4 and Fig. 9; `FIGURE9_BOTH` is of labels with symmetry breaking in blocks 6 and 7."""
+
+FIGURE10_LABELS = 70
+"""Section 4: labels with symmetry breaking in block 7, about, for all ratios of `FIGURE10_RATIOS`."""
+FIGURE10_RATIOS = (1.5, 2.5)
+FIGURE10_OTHERS_BELOW = 1.4
+"""Section 4: lower blocks have as many only below this ratio."""

@@ -19,6 +19,7 @@ from nodelens.probing.study import (
     measure,
     measure_network,
     measurements_of,
+    recorded_probe,
 )
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 
@@ -43,6 +44,7 @@ __all__ = [
     "measurements_of",
     "probe_epochs",
     "probe_recipe",
+    "recorded_probe",
     "silenced_heads",
     "silencing",
     "train_probes",

@@ -30,6 +30,7 @@ from nodelens.probing.store import (
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 from nodelens.runs import RunDirectory, load_state
 from nodelens.training.precision import default_device
+from nodelens.training.recipe import recorded_recipe
 
 NETWORK, UNTRAINED = "measure", "measure/untrained"
 NATIVE_SIZES = {"digits": 8, "cifar100": 32}
@@ -123,6 +124,15 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
         twin = untrained_twin(network, settings.untrained_seed).to(device)
         _measure_one(twin, chosen, data, settings, run, UNTRAINED)
     return [site.name for site in chosen]
+
+
+def recorded_probe(run: RunDirectory) -> ProbeSettings | None:
+    """How the probes of a run were trained; None where none were."""
+    recorded = run.configuration().get("measure", {}).get("settings", {}).get("probe")
+    if recorded is None:
+        return None
+    found = {**recorded, "recipe": recorded_recipe(recorded["recipe"]), "seeds": tuple(recorded["seeds"])}
+    return ProbeSettings(**found)
 
 
 def measure(

@@ -26,7 +26,7 @@ from nodelens.runs import RunDirectory, load_state, save_state
 from nodelens.training.batches import steps_per_epoch, training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
-from nodelens.training.recipe import RECIPES, Recipe, recipe
+from nodelens.training.recipe import RECIPES, Recipe, recipe, recorded_recipe
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,8 @@ def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
 
     None where the run trained nothing.
     """
-    recorded = run.configuration().get("train", {}).get("settings", {}).get("recipe", {}).get("augmentation")
-    if recorded is None:
-        return None
-    crop = recorded["resized_crop"]  # a tuple became a list in the file
-    return short_augmentation(Augmentation(**recorded | {"resized_crop": tuple(crop) if crop else None}))
+    recorded = run.configuration().get("train", {}).get("settings", {}).get("recipe")
+    return None if recorded is None else short_augmentation(recorded_recipe(recorded).augmentation)
 
 
 def short_augmentation(augmentation: Augmentation) -> Augmentation:

@@ -120,10 +120,12 @@ class TextTable:
         for i, heading in enumerate(self.headings):
             words = i < self.names
             table.add_column(heading, no_wrap=words, justify="left" if words else "right")
+        grouped = any(len(group) > 1 for group in self.groups)
         for group in self.groups:
             for line in group:
                 table.add_row(*line, style="dim" if line[1] in (PERMUTED, UNTRAINED) else "")
-            table.add_section()
+            if grouped:
+                table.add_section()
         return table
 
     def markdown(self) -> str:
@@ -153,6 +155,8 @@ def with_spread(value: float | str, spread: float | str) -> str:
     ('14.64±0.21', '0.811', '417±3', '')
     """
     if isinstance(value, str) or isinstance(spread, str):
+        return ""
+    if math.isnan(value):
         return ""
     if not math.isfinite(value):
         return "∞"
