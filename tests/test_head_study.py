@@ -416,3 +416,18 @@ BAD_INPUT = (
     ("--split", "dev", "dev"),
     ("--pruned", "nowhere", "nowhere"),
 )
+
+
+def test_blocks_with_different_numbers_of_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "uneven"
+    arguments = ["--heads", "2,4", "--epochs", "1", "--precision", "fp32", "--keep-every", "1", "--out", str(run)]
+    assert nodelens("train", TINY, *arguments) == 0
+    assert nodelens("heads", str(run), "--seeds", "1", "--epochs", "1", "--draws", "9", "--silence") == 0
+    capsys.readouterr()
+    rows = {row["block"]: row for row in table(run, "heads.depth.train")}
+    assert rows["1"]["head_3"] == ""
+    assert rows["2"]["head_4"] != ""
+    owned = sum(float(rows["2"][f"head_{head}"]) for head in range(1, 5))
+    assert owned == float(rows["2"]["owned"])
+    assert nodelens("heads", str(run), "--along-training", "--seeds", "1", "--epochs", "1", "--draws", "9") == 0
+    assert {row["epoch"] for row in table(run, "heads.training.train")} == {"0", "1"}
