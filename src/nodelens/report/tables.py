@@ -117,9 +117,12 @@ class TextTable:
     def rich(self) -> Table:
         """For a terminal; what chance gives is dimmed."""
         table = Table(title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        table.padding = (0, 1, 0, 0)
         for i, heading in enumerate(self.headings):
             words = i < self.names
-            table.add_column(heading, no_wrap=words, justify="left" if words else "right")
+            # Headings may break between words; a table wider than the terminal is better than numbers cut short.
+            widest = max(len(cell) for cell in [*heading.split(" "), *self._column(i)])
+            table.add_column(heading, no_wrap=words, min_width=widest, justify="left" if words else "right")
         grouped = any(len(group) > 1 for group in self.groups)
         for group in self.groups:
             for line in group:
@@ -127,6 +130,9 @@ class TextTable:
             if grouped:
                 table.add_section()
         return table
+
+    def _column(self, index: int) -> list[str]:
+        return [line[index] for group in self.groups for line in group]
 
     def markdown(self) -> str:
         """For a page: the title in bold above a table."""
