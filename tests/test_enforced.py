@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+import nodelens as nl
 from nodelens.data import ImageSet, load_images
 from nodelens.errors import InputError
 from nodelens.networks import CCT, build_network, load_network, sites, stored
+from nodelens.paper import scales
+from nodelens.paper.enforced import enforced
+from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, enforced_heads, train
 from nodelens.training.batches import Batch
@@ -157,3 +162,26 @@ def test_a_network_without_heads_gets_none(digits: ImageSet) -> None:
     network = build_network("vgg11", 10, 32, 3)
     with pytest.raises(InputError, match="vgg has no attention heads to give labels to"):
         HeadGains(network, EnforcedHeads("random"), digits, seed=0)
+
+
+def test_free_against_enforced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scales, "recipe", lambda name: replace(RECIPE, epochs=1))
+    scale = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
+    (table,) = enforced(scale, RunDirectory(tmp_path))
+    with (tmp_path / "tables" / "enforced.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["of"], row["seed"]) for row in rows] == [(k, s) for s in "01" for k in ("free", "enforced")]
+    assert "as given" in table.markdown()
+    for row in rows:
+        run = RunDirectory(tmp_path / f"{row['of']}-{row['seed']}")
+        (measured,) = load_measurements(run, "train", ("block.2.attention",))
+        owner = nl.head_specialization(measured["block.2.attention"].matrices.diagonals(0.3), 4).head_of_label
+        given = labels_of_heads(EnforcedHeads("random"), 4, load_images("digits", "train"), int(row["seed"]))
+        own = [bool(given[head, label]) for label, head in enumerate(owner.tolist()) if head >= 0]
+        assert float(row["owned"]) == len(own)
+        if own:
+            assert float(row["matched"]) == pytest.approx(sum(own) / len(own), abs=1e-5)
+        recorded = json.loads((run.path / "config.json").read_text())["train"]["settings"]["enforced"]
+        assert (recorded is not None) == (row["of"] == "enforced")
+    with pytest.raises(InputError, match="leave out --checkpoint"):
+        enforced(scale, RunDirectory(tmp_path), tmp_path / "x.safetensors")

@@ -11,7 +11,7 @@ from nodelens.cli.options import Out, Seed, output, show
 
 
 def reproduce(
-    study: Annotated[str, typer.Argument(help="table1 to table5, figure5, figure7 to figure11.")],
+    study: Annotated[str, typer.Argument(help="table1 to table5, figure5, figure7 to figure11, enforced.")],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
     checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,

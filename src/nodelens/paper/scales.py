@@ -14,7 +14,7 @@ from nodelens.data import load_images
 from nodelens.networks import Network, load_network
 from nodelens.probing import MeasureSettings, ProbeSettings, load_probing_data, measure_network, probe_recipe
 from nodelens.runs import RunDirectory
-from nodelens.training import TrainSettings, recipe, resolve_precision, train
+from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision, train
 from nodelens.training.precision import Precision, default_device
 
 BLOCK_OUTPUTS = "block.*.linear2"
@@ -27,6 +27,7 @@ class Scale:
     Attributes:
         retraining_images: of a pruned network, at most so many per epoch; None for all.
         rest_learning_rate: while a pruned block is retrained, of everything else; 0 freezes it.
+        enforced_network: what is trained with and without labels given to its heads; None for `network`.
         image_size: crop and resize images to this many pixels square; None keeps their own size.
     """
 
@@ -37,16 +38,30 @@ class Scale:
     seeds: int = 3
     retraining_images: int | None = None
     rest_learning_rate: float = 1e-6
+    enforced_network: str | None = None
     image_size: int | None = None
 
 
 SCALES = {
     "smoke": Scale("cct_3_3x1_64", "digits", "digits", probe_epochs=91),
-    "cpu": Scale("cct_7_3x2", "cifar100", "cct-cpu", probe_epochs=6, retraining_images=10_000, rest_learning_rate=0.0),
+    "cpu": Scale(
+        "cct_7_3x2",
+        "cifar100",
+        "cct-cpu",
+        probe_epochs=6,
+        retraining_images=10_000,
+        rest_learning_rate=0.0,
+        enforced_network="cct_4_3x2",
+    ),
     "paper": Scale("cct_7_3x1", "cifar100", "cct-300", probe_epochs=50),
 }
 FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-flowers", probe_epochs=50, image_size=224)
 """The paper's second network, CCT-7/7x2 on Flowers-102."""
+
+
+def recipe_of(scale: Scale) -> Recipe:
+    """How the scale's networks are trained."""
+    return recipe(scale.recipe)
 
 
 def trained_network(
@@ -56,7 +71,7 @@ def trained_network(
     if checkpoint is not None:
         return load_network(checkpoint)
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
-    train(TrainSettings(scale.network, recipe(scale.recipe), seed, precision), training, test, run)
+    train(TrainSettings(scale.network, recipe_of(scale), seed, precision), training, test, run)
     return load_network(run.path)
 
 

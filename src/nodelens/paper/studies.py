@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nodelens.errors import InputError
 from nodelens.paper import values
+from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
 from nodelens.paper.pruning import table3
 from nodelens.paper.scales import SCALES, measure_scale
@@ -149,7 +150,7 @@ BLOCK_STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTabl
 }
 """Studies of the nodes behind every block, from one measurement."""
 
-OTHER_STUDIES = {"table3": table3}
+OTHER_STUDIES = {"table3": table3, "enforced": enforced}
 """Studies that measure what they need themselves."""
 
 
