@@ -1,0 +1,154 @@
+// The networks that the page holds, decoded when they are first looked at.
+
+import { appearances, siteClusters, siteStatistics } from "../measures/statistics.js";
+
+/** @typedef {import("../measures/outer.js").Factors} Factors */
+/** @typedef {import("../measures/clusters.js").Rule} Rule */
+/** @typedef {import("../measures/statistics.js").SiteClusters} SiteClusters */
+/** @typedef {import("../measures/statistics.js").SiteStatistics} SiteStatistics */
+/** @typedef {{threshold: number} & {[name: string]: number | null}} StoredStatistics null is infinite */
+
+/**
+ * @typedef {object} SiteData
+ * @property {string} name
+ * @property {number} block
+ * @property {number} nodes
+ * @property {number} heads 0 where there are none
+ * @property {number} accuracy of its probe
+ * @property {number | null} factors number of the element that holds them
+ * @property {StoredStatistics[]} python what Python computed, at some thresholds
+ * @property {Record<string, StoredStatistics[]>} nulls by null: permuted, untrained
+ * @property {{most: string, least: string, each: number} | null} [excitation]
+ */
+
+/** @typedef {{name: string, source: string, target: string | null}} Layer */
+/** @typedef {{picture: string, side: number, columns: number, rows: number}} Thumbnails */
+
+/**
+ * @typedef {object} PageData
+ * @property {string} split
+ * @property {{name: string, labels: string[], layers: Layer[], sites: SiteData[]}[]} networks
+ * @property {Thumbnails | null} thumbnails one per label
+ */
+
+/** A site of a network: its nodes, and what they know at the threshold that was asked for last. */
+export class Site {
+  /** @type {Factors | null} */
+  #factors = null;
+  #asked = "";
+  /** @type {SiteClusters | null} */
+  #clusters = null;
+  /** @type {SiteStatistics | null} */
+  #statistics = null;
+  /** @type {Int32Array | null} */
+  #appearances = null;
+
+  /**
+   * @param {SiteData} data
+   * @param {number} labels
+   */
+  constructor(data, labels) {
+    this.data = data;
+    this.labels = labels;
+  }
+
+  get explored() {
+    return this.data.factors !== null;
+  }
+
+  /** @returns {Factors} */
+  factors() {
+    this.#factors ??= decoded(`factors-${this.data.factors}`, this.data.nodes, this.labels);
+    return this.#factors;
+  }
+
+  /**
+   * @param {number} threshold
+   * @param {Rule} rule
+   * @returns {SiteClusters}
+   */
+  clusters(threshold, rule) {
+    this.#ask(threshold, rule);
+    this.#clusters ??= siteClusters(this.factors(), threshold, rule);
+    return this.#clusters;
+  }
+
+  /**
+   * @param {number} threshold
+   * @param {Rule} rule
+   */
+  statistics(threshold, rule) {
+    const found = this.clusters(threshold, rule);
+    this.#statistics ??= siteStatistics(found);
+    return this.#statistics;
+  }
+
+  /**
+   * @param {number} threshold
+   * @param {Rule} rule
+   */
+  appearances(threshold, rule) {
+    const found = this.clusters(threshold, rule);
+    this.#appearances ??= appearances(found);
+    return this.#appearances;
+  }
+
+  /**
+   * Whether the answer for this threshold is already known.
+   *
+   * @param {number} threshold
+   * @param {Rule} rule
+   */
+  knows(threshold, rule) {
+    return this.#clusters !== null && this.#asked === `${threshold} ${rule}`;
+  }
+
+  /**
+   * @param {number} threshold
+   * @param {Rule} rule
+   */
+  #ask(threshold, rule) {
+    if (this.#asked === `${threshold} ${rule}`) return;
+    this.#asked = `${threshold} ${rule}`;
+    this.#clusters = this.#statistics = this.#appearances = null;
+  }
+}
+
+/**
+ * A network of the page.
+ *
+ * @typedef {object} Network
+ * @property {string} name
+ * @property {string[]} labels
+ * @property {Layer[]} layers
+ * @property {Map<string, Site>} sites in the order of the data's way
+ */
+
+/**
+ * @param {PageData} page
+ * @returns {Map<string, Network>} the networks that have at least one site to explore
+ */
+export function networks(page) {
+  const found = new Map();
+  for (const { name, labels, layers, sites } of page.networks) {
+    const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
+    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made });
+  }
+  return found;
+}
+
+/**
+ * @param {string} id
+ * @param {number} nodes
+ * @param {number} labels
+ * @returns {Factors}
+ */
+function decoded(id, nodes, labels) {
+  const holder = document.getElementById(id);
+  const text = atob((holder?.textContent ?? "").trim());
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+  const both = new Float32Array(bytes.buffer);
+  holder?.remove(); // the text is no longer needed
+  return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
+}
