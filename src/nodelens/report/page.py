@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from nodelens.errors import InputError
 from nodelens.report.explored import Factors, chosen_split, describe_networks, explored_networks
@@ -84,8 +85,8 @@ def _render(runs: Sequence[RunDirectory], explorer: Mapping[str, Any], factors: 
     return environment.get_template("page.html.j2").render(
         title=" beside ".join(names),
         # Written by this package, not by a user: marked as safe, and named by their hashes in the page's policy.
-        style=jinja2.utils.markupsafe.Markup(style),
-        script=jinja2.utils.markupsafe.Markup(script),
+        style=Markup(style),
+        script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
         facts=[(name, _facts(run)) for name, run in zip(names, runs, strict=True)],
@@ -136,7 +137,7 @@ def _place(name: str) -> Place:
 
 def _figures(folder: Path) -> dict[str, Path]:
     """Each figure by name: the SVG where there is one."""
-    found = {}
+    found: dict[str, Path] = {}
     for suffix in reversed(FIGURES):
         found |= {path.name.removesuffix(suffix): path for path in folder.glob(f"*{suffix}")}
     return dict(sorted(found.items()))
