@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,14 @@ LABELS = 400
 
 
 def images_of(run: RunDirectory, split: str) -> ImageSet | None:
-    """The images that a run was measured on; None where they are not at hand."""
+    """The images that a run was measured on, or of another split of the data set; None where it is not at hand."""
     sections = run.configuration()
     recorded = sections.get("measure") or sections.get("train") or {}
     name = recorded.get("settings", {}).get("data", {}).get("name")
-    try:
-        return load_images(str(name), split) if name else None
-    except InputError:
-        return None
+    for one in dict.fromkeys((split, "test", "train")) if name else ():
+        with suppress(InputError):
+            return load_images(str(name), one)
+    return None
 
 
 def label_thumbnails(images: ImageSet, label_names: Sequence[str]) -> dict[str, Any] | None:

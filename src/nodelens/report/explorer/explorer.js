@@ -105,11 +105,11 @@
     made.append(...options2.map(([value, text]) => element("option", { value }, text)));
     return made;
   }
-  function shown(value) {
+  function shown(value, digits = 4) {
     if (value === void 0) return "";
     if (value === null || !Number.isFinite(value)) return "\u221E";
     if (value === 0) return "0";
-    return Math.abs(value) >= 1e3 ? value.toFixed(0) : String(Number(value.toPrecision(4)));
+    return Math.abs(value) >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
   }
   function percent(share) {
     return `${(100 * share).toFixed(1)}%`;
@@ -438,7 +438,7 @@
     const low = Math.min(...finite), high = Math.max(...finite);
     boxes.forEach(({ button, value, site }, i) => {
       const number = values[i];
-      value.textContent = number === null ? "" : shown(number);
+      value.textContent = number === null ? "" : shown(number, 3);
       const share = number === null || high === low ? 0 : (Math.min(number, high) - low) / (high - low);
       button.style.setProperty("--share", share.toFixed(3));
       button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${label < 0 ? NAMES[state.boxes] : "nodes that know it"} ${value.textContent}`);
@@ -865,8 +865,8 @@
     pen.fillStyle = paint.ink;
     pen.font = "11px system-ui, sans-serif";
     pen.textAlign = "right";
-    pen.fillText(shown(Number(highest.toPrecision(3))), LEFT - 4, 16);
-    pen.fillText(shown(Number(mean.toPrecision(3))), LEFT - 4, Math.max(30, level + 4));
+    pen.fillText(shown(highest, 3), LEFT - 4, 16);
+    pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));
   }
 
   // page/glyphs.js
@@ -981,7 +981,7 @@
     const held = names.filter((_, label) => found.cluster[node * found.labels + label] >= 0);
     const knows = held.length ? `knows ${held.slice(0, 12).join(", ")}${held.length > 12 ? ` and ${held.length - 12} more` : ""}` : "knows no label";
     const head = heads ? `, head ${Math.floor(node * heads / found.nodes) + 1}` : "";
-    return `node ${node}${head}: ${knows}; ${found.clusters[node]} clusters, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
+    return `node ${node}${head}: ${knows}; ${found.clusters[node]} cluster${found.clusters[node] === 1 ? "" : "s"}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
   }
   function draw(canvas, cells, found, order, how) {
     const { shape } = how, width = cells.clientWidth, perRow = Math.max(1, Math.floor(width / shape.width));
@@ -991,7 +991,7 @@
     const noisiest = found.noise.reduce((a, b) => Math.max(a, b), 1);
     order.forEach((node, i) => {
       pen.save();
-      pen.translate(i % perRow * shape.width, Math.floor(i / perRow) * shape.height);
+      pen.translate(i % perRow * shape.width + 1, Math.floor(i / perRow) * shape.height + 2);
       const knows = how.label < 0 || found.cluster[node * found.labels + how.label] >= 0;
       pen.globalAlpha = knows ? 1 : 0.22;
       glyph(pen, paint, found, node, how);

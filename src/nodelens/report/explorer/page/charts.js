@@ -77,6 +77,6 @@ function drawBars(canvas, width, series, mark) {
   pen.fillStyle = paint.ink;
   pen.font = "11px system-ui, sans-serif";
   pen.textAlign = "right";
-  pen.fillText(shown(Number(highest.toPrecision(3))), LEFT - 4, 16);
-  pen.fillText(shown(Number(mean.toPrecision(3))), LEFT - 4, Math.max(30, level + 4));
+  pen.fillText(shown(highest, 3), LEFT - 4, 16);
+  pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));
 }

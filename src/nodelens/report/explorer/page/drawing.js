@@ -196,7 +196,7 @@ function fill(boxes, state, label) {
   const low = Math.min(...finite), high = Math.max(...finite);
   boxes.forEach(({ button, value, site }, i) => {
     const number = values[i];
-    value.textContent = number === null ? "" : shown(number);
+    value.textContent = number === null ? "" : shown(number, 3);
     const share = number === null || high === low ? 0 : (Math.min(number, high) - low) / (high - low);
     button.style.setProperty("--share", share.toFixed(3));
     button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${label < 0 ? NAMES[state.boxes] : "nodes that know it"} ${value.textContent}`);

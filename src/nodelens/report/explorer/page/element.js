@@ -42,15 +42,16 @@ export function select(name, options, chosen) {
 }
 
 /**
- * A number as a reader wants it: four digits.
+ * A number as a reader wants it.
  *
  * @param {number | null | undefined} value null is infinite
+ * @param {number} [digits] significant ones; a whole part is never cut
  */
-export function shown(value) {
+export function shown(value, digits = 4) {
   if (value === undefined) return "";
   if (value === null || !Number.isFinite(value)) return "∞";
   if (value === 0) return "0";
-  return Math.abs(value) >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(4)));
+  return Math.abs(value) >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
 }
 
 /**

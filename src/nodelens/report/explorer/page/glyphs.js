@@ -172,7 +172,7 @@ export function description(found, node, names, heads) {
   const held = names.filter((_, label) => found.cluster[node * found.labels + label] >= 0);
   const knows = held.length ? `knows ${held.slice(0, 12).join(", ")}${held.length > 12 ? ` and ${held.length - 12} more` : ""}` : "knows no label";
   const head = heads ? `, head ${Math.floor((node * heads) / found.nodes) + 1}` : "";
-  return `node ${node}${head}: ${knows}; ${found.clusters[node]} clusters, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
+  return `node ${node}${head}: ${knows}; ${found.clusters[node]} cluster${found.clusters[node] === 1 ? "" : "s"}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
 }
 
 /**
@@ -190,7 +190,7 @@ function draw(canvas, cells, found, order, how) {
   const noisiest = found.noise.reduce((a, b) => Math.max(a, b), 1);
   order.forEach((node, i) => {
     pen.save();
-    pen.translate((i % perRow) * shape.width, Math.floor(i / perRow) * shape.height);
+    pen.translate((i % perRow) * shape.width + 1, Math.floor(i / perRow) * shape.height + 2);
     const knows = how.label < 0 || found.cluster[node * found.labels + how.label] >= 0;
     pen.globalAlpha = knows ? 1 : 0.22;
     glyph(pen, paint, found, node, how);
