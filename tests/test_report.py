@@ -14,8 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from nodelens.probing import load_measurements
+from nodelens.data import load_images, normalise
+from nodelens.data.normalisation import normalisation_from
+from nodelens.networks import load_network, reading, select_sites
+from nodelens.probing import load_measurements, load_probes
 from nodelens.report.explored import Factors, describe_networks, explored_networks
 from nodelens.report.page import HERE, write_report
 from nodelens.report.stored import stored_rows
@@ -53,13 +57,19 @@ def page_of(run: RunDirectory) -> tuple[str, dict[str, str], dict[str, Any]]:
     return html, scripts, json.loads(scripts["explorer-data"])
 
 
-def test_a_run_becomes_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = str(tmp_path / "run")
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A small network on the digits, trained and measured for a moment."""
+    run = str(tmp_path_factory.mktemp("runs") / "tiny")
     assert nodelens("train", "cct_2_3x1_16", "--epochs", "1", "--precision", "fp32", "--out", run) == 0
     assert nodelens("measure", run, "--sites", "block.2.*", "--epochs", "1", "--permutations", "2") == 0
-    assert nodelens("report", run) == 0
+    return RunDirectory(Path(run))
+
+
+def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nodelens("report", str(tiny.path)) == 0
     assert "report.html" in capsys.readouterr().out
-    html = (tmp_path / "run" / "report.html").read_text()
+    html = (tiny.path / "report.html").read_text()
     data = json.loads(Scripts(html).found["explorer-data"])
     assert [network["name"] for network in data["networks"]] == ["network", "untrained"]
     assert [one["name"] for one in data["networks"][0]["sites"]][-1] == "block.2.linear2"
@@ -68,6 +78,29 @@ def test_a_run_becomes_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert data["thumbnails"]["picture"].startswith("data:image/png;base64,")
     assert html.index("Tables 1 and 2") < html.index("Figure 3: a node") < html.index("Figure 5")
     assert html.count('src="data:image/svg+xml;base64,') == 2
+
+
+def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
+    _, _, data = page_of(tiny)
+    network, images = load_network(tiny.path), load_images("digits", "test")
+    pictures, (*_, last) = data["networks"][0]["pictures"], data["networks"][0]["sites"]
+    (probe,) = load_probes(tiny, "measure", select_sites(network.sites(), last["name"]))
+    scale = normalisation_from(network.checkpoint_metadata)
+    assert scale is not None
+    pooled: list[torch.Tensor] = []
+    with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x)[0])):
+        network(normalise(images.batch(np.arange(len(images))), scale.mean, scale.std))
+    for key, largest in (("most", True), ("least", False)):
+        shown = np.frombuffer(base64.b64decode(last["excitation"][key]), "<u2").reshape(last["nodes"], 4)
+        expected = pooled[0].topk(4, dim=0, largest=largest).indices
+        assert np.array_equal(np.array(pictures["labels"])[shown].T, images.labels[expected].numpy())
+
+
+def test_images_are_left_out_when_asked(tiny: RunDirectory, tmp_path: Path) -> None:
+    html = write_report([tiny], tmp_path / "page.html", images=False).read_text()
+    data = json.loads(Scripts(html).found["explorer-data"])
+    assert data["thumbnails"] is None
+    assert "pictures" not in data["networks"][0]
 
 
 def test_factors_are_those_of_the_measurement(tmp_path: Path) -> None:
@@ -173,8 +206,6 @@ def foreign_measurement(run: RunDirectory) -> None:
 
 
 def measurement_without_site(run: RunDirectory) -> None:
-    import torch
-
     tensors = {"class_means.test": torch.ones(1, 3, 4), "accuracy.test": torch.ones(1), "weight": torch.ones(1, 3, 4)}
     run.write_tensors("measure/block.2.qkv.safetensors", tensors, {"images.test": "none"})
 

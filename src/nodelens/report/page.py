@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from nodelens.errors import InputError
+from nodelens.report.excitation import add_excitation
 from nodelens.report.explored import Factors, chosen_split, describe_networks, explored_networks
 from nodelens.report.places import ELSEWHERE, PLACES, Place
 from nodelens.report.stored import ShownTable, shown_tables, table_names
@@ -59,6 +60,7 @@ def write_report(
     explorer: dict[str, Any] = {"split": shown_split, "networks": described, "thumbnails": None}
     if images and described and (found := images_of(runs[0], shown_split)):
         explorer["thumbnails"] = label_thumbnails(found, described[0]["labels"])
+        add_excitation(runs[0], found, described[0])
     path = out or runs[0].path / "report.html"
     write_atomically(path, _render(runs, explorer, factors).encode())
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,10 +14,13 @@ from PIL import Image
 
 from nodelens.data import ImageSet, load_images
 from nodelens.errors import InputError
-from nodelens.runs import RunDirectory
+from nodelens.runs import RunDirectory, read_metadata
 
 SIDE = 32
 """Pixels of a thumbnail; smaller images keep their own size."""
+
+EXACT = 16
+"""Images of fewer pixels than this are kept as they are."""
 
 LABELS = 400
 """Up to so many labels have thumbnails."""
@@ -27,10 +31,22 @@ def images_of(run: RunDirectory, split: str) -> ImageSet | None:
     sections = run.configuration()
     recorded = sections.get("measure") or sections.get("train") or {}
     name = recorded.get("settings", {}).get("data", {}).get("name")
+    size = _image_size(run)
     for one in dict.fromkeys((split, "test", "train")) if name else ():
-        with suppress(InputError):
-            return load_images(str(name), one)
+        # At their own size where the network takes that, as they were measured.
+        for asked in (None, size):
+            with suppress(InputError):
+                images = load_images(str(name), one, image_size=asked)
+                if size in (None, images.image_shape[0]):
+                    return images
     return None
+
+
+def _image_size(run: RunDirectory) -> int | None:
+    """Side of the images that the run's network takes, where it says so."""
+    path = run.path / "model.safetensors"
+    described = json.loads(read_metadata(path).get("config", "{}")) if path.exists() else {}
+    return described.get("image_size")
 
 
 def label_thumbnails(images: ImageSet, label_names: Sequence[str]) -> dict[str, Any] | None:
@@ -58,10 +74,12 @@ def thumbnails(images: ImageSet, positions: Sequence[int]) -> dict[str, Any]:
     for i, image in enumerate(pixels):
         small = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
         sheet.paste(small.resize((side, side)), (i % columns * side, i // columns * side))
-    return {"picture": _address(sheet), "side": side, "columns": columns, "rows": rows}
+    return {"picture": _address(sheet, side), "side": side, "columns": columns, "rows": rows}
 
 
-def _address(picture: Image.Image) -> str:
+def _address(picture: Image.Image, side: int) -> str:
+    """A data address: JPEG for photographs, a third of the size; every pixel of very small images."""
+    kind, how = ("PNG", {"optimize": True}) if side < EXACT else ("JPEG", {"quality": 85})
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.save(buffer, kind, **how)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

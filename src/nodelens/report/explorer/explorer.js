@@ -672,6 +672,17 @@
       return this.#factors;
     }
     /**
+     * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
+     *
+     * @param {number} node
+     */
+    excitation(node) {
+      const known = this.data.excitation;
+      if (!known) return null;
+      const [most, least] = [known.most, known.least].map((text) => [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
+      return { most, least };
+    }
+    /**
      * @param {number} threshold
      * @param {Rule} rule
      * @returns {SiteClusters}
@@ -700,15 +711,6 @@
       return this.#appearances;
     }
     /**
-     * Whether the answer for this threshold is already known.
-     *
-     * @param {number} threshold
-     * @param {Rule} rule
-     */
-    knows(threshold, rule) {
-      return this.#clusters !== null && this.#asked === `${threshold} ${rule}`;
-    }
-    /**
      * @param {number} threshold
      * @param {Rule} rule
      */
@@ -720,20 +722,22 @@
   };
   function networks(page) {
     const found = /* @__PURE__ */ new Map();
-    for (const { name, labels, layers, sites } of page.networks) {
+    for (const { name, labels, layers, sites, pictures = null } of page.networks) {
       const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made });
+      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures });
     }
     return found;
   }
   function decoded(id, nodes, labels) {
     const holder = document.getElementById(id);
-    const text = atob((holder?.textContent ?? "").trim());
-    const bytes = new Uint8Array(text.length);
-    for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-    const both = new Float32Array(bytes.buffer);
+    const both = new Float32Array(bytesOf((holder?.textContent ?? "").trim()).buffer);
     holder?.remove();
     return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
+  }
+  function bytesOf(text) {
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
+    return bytes;
   }
 
   // measures/heads.js
@@ -1160,6 +1164,7 @@
     const text = element("p", { class: "node-text" });
     const views = ["average field", "above threshold", "clusters"].map(matrixView);
     const clusters = element("ul", { class: "clusters" });
+    const images = element("div", { class: "images" });
     let node = 0, last = 0;
     const made = element(
       "section",
@@ -1175,7 +1180,7 @@
       text,
       element("div", { class: "matrices" }, ...views.map((view) => view.element)),
       element("p", { class: "legend" }, element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
-      clusters
+      element("div", { class: "pictured" }, clusters, images)
     );
     return {
       element: made,
@@ -1198,6 +1203,7 @@
         const matrix = matrixOf(site.factors(), found, node, state.threshold);
         pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
         clusters.replaceChildren(...listed(matrix, network.labels, pictures));
+        images.replaceChildren(...exciting(site, node, network));
       }
     };
   }
@@ -1259,6 +1265,26 @@
       ));
       return element("li", {}, swatch, ...labels);
     });
+  }
+  function exciting(site, node, { pictures, labels }) {
+    const found = site.excitation(node);
+    if (!found || !pictures) return [];
+    const row = (title, images) => element(
+      "div",
+      { class: "excites" },
+      element("span", { class: "hint" }, title),
+      ...images.map((image) => element(
+        "figure",
+        {},
+        thumbnail(pictures, image),
+        element("figcaption", {}, labels[pictures.labels[image]] ?? "")
+      ))
+    );
+    return [row("excites it most", found.most), row("least", found.least), element(
+      "p",
+      { class: "hint" },
+      "A node can also know a label by being silenced: where activation and weight are both negative."
+    )];
   }
   function diverging(value, paint) {
     const share = Math.min(1, Math.abs(value)), end = paint.field[value < 0 ? 0 : 2], zero = paint.field[1];

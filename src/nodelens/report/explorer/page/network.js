@@ -18,16 +18,23 @@ import { appearances, siteClusters, siteStatistics } from "../measures/statistic
  * @property {number | null} factors number of the element that holds them
  * @property {StoredStatistics[]} python what Python computed, at some thresholds
  * @property {Record<string, StoredStatistics[]>} nulls by null: permuted, untrained
- * @property {{most: string, least: string, each: number} | null} [excitation]
+ * @property {Excitation} [excitation] where the network and the images were at hand
+ */
+
+/**
+ * Which images excite each node most and least: numbers of thumbnails, `each` per node, as uint16 in base64.
+ *
+ * @typedef {{each: number, most: string, least: string}} Excitation
  */
 
 /** @typedef {{name: string, source: string, target: string | null}} Layer */
 /** @typedef {{picture: string, side: number, columns: number, rows: number}} Thumbnails */
+/** @typedef {Thumbnails & {labels: number[]}} Pictures with the label of each image */
 
 /**
  * @typedef {object} PageData
  * @property {string} split
- * @property {{name: string, labels: string[], layers: Layer[], sites: SiteData[]}[]} networks
+ * @property {{name: string, labels: string[], layers: Layer[], sites: SiteData[], pictures?: Pictures}[]} networks
  * @property {Thumbnails | null} thumbnails one per label
  */
 
@@ -63,6 +70,19 @@ export class Site {
   }
 
   /**
+   * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
+   *
+   * @param {number} node
+   */
+  excitation(node) {
+    const known = this.data.excitation;
+    if (!known) return null;
+    const [most, least] = [known.most, known.least].map((text) =>
+      [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
+    return { most, least };
+  }
+
+  /**
    * @param {number} threshold
    * @param {Rule} rule
    * @returns {SiteClusters}
@@ -94,16 +114,6 @@ export class Site {
   }
 
   /**
-   * Whether the answer for this threshold is already known.
-   *
-   * @param {number} threshold
-   * @param {Rule} rule
-   */
-  knows(threshold, rule) {
-    return this.#clusters !== null && this.#asked === `${threshold} ${rule}`;
-  }
-
-  /**
    * @param {number} threshold
    * @param {Rule} rule
    */
@@ -122,6 +132,7 @@ export class Site {
  * @property {string[]} labels
  * @property {Layer[]} layers
  * @property {Map<string, Site>} sites in the order of the data's way
+ * @property {Pictures | null} pictures images that excite its nodes
  */
 
 /**
@@ -130,9 +141,9 @@ export class Site {
  */
 export function networks(page) {
   const found = new Map();
-  for (const { name, labels, layers, sites } of page.networks) {
+  for (const { name, labels, layers, sites, pictures = null } of page.networks) {
     const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made });
+    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures });
   }
   return found;
 }
@@ -145,10 +156,14 @@ export function networks(page) {
  */
 function decoded(id, nodes, labels) {
   const holder = document.getElementById(id);
-  const text = atob((holder?.textContent ?? "").trim());
-  const bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-  const both = new Float32Array(bytes.buffer);
+  const both = new Float32Array(bytesOf((holder?.textContent ?? "").trim()).buffer);
   holder?.remove(); // the text is no longer needed
   return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
+}
+
+/** @param {string} text base64 */
+function bytesOf(text) {
+  const letters = atob(text), bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
+  return bytes;
 }

@@ -27,6 +27,7 @@ export function nodeView(open, pictures) {
   const text = element("p", { class: "node-text" });
   const views = ["average field", "above threshold", "clusters"].map(matrixView);
   const clusters = element("ul", { class: "clusters" });
+  const images = element("div", { class: "images" });
   let node = 0, last = 0;
   const made = element("section", { class: "node", "aria-label": "Node" },
     element("div", { class: "card-head" }, heading,
@@ -36,7 +37,7 @@ export function nodeView(open, pictures) {
     text,
     element("div", { class: "matrices" }, ...views.map((view) => view.element)),
     element("p", { class: "legend" }, element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
-    clusters);
+    element("div", { class: "pictured" }, clusters, images));
   return {
     element: made,
     focus: () => heading.focus({ preventScroll: true }),
@@ -58,6 +59,7 @@ export function nodeView(open, pictures) {
       const matrix = matrixOf(site.factors(), found, node, state.threshold);
       pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
       clusters.replaceChildren(...listed(matrix, network.labels, pictures));
+      images.replaceChildren(...exciting(site, node, network));
     },
   };
 }
@@ -162,6 +164,22 @@ function listed(matrix, names, pictures) {
       ...(pictures ? [thumbnail(pictures, names.indexOf(name))] : []), name));
     return element("li", {}, swatch, ...labels);
   });
+}
+
+/**
+ * @param {import("./network.js").Site} site
+ * @param {number} node
+ * @param {Network} network
+ */
+function exciting(site, node, { pictures, labels }) {
+  const found = site.excitation(node);
+  if (!found || !pictures) return [];
+  /** @param {string} title @param {number[]} images */
+  const row = (title, images) => element("div", { class: "excites" }, element("span", { class: "hint" }, title),
+    ...images.map((image) => element("figure", {}, thumbnail(pictures, image),
+      element("figcaption", {}, labels[pictures.labels[image]] ?? ""))));
+  return [row("excites it most", found.most), row("least", found.least), element("p", { class: "hint" },
+    "A node can also know a label by being silenced: where activation and weight are both negative.")];
 }
 
 /**
