@@ -17,8 +17,9 @@ import jinja2
 from markupsafe import Markup
 
 from nodelens.errors import InputError
+from nodelens.probing import NETWORK
 from nodelens.report.excitation import add_excitation
-from nodelens.report.explored import Factors, chosen_split, describe_networks, explored_networks
+from nodelens.report.explored import Explored, Factors, chosen_split, describe_networks, explored_networks
 from nodelens.report.places import ELSEWHERE, PLACES, Place
 from nodelens.report.stored import ShownTable, shown_tables, table_names
 from nodelens.report.thumbnails import images_of, label_thumbnails
@@ -58,12 +59,23 @@ def write_report(
     factors = Factors()
     described = describe_networks(networks, shown_split, factors)
     explorer: dict[str, Any] = {"split": shown_split, "networks": described, "thumbnails": None}
-    if images and described and (found := images_of(runs[0], shown_split)):
-        explorer["thumbnails"] = label_thumbnails(found, described[0]["labels"])
-        add_excitation(runs[0], found, described[0])
+    if images and described:
+        explorer["thumbnails"] = _add_images(networks, described, shown_split)
     path = out or runs[0].path / "report.html"
     write_atomically(path, _render(runs, explorer, factors).encode())
     return path
+
+
+def _add_images(networks: Sequence[Explored], described: Sequence[dict[str, Any]], split: str) -> dict[str, Any] | None:
+    """Thumbnails of the first network's labels; every trained network gets the images that excite its nodes."""
+    runs = {one.name: one.run for one in networks if one.folder == NETWORK}
+    pictures = None
+    for network in described:
+        if network["name"] in runs and (images := images_of(runs[network["name"]], split)):
+            add_excitation(runs[network["name"]], images, network)
+            if network is described[0]:
+                pictures = label_thumbnails(images, network["labels"])
+    return pictures
 
 
 def _check_run(run: RunDirectory) -> None:

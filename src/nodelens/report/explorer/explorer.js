@@ -721,10 +721,11 @@
     }
   };
   function networks(page) {
-    const found = /* @__PURE__ */ new Map();
+    const found = /* @__PURE__ */ new Map(), pictured2 = page.networks[0]?.labels.join("\n");
     for (const { name, labels, layers, sites, pictures = null } of page.networks) {
       const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures });
+      const thumbnails = labels.join("\n") === pictured2 ? page.thumbnails : null;
+      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures, thumbnails });
     }
     return found;
   }
@@ -1159,7 +1160,7 @@
 
   // page/node.js
   var PERMUTED = 28;
-  function nodeView(open, pictures) {
+  function nodeView(open) {
     const heading = element("h3", { tabindex: -1 });
     const text = element("p", { class: "node-text" });
     const views = ["average field", "above threshold", "clusters"].map(matrixView);
@@ -1202,7 +1203,7 @@
         text.textContent = `${description(found, node, network.labels, site.data.heads)}; mean cluster size ${shown(own.cluster_size)}; largest field ${shown(found.maxima[node])}.`;
         const matrix = matrixOf(site.factors(), found, node, state.threshold);
         pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
-        clusters.replaceChildren(...listed(matrix, network.labels, pictures));
+        clusters.replaceChildren(...listed(matrix, network));
         images.replaceChildren(...exciting(site, node, network));
       }
     };
@@ -1252,7 +1253,7 @@
     cluster.forEach((own, label) => own >= 0 && groups[rank[own]].push(names[label]));
     return groups;
   }
-  function listed(matrix, names, pictures) {
+  function listed(matrix, { labels: names, thumbnails }) {
     const paint = colours();
     return memberships(matrix, names).map((group, rank) => {
       const swatch = element("span", { class: "swatch" });
@@ -1260,7 +1261,7 @@
       const labels = group.map((name) => element(
         "span",
         { class: "label" },
-        ...pictures ? [thumbnail(pictures, names.indexOf(name))] : [],
+        ...thumbnails ? [thumbnail(thumbnails, names.indexOf(name))] : [],
         name
       ));
       return element("li", {}, swatch, ...labels);
@@ -1309,7 +1310,7 @@
     ["snr_min", "SNR_min", "of the label that appears least"]
   ];
   var SORT_NAMES = { number: "number", diagonal: "labels in the diagonal", noise: "noise", snr: "SNR", label: "label", head: "head" };
-  function sidePanel(index, networks2, pictures, set, sortBy) {
+  function sidePanel(index, networks2, set, sortBy) {
     let current = { network: "", site: "", node: null };
     const network = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => {
       const sites = (
@@ -1324,7 +1325,7 @@
     const statistics = element("div", { class: "scroll" });
     const facts = element("p", { class: "hint" });
     const grid = glyphs((node2) => set({ ...current, node: node2 }));
-    const node = nodeView((to) => set({ ...current, node: to }), pictures);
+    const node = nodeView((to) => set({ ...current, node: to }));
     const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
     const heads = headsCard();
     const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "\xD7");
@@ -1500,7 +1501,7 @@
       const chosen = { network, site: name, node: null };
       change({ sides: beside2 ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
     }, (boxes) => change({ boxes }));
-    const sides = [0, 1].map((index) => sidePanel(index, known, page.thumbnails, (side2) => setSide(index, side2), (sort) => change({ sort })));
+    const sides = [0, 1].map((index) => sidePanel(index, known, (side2) => setSide(index, side2), (sort) => change({ sort })));
     const beside = document.createElement("button");
     beside.type = "button";
     beside.className = "beside";

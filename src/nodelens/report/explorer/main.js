@@ -39,7 +39,7 @@ function explore(root, page) {
     const chosen = { network, site: name, node: null };
     change({ sides: beside ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
   }, (boxes) => change({ boxes }));
-  const sides = [0, 1].map((index) => sidePanel(index, known, page.thumbnails, (side) => setSide(index, side), (sort) => change({ sort })));
+  const sides = [0, 1].map((index) => sidePanel(index, known, (side) => setSide(index, side), (sort) => change({ sort })));
   const beside = document.createElement("button");
   beside.type = "button";
   beside.className = "beside";

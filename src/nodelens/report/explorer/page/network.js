@@ -35,7 +35,7 @@ import { appearances, siteClusters, siteStatistics } from "../measures/statistic
  * @typedef {object} PageData
  * @property {string} split
  * @property {{name: string, labels: string[], layers: Layer[], sites: SiteData[], pictures?: Pictures}[]} networks
- * @property {Thumbnails | null} thumbnails one per label
+ * @property {Thumbnails | null} thumbnails one per label of the first network
  */
 
 /** A site of a network: its nodes, and what they know at the threshold that was asked for last. */
@@ -133,6 +133,7 @@ export class Site {
  * @property {Layer[]} layers
  * @property {Map<string, Site>} sites in the order of the data's way
  * @property {Pictures | null} pictures images that excite its nodes
+ * @property {Thumbnails | null} thumbnails one per label
  */
 
 /**
@@ -140,10 +141,11 @@ export class Site {
  * @returns {Map<string, Network>} the networks that have at least one site to explore
  */
 export function networks(page) {
-  const found = new Map();
+  const found = new Map(), pictured = page.networks[0]?.labels.join("\n");
   for (const { name, labels, layers, sites, pictures = null } of page.networks) {
     const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures });
+    const thumbnails = labels.join("\n") === pictured ? page.thumbnails : null;
+    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures, thumbnails });
   }
   return found;
 }

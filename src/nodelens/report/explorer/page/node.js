@@ -11,7 +11,6 @@ import { thumbnail } from "./thumbnails.js";
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Side} Side */
 /** @typedef {import("./network.js").Network} Network */
-/** @typedef {import("./network.js").Thumbnails} Thumbnails */
 /** @typedef {import("./network.js").SiteClusters} SiteClusters */
 /** @typedef {import("./colours.js").Colours} Colours */
 
@@ -20,9 +19,8 @@ const PERMUTED = 28;
 
 /**
  * @param {(node: number | null) => void} open another node of the site, or none
- * @param {Thumbnails | null} pictures
  */
-export function nodeView(open, pictures) {
+export function nodeView(open) {
   const heading = element("h3", { tabindex: -1 });
   const text = element("p", { class: "node-text" });
   const views = ["average field", "above threshold", "clusters"].map(matrixView);
@@ -58,7 +56,7 @@ export function nodeView(open, pictures) {
       text.textContent = `${description(found, node, network.labels, site.data.heads)}; mean cluster size ${shown(own.cluster_size)}; largest field ${shown(found.maxima[node])}.`;
       const matrix = matrixOf(site.factors(), found, node, state.threshold);
       pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
-      clusters.replaceChildren(...listed(matrix, network.labels, pictures));
+      clusters.replaceChildren(...listed(matrix, network));
       images.replaceChildren(...exciting(site, node, network));
     },
   };
@@ -152,16 +150,15 @@ function memberships({ cluster, rank }, names) {
 
 /**
  * @param {Matrix} matrix
- * @param {string[]} names
- * @param {Thumbnails | null} pictures
+ * @param {Network} network
  */
-function listed(matrix, names, pictures) {
+function listed(matrix, { labels: names, thumbnails }) {
   const paint = colours();
   return memberships(matrix, names).map((group, rank) => {
     const swatch = element("span", { class: "swatch" });
     swatch.style.background = clusterColour(paint, rank);
     const labels = group.map((name) => element("span", { class: "label" },
-      ...(pictures ? [thumbnail(pictures, names.indexOf(name))] : []), name));
+      ...(thumbnails ? [thumbnail(thumbnails, names.indexOf(name))] : []), name));
     return element("li", {}, swatch, ...labels);
   });
 }

@@ -32,11 +32,10 @@ const SORT_NAMES = { number: "number", diagonal: "labels in the diagonal", noise
 /**
  * @param {number} index 0 or 1
  * @param {Map<string, Network>} networks
- * @param {import("./network.js").Thumbnails | null} pictures
  * @param {(side: Side | null) => void} set null closes it
  * @param {(sort: typeof SORTS[number]) => void} sortBy
  */
-export function sidePanel(index, networks, pictures, set, sortBy) {
+export function sidePanel(index, networks, set, sortBy) {
   /** @type {Side} */
   let current = { network: "", site: "", node: null };
   const network = select("Network", [...networks.keys()].map((name) => [name, name]), (name) => {
@@ -50,7 +49,7 @@ export function sidePanel(index, networks, pictures, set, sortBy) {
   const statistics = element("div", { class: "scroll" });
   const facts = element("p", { class: "hint" });
   const grid = glyphs((node) => set({ ...current, node }));
-  const node = nodeView((to) => set({ ...current, node: to }), pictures);
+  const node = nodeView((to) => set({ ...current, node: to }));
   const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
   const heads = headsCard();
   const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "×");
