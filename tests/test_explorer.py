@@ -185,6 +185,16 @@ def test_a_wrong_address_opens_the_beginning(browser: Browser, report: Path) -> 
     one.close()
 
 
+def test_everything_that_can_be_used_has_a_name(opened: Opened) -> None:
+    opened.page.locator(".cells button").first.click()
+    opened.settle()
+    unnamed = """() => [...document.querySelectorAll("button, input, select, a, canvas[tabindex], summary")]
+        .filter((one) => one.checkVisibility())
+        .filter((one) => ![one.ariaLabel, one.closest("label")?.textContent, one.textContent].some((text) => text?.trim()))
+        .map((one) => one.outerHTML)"""
+    assert opened.page.evaluate(unnamed) == []
+
+
 def test_themes(opened: Opened) -> None:
     def ground() -> str:
         return str(opened.page.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -215,9 +225,12 @@ def test_few_and_many_labels_open(browser: Browser, tmp_path: Path, labels: int)
 
 
 def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / name, seed=i) for i, name in enumerate(("dense", "pruned"))]
+    runs = [write_run(tmp_path / "dense"), write_run(tmp_path / "pruned", [*LABELS[2:], "tree"], seed=1)]
     one = Opened(browser, write_report(runs), "site1=block.2.ln&network2=pruned&site2=block.2.ln")
     shown = [field.input_value() for field in one.page.locator(".side").get_by_label("Network", exact=True).all()]
     assert shown == ["dense", "pruned"]
+    for label in ("otter", "tree", "bear"):  # known to both, only to the second, only to the first
+        one.page.get_by_label("Search a label").fill(label)
+        one.settle()
     assert one.complaints == []
     one.close()

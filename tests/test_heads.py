@@ -109,3 +109,9 @@ def test_what_is_wrong_is_said_in_a_sentence() -> None:
         head_appearances(diagonals, 3)
     with pytest.raises(InputError, match=r"^ratio=0\.5 is out of range; give a factor of at least 1, such as 2\.$"):
         ratio_sweep(head_appearances(diagonals, 2), [1.0, 0.5])
+
+
+def test_a_notebook_shows_how_many_labels_each_head_has() -> None:
+    html = head_specialization(diagonals_with([[4, 3], [2, 2]], 4), heads=2)._repr_html_()
+    assert "1 of 2 labels belong to a head, ratio 2" in html
+    assert "<tr><td>1</td><td>1</td><td>7</td></tr>" in html

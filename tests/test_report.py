@@ -76,8 +76,9 @@ def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixtur
     assert {layer["name"] for layer in data["networks"][0]["layers"]} >= {"block.2.linear1", "output"}
     assert set(data["networks"][0]["sites"][-1]["nulls"]) == {"permuted", "untrained"}
     assert data["thumbnails"]["picture"].startswith("data:image/png;base64,")
-    assert html.index("Tables 1 and 2") < html.index("Figure 3: a node") < html.index("Figure 5")
-    assert html.count('src="data:image/svg+xml;base64,') == 2
+    assert html.index("Tables 1 and 2") < html.index("Figure 3: a node") < html.index("Figure 4")
+    assert html.index("Figure 4") < html.index("Figure 5")
+    assert html.count('src="data:image/svg+xml;base64,') == 3
 
 
 def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
@@ -187,7 +188,23 @@ def test_another_split_is_shown_when_asked(tmp_path: Path, capsys: pytest.Captur
     run = write_run(tmp_path, split="train")
     assert page_of(run)[2]["split"] == "train"
     assert nodelens("report", str(tmp_path), "--split", "test") == 2
-    assert "nothing was measured on 'test'; measured: train" in capsys.readouterr().err
+    assert "not every network was measured on 'test'; measured are network: train" in capsys.readouterr().err
+    other = write_run(tmp_path / "other")
+    assert nodelens("report", str(tmp_path), str(other.path)) == 2
+    assert "on one split together" in capsys.readouterr().err
+
+
+def test_images_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.delenv("NODELENS_DATA", raising=False)
+    for name in ("cifar100", "hf:org/name", "flowers102:cct", "nowhere"):
+        run = write_run(tmp_path)
+        measure = run.configuration()["measure"]
+        run.write_json("config.json", {"measure": measure | {"settings": {"data": {"name": name}}}})
+        assert page_of(run)[2]["thumbnails"] is None
 
 
 def test_stored_rows_are_read_as_written(tmp_path: Path) -> None:

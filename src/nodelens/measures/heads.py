@@ -38,6 +38,15 @@ class HeadSpecialization:
         """Labels with symmetry breaking: those that some head specialises in."""
         return self.head_of_label >= 0
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{head + 1}</td><td>{labels}</td><td>{int(nodes.sum())}</td></tr>"
+            for head, (labels, nodes) in enumerate(zip(self.labels_per_head.tolist(), self.appearances, strict=True))
+        )
+        caption = f"{int(self.broken.sum())} of {len(self.head_of_label)} labels belong to a head, ratio {self.ratio:g}"
+        head = "<tr><th>head</th><th>labels</th><th>appearances in diagonals</th></tr>"
+        return f"<table><caption>{caption}</caption>{head}{rows}</table>"
+
 
 def check_heads(heads: int, nodes: int) -> None:
     """Raise InputError unless so many heads can share the nodes equally.

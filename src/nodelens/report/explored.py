@@ -78,17 +78,22 @@ def explored_networks(runs: Sequence[RunDirectory]) -> list[Explored]:
 
 
 def chosen_split(networks: Sequence[Explored], asked: str | None) -> str:
-    """The split that was asked for, else the test split, else one that the first network was measured on.
+    """The split that was asked for, else the test split, else another that every run was measured on.
 
     Raises:
-        InputError: nothing was measured on the split that was asked for.
+        InputError: a run was not measured on it, or the runs have no split in common.
     """
-    known = sorted(
-        {split for one in networks for splits in measured_splits(one.run, one.folder).values() for split in splits}
-    )
-    if asked is not None and asked not in known:
-        raise InputError(f"nothing was measured on {asked!r}; measured: {', '.join(known) or 'nothing yet'}")
-    return asked or ("test" if "test" in known or not known else known[0])
+    own = {one.name: _splits(one) for one in networks if one.folder == NETWORK}
+    common = sorted(set.intersection(*own.values())) if own else []
+    if asked in common or (asked is None and (common or not own)):
+        return asked or ("test" if "test" in common or not common else common[0])
+    measured = "; ".join(f"{name}: {', '.join(sorted(splits))}" for name, splits in own.items()) or "nothing yet"
+    wanted = "on one split together" if asked is None else f"on {asked!r}"
+    raise InputError(f"not every network was measured {wanted}; measured are {measured}")
+
+
+def _splits(explored: Explored) -> set[str]:
+    return {split for splits in measured_splits(explored.run, explored.folder).values() for split in splits}
 
 
 def describe_networks(networks: Sequence[Explored], split: str, factors: Factors) -> list[dict[str, Any]]:

@@ -37,7 +37,9 @@ PLACES = (
         ("figure3", "node"),
     ),
     Place(
-        "Figure 4: every label alike", "Appearances of each label in the diagonals, and its total field.", ("figure4",)
+        "Figure 4: every label alike",
+        "Appearances of each label in the diagonals, and its total field.",
+        ("figure4", "labels"),
     ),
     Place(
         "Figure 5: the choice of the threshold",

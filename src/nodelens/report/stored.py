@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def _cells(line: str) -> tuple[str, ...]:
 def _plain(rows: Sequence[Mapping[str, Any]], name: str, file: str) -> ShownTable:
     """Any other table, columns as they are; what stays the same from row to row is not repeated."""
     columns = [key for key in rows[0] if not key.endswith("_std")]
-    words = len([key for key, _ in groupby(columns) if isinstance(rows[0][key], str)])
+    words = len(list(takewhile(lambda key: isinstance(rows[0][key], str), columns)))
     cells = tuple(tuple(_cell(row[key]) for key in columns) for row in rows[:SHOWN_ROWS])
     return ShownTable(name, tuple(columns), cells, words, file, max(0, len(rows) - SHOWN_ROWS))
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nodelens.data import ImageSet, load_images
+from nodelens.data import ImageSet, is_at_hand, load_images
 from nodelens.errors import InputError
 from nodelens.runs import RunDirectory, read_metadata
 
@@ -30,13 +30,14 @@ def images_of(run: RunDirectory, split: str) -> ImageSet | None:
     """The images that a run was measured on, or of another split of the data set; None where it is not at hand."""
     sections = run.configuration()
     recorded = sections.get("measure") or sections.get("train") or {}
-    name = recorded.get("settings", {}).get("data", {}).get("name")
+    name = str(recorded.get("settings", {}).get("data", {}).get("name") or "")
     size = _image_size(run)
-    for one in dict.fromkeys((split, "test", "train")) if name else ():
+    # A report asks nobody for images: what is not at hand is not shown.
+    for one in dict.fromkeys((split, "test", "train")) if name and is_at_hand(name) else ():
         # At their own size where the network takes that, as they were measured.
         for asked in (None, size):
             with suppress(InputError):
-                images = load_images(str(name), one, image_size=asked)
+                images = load_images(name, one, image_size=asked)
                 if size in (None, images.image_shape[0]):
                     return images
     return None
