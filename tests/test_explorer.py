@@ -131,6 +131,28 @@ def test_a_searched_label_is_counted_at_every_site(opened: Opened, measured: Mea
     assert "nodes know “otter”" in opened.page.locator(".side .hint").first.inner_text()
 
 
+def test_a_searched_label_leads_to_its_nodes_and_heads(opened: Opened, measured: Measurement) -> None:
+    opened.page.get_by_label("Search a label").fill("otter")
+    opened.settle()
+    label, card = LABELS.index("otter"), opened.page.get_by_role("region", name="Who knows the label")
+    shares = {
+        f"{name} node {node}": float(share)
+        for name in measured
+        for node, share in enumerate(measured[name].matrices.diagonal_fields()[:, label])
+        if share > 0.3
+    }
+    strongest = sorted(shares, key=lambda name: -shares[name])[:12]
+    shown = [button.inner_text().replace("\n", " ").rsplit(" ", 1) for button in card.get_by_role("button").all()]
+    assert [name for name, _ in shown] == strongest
+    assert [float(share) for _, share in shown] == pytest.approx([shares[name] for name in strongest], rel=1e-2)
+    counts = head_specialization(measured[SITE].matrices.diagonals(0.3), heads=2).appearances[:, label]
+    assert f"{SITE}: {counts[0]} of head 1, {counts[1]} of head 2" in card.inner_text()
+    card.get_by_role("button").first.click()
+    opened.settle()
+    site, _, node = strongest[0].split(" ")
+    assert opened.page.get_by_role("heading", name=f"Node {node} of {site}").is_visible()
+
+
 def test_a_node_is_opened_by_keyboard(opened: Opened, measured: Measurement) -> None:
     opened.page.locator(".cells button").first.focus()
     opened.page.keyboard.press("ArrowRight")
@@ -190,7 +212,7 @@ def test_everything_that_can_be_used_has_a_name(opened: Opened) -> None:
     opened.settle()
     unnamed = """() => [...document.querySelectorAll("button, input, select, a, canvas[tabindex], summary")]
         .filter((one) => one.checkVisibility())
-        .filter((one) => ![one.ariaLabel, one.closest("label")?.textContent, one.textContent].some((text) => text?.trim()))
+        .filter((one) => !`${one.ariaLabel ?? ""}${one.closest("label")?.textContent ?? ""}${one.textContent}`.trim())
         .map((one) => one.outerHTML)"""
     assert opened.page.evaluate(unnamed) == []
 

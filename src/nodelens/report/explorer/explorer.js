@@ -450,6 +450,99 @@
     return boxes === "accuracy" ? site.data.accuracy : site.statistics(threshold, rule)[boxes];
   }
 
+  // measures/heads.js
+  var NOBODY = -1;
+  function headAppearances({ labels, nodes, cluster }, heads) {
+    const count = new Int32Array(heads * labels), width = nodes / heads;
+    for (let node = 0; node < nodes; node++) {
+      const row = Math.floor(node / width) * labels;
+      for (let label = 0; label < labels; label++) if (cluster[node * labels + label] >= 0) count[row + label]++;
+    }
+    return count;
+  }
+  function headOfLabel(count, heads, ratio2) {
+    const labels = count.length / heads, owner = new Int32Array(labels);
+    for (let label = 0; label < labels; label++) {
+      let most = -1, others = 0, leading = NOBODY;
+      for (let head = 0; head < heads; head++) {
+        const own = count[head * labels + label];
+        if (own > most) {
+          others = Math.max(others, most);
+          most = own;
+          leading = head;
+        } else {
+          others = Math.max(others, own);
+        }
+      }
+      owner[label] = most > others && most >= ratio2 * others ? leading : NOBODY;
+    }
+    return owner;
+  }
+  function labelsPerHead(owner, heads) {
+    const count = new Int32Array(heads);
+    for (const head of owner) if (head !== NOBODY) count[head]++;
+    return count;
+  }
+
+  // page/knowers.js
+  var STRONGEST = 12;
+  function knowersCard(networks2, open) {
+    const title = element("h2"), nodes = element("div", { class: "knowers" }), heads = element("ul", { class: "heads" });
+    const made = element(
+      "section",
+      { class: "card", "aria-label": "Who knows the label" },
+      element("div", { class: "card-head" }, title),
+      element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix:"),
+      nodes,
+      heads
+    );
+    return {
+      element: made,
+      /** @param {State} state */
+      *render(state) {
+        const network = (
+          /** @type {Network} */
+          networks2.get(state.sides[0].network)
+        );
+        const label = network.labels.indexOf(state.label), sites = [...network.sites.values()].filter((site) => site.explored);
+        made.hidden = label < 0;
+        if (label < 0) return;
+        let strongest = [];
+        for (const site of sites) {
+          strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share).slice(0, STRONGEST);
+          yield;
+        }
+        title.textContent = `Who knows \u201C${state.label}\u201D`;
+        nodes.replaceChildren(...strongest.map(({ site, node, share }) => element(
+          "button",
+          { type: "button", click: () => open(site, node) },
+          `${site} node ${node} `,
+          element("strong", {}, shown(share, 3))
+        )));
+        heads.replaceChildren(...sites.filter((site) => site.data.heads).map((site) => headsLine(site, label, state)));
+      }
+    };
+  }
+  function knowers(site, label, { threshold, rule }) {
+    const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), { means, weight } = site.factors();
+    const found = [];
+    for (let node = 0, at = label; node < nodes; node++, at += labels) {
+      if (cluster[at] >= 0) found.push({ site: site.data.name, node, share: means[at] * weight[at] / maxima[node] });
+    }
+    return found;
+  }
+  function headsLine(site, label, { threshold, rule, ratio: ratio2 }) {
+    const heads = site.data.heads, count = headAppearances(site.clusters(threshold, rule), heads);
+    const owner = headOfLabel(count, heads, ratio2)[label];
+    const of = Array.from({ length: heads }, (_, head) => `${count[head * site.labels + label]} of head ${head + 1}`);
+    return element(
+      "li",
+      {},
+      `${site.data.name}: ${of.join(", ")}`,
+      owner === NOBODY ? "" : element("strong", {}, ` \xB7 head ${owner + 1} specialises in it`)
+    );
+  }
+
   // page/later.js
   var SLICE = 12;
   var Later = class {
@@ -741,40 +834,6 @@
     return bytes;
   }
 
-  // measures/heads.js
-  var NOBODY = -1;
-  function headAppearances({ labels, nodes, cluster }, heads) {
-    const count = new Int32Array(heads * labels), width = nodes / heads;
-    for (let node = 0; node < nodes; node++) {
-      const row = Math.floor(node / width) * labels;
-      for (let label = 0; label < labels; label++) if (cluster[node * labels + label] >= 0) count[row + label]++;
-    }
-    return count;
-  }
-  function headOfLabel(count, heads, ratio2) {
-    const labels = count.length / heads, owner = new Int32Array(labels);
-    for (let label = 0; label < labels; label++) {
-      let most = -1, others = 0, leading = NOBODY;
-      for (let head = 0; head < heads; head++) {
-        const own = count[head * labels + label];
-        if (own > most) {
-          others = Math.max(others, most);
-          most = own;
-          leading = head;
-        } else {
-          others = Math.max(others, own);
-        }
-      }
-      owner[label] = most > others && most >= ratio2 * others ? leading : NOBODY;
-    }
-    return owner;
-  }
-  function labelsPerHead(owner, heads) {
-    const count = new Int32Array(heads);
-    for (const head of owner) if (head !== NOBODY) count[head]++;
-    return count;
-  }
-
   // page/colours.js
   var SERIES = ["--blue", "--vermilion", "--green", "--purple", "--sky", "--orange"];
   function colours() {
@@ -896,32 +955,7 @@
     };
     const idle = "Point at a node, or walk with the arrow keys; Enter opens it.";
     status.textContent = idle;
-    const positionOf = (event) => buttons.indexOf(
-      /** @type {HTMLButtonElement} */
-      event.target
-    );
-    const tell = (event) => {
-      const at = positionOf(event);
-      if (at >= 0) status.textContent = describe(order[at]);
-    };
-    cells.addEventListener("pointerover", tell);
-    cells.addEventListener("focusin", (event) => {
-      tell(event);
-      const at = positionOf(event);
-      buttons.forEach((button, i) => button.tabIndex = i === at ? 0 : -1);
-    });
-    cells.addEventListener("pointerleave", () => status.textContent = idle);
-    cells.addEventListener("click", (event) => {
-      const at = positionOf(event);
-      if (at >= 0) open(order[at]);
-    });
-    cells.addEventListener("keydown", (event) => {
-      const at = positionOf(event), perRow = rowLength(buttons);
-      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - perRow, ArrowDown: at + perRow, Home: 0, End: buttons.length - 1 }[event.key];
-      if (at < 0 || to === void 0) return;
-      event.preventDefault();
-      buttons[Math.max(0, Math.min(buttons.length - 1, to))]?.focus();
-    });
+    listen(cells, () => buttons, (at) => status.textContent = at < 0 ? idle : describe(order[at]), (at) => open(order[at]));
     new ResizeObserver(() => redraw2()).observe(cells);
     return {
       element: made,
@@ -952,6 +986,29 @@
         redraw2();
       }
     };
+  }
+  function listen(cells, all, tell, press) {
+    const positionOf = (event) => all().indexOf(
+      /** @type {HTMLButtonElement} */
+      event.target
+    );
+    cells.addEventListener("pointerover", (event) => tell(positionOf(event)));
+    cells.addEventListener("pointerleave", () => tell(-1));
+    cells.addEventListener("focusin", (event) => {
+      const at = positionOf(event);
+      tell(at);
+      all().forEach((button, i) => button.tabIndex = i === at ? 0 : -1);
+    });
+    cells.addEventListener("click", (event) => {
+      if (positionOf(event) >= 0) press(positionOf(event));
+    });
+    cells.addEventListener("keydown", (event) => {
+      const buttons = all(), at = positionOf(event), perRow = rowLength(buttons), last = buttons.length - 1;
+      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - perRow, ArrowDown: at + perRow, Home: 0, End: last }[event.key];
+      if (at < 0 || to === void 0) return;
+      event.preventDefault();
+      buttons[Math.max(0, Math.min(last, to))].focus();
+    });
   }
   function rowLength(buttons) {
     const top = buttons[0]?.offsetTop;
@@ -1501,6 +1558,7 @@
       const chosen = { network, site: name, node: null };
       change({ sides: beside2 ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
     }, (boxes) => change({ boxes }));
+    const knowers2 = knowersCard(known, (site, node) => setSide(0, { ...state.sides[0], site, node }));
     const sides = [0, 1].map((index) => sidePanel(index, known, (side2) => setSide(index, side2), (sort) => change({ sort })));
     const beside = document.createElement("button");
     beside.type = "button";
@@ -1510,7 +1568,7 @@
     const pair = document.createElement("div");
     pair.className = "pair";
     pair.append(...sides.map((side2) => side2.element));
-    root2.append(head.element, map.element, pair, beside, layers.element);
+    root2.append(head.element, map.element, knowers2.element, pair, beside, layers.element);
     function render() {
       waiting = 0;
       head.render(state);
@@ -1522,6 +1580,7 @@
       later.run((function* () {
         yield* layers.render(state);
         yield* map.values(state);
+        yield* knowers2.render(state);
         root2.dataset.settled = "true";
       })());
     }
@@ -1530,6 +1589,7 @@
       state = opened(location.hash.slice(1), known);
       render();
     });
+    knowers2.element.hidden = !state.label;
     render();
     return render;
   }

@@ -2,6 +2,7 @@
 
 import { controls } from "./page/controls.js";
 import { drawing } from "./page/drawing.js";
+import { knowersCard } from "./page/knowers.js";
 import { Later } from "./page/later.js";
 import { layersCard } from "./page/layers.js";
 import { networks } from "./page/network.js";
@@ -39,6 +40,7 @@ function explore(root, page) {
     const chosen = { network, site: name, node: null };
     change({ sides: beside ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
   }, (boxes) => change({ boxes }));
+  const knowers = knowersCard(known, (site, node) => setSide(0, { ...state.sides[0], site, node }));
   const sides = [0, 1].map((index) => sidePanel(index, known, (side) => setSide(index, side), (sort) => change({ sort })));
   const beside = document.createElement("button");
   beside.type = "button";
@@ -48,7 +50,7 @@ function explore(root, page) {
   const pair = document.createElement("div");
   pair.className = "pair";
   pair.append(...sides.map((side) => side.element));
-  root.append(head.element, map.element, pair, beside, layers.element);
+  root.append(head.element, map.element, knowers.element, pair, beside, layers.element);
 
   function render() {
     waiting = 0;
@@ -61,6 +63,7 @@ function explore(root, page) {
     later.run((function* () {
       yield* layers.render(state);
       yield* map.values(state);
+      yield* knowers.render(state);
       root.dataset.settled = "true";
     })());
   }
@@ -70,6 +73,7 @@ function explore(root, page) {
     state = opened(location.hash.slice(1), known);
     render();
   });
+  knowers.element.hidden = !state.label;
   render();
   return render;
 }

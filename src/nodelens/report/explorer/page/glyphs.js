@@ -51,31 +51,7 @@ export function glyphs(open) {
   const idle = "Point at a node, or walk with the arrow keys; Enter opens it.";
   status.textContent = idle;
 
-  /** @param {Event} event */
-  const positionOf = (event) => buttons.indexOf(/** @type {HTMLButtonElement} */ (event.target));
-  /** @param {Event} event */
-  const tell = (event) => {
-    const at = positionOf(event);
-    if (at >= 0) status.textContent = describe(order[at]);
-  };
-  cells.addEventListener("pointerover", tell);
-  cells.addEventListener("focusin", (event) => {
-    tell(event);
-    const at = positionOf(event);
-    buttons.forEach((button, i) => (button.tabIndex = i === at ? 0 : -1));
-  });
-  cells.addEventListener("pointerleave", () => (status.textContent = idle));
-  cells.addEventListener("click", (event) => {
-    const at = positionOf(event);
-    if (at >= 0) open(order[at]);
-  });
-  cells.addEventListener("keydown", (event) => {
-    const at = positionOf(event), perRow = rowLength(buttons);
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - perRow, ArrowDown: at + perRow, Home: 0, End: buttons.length - 1 }[event.key];
-    if (at < 0 || to === undefined) return;
-    event.preventDefault();
-    buttons[Math.max(0, Math.min(buttons.length - 1, to))]?.focus();
-  });
+  listen(cells, () => buttons, (at) => (status.textContent = at < 0 ? idle : describe(order[at])), (at) => open(order[at]));
   new ResizeObserver(() => redraw()).observe(cells);
 
   return {
@@ -108,6 +84,36 @@ export function glyphs(open) {
       redraw();
     },
   };
+}
+
+/**
+ * Pointer and keyboard on the buttons: one of them is in the order of Tab, arrows walk from it.
+ *
+ * @param {HTMLElement} cells
+ * @param {() => HTMLButtonElement[]} all
+ * @param {(at: number) => void} tell about the button at a position, -1 for none
+ * @param {(at: number) => void} press
+ */
+function listen(cells, all, tell, press) {
+  /** @param {Event} event */
+  const positionOf = (event) => all().indexOf(/** @type {HTMLButtonElement} */ (event.target));
+  cells.addEventListener("pointerover", (event) => tell(positionOf(event)));
+  cells.addEventListener("pointerleave", () => tell(-1));
+  cells.addEventListener("focusin", (event) => {
+    const at = positionOf(event);
+    tell(at);
+    all().forEach((button, i) => (button.tabIndex = i === at ? 0 : -1));
+  });
+  cells.addEventListener("click", (event) => {
+    if (positionOf(event) >= 0) press(positionOf(event));
+  });
+  cells.addEventListener("keydown", (event) => {
+    const buttons = all(), at = positionOf(event), perRow = rowLength(buttons), last = buttons.length - 1;
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - perRow, ArrowDown: at + perRow, Home: 0, End: last }[event.key];
+    if (at < 0 || to === undefined) return;
+    event.preventDefault();
+    buttons[Math.max(0, Math.min(last, to))].focus();
+  });
 }
 
 /** @param {HTMLButtonElement[]} buttons */
