@@ -128,7 +128,7 @@ def test_a_searched_label_is_counted_at_every_site(opened: Opened, measured: Mea
         nodes = int(measured[name].statistics(0.3).appearances[LABELS.index("otter")])
         box = opened.page.get_by_role("button", name=f"{name}, ")
         assert f"nodes that know it {nodes}" in str(box.first.get_attribute("aria-label"))
-    assert "nodes know “otter”" in opened.page.locator(".side .hint").first.inner_text()
+    assert "of its nodes know “otter”" in opened.page.locator(".side .hint").first.inner_text()
 
 
 def test_a_searched_label_leads_to_its_nodes_and_heads(opened: Opened, measured: Measurement) -> None:

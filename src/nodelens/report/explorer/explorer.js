@@ -114,6 +114,9 @@
   function percent(share) {
     return `${(100 * share).toFixed(1)}%`;
   }
+  function counted(number, what) {
+    return `${number} ${what}${number === 1 ? "" : "s"}`;
+  }
 
   // page/state.js
   var SORTS = (
@@ -394,7 +397,7 @@
         before = site;
       }
       const output = network.layers.find((one) => one.target === null && one.source === before?.data.name);
-      if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, `${network.labels.length} labels`));
+      if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
       return row;
     });
     return { rows, boxes, links };
@@ -1043,7 +1046,7 @@
     const held = names.filter((_, label) => found.cluster[node * found.labels + label] >= 0);
     const knows = held.length ? `knows ${held.slice(0, 12).join(", ")}${held.length > 12 ? ` and ${held.length - 12} more` : ""}` : "knows no label";
     const head = heads ? `, head ${Math.floor(node * heads / found.nodes) + 1}` : "";
-    return `node ${node}${head}: ${knows}; ${found.clusters[node]} cluster${found.clusters[node] === 1 ? "" : "s"}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
+    return `node ${node}${head}: ${knows}; ${counted(found.clusters[node], "cluster")}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
   }
   function draw(canvas, cells, found, order, how) {
     const { shape } = how, width = cells.clientWidth, perRow = Math.max(1, Math.floor(width / shape.width));
@@ -1415,7 +1418,7 @@
     );
     function fill2(state, of, chosen) {
       const label = of.labels.indexOf(state.label), appearances2 = chosen.appearances(state.threshold, state.rule);
-      facts.textContent = `${chosen.data.nodes} nodes, ${of.labels.length} labels, probe accuracy ${shown(chosen.data.accuracy)}` + (label >= 0 ? ` \xB7 ${appearances2[label]} nodes know \u201C${state.label}\u201D` : "");
+      facts.textContent = `${counted(chosen.data.nodes, "node")}, ${counted(of.labels.length, "label")}, probe accuracy ${shown(chosen.data.accuracy)}` + (label >= 0 ? ` \xB7 ${appearances2[label]} of its nodes know \u201C${state.label}\u201D` : "");
       statistics.replaceChildren(statisticsTable(chosen, state));
       grid.render(chosen, state, of.labels, current.node);
       even.render(of.labels, [appearances2], label, rangeOf(appearances2));
@@ -1513,7 +1516,7 @@
       "li",
       { "data-head": head, "data-labels": labels.length },
       element("span", { class: `swatch series-${head % 6}` }),
-      element("strong", {}, `head ${head + 1}: ${labels.length} labels`),
+      element("strong", {}, `head ${head + 1}: ${counted(labels.length, "label")}`),
       `${known} `,
       element("span", { class: "names" }, labels.join(", "))
     );

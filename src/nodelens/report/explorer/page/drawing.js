@@ -1,7 +1,7 @@
 // The drawing of a network: a row per block, the last on top; within a row data flows from left to right.
 
 import { dilution, outputDilution } from "../measures/masks.js";
-import { element, percent, select, setAttributes, shown } from "./element.js";
+import { counted, element, percent, select, setAttributes, shown } from "./element.js";
 import { BOXES } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
@@ -124,7 +124,7 @@ function drawNetwork(network, choose) {
       before = site;
     }
     const output = network.layers.find((one) => one.target === null && one.source === before?.data.name);
-    if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, `${network.labels.length} labels`));
+    if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
     return row;
   });
   return { rows, boxes, links };

@@ -60,3 +60,11 @@ export function shown(value, digits = 4) {
 export function percent(share) {
   return `${(100 * share).toFixed(1)}%`;
 }
+
+/**
+ * @param {number} number
+ * @param {string} what one of them
+ */
+export function counted(number, what) {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}

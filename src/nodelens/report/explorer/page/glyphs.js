@@ -4,7 +4,7 @@
 
 import { nodeStatistics } from "../measures/statistics.js";
 import { colours, sharp } from "./colours.js";
-import { element, shown } from "./element.js";
+import { counted, element, shown } from "./element.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./network.js").Site} Site */
@@ -178,7 +178,7 @@ export function description(found, node, names, heads) {
   const held = names.filter((_, label) => found.cluster[node * found.labels + label] >= 0);
   const knows = held.length ? `knows ${held.slice(0, 12).join(", ")}${held.length > 12 ? ` and ${held.length - 12} more` : ""}` : "knows no label";
   const head = heads ? `, head ${Math.floor((node * heads) / found.nodes) + 1}` : "";
-  return `node ${node}${head}: ${knows}; ${found.clusters[node]} cluster${found.clusters[node] === 1 ? "" : "s"}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
+  return `node ${node}${head}: ${knows}; ${counted(found.clusters[node], "cluster")}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
 }
 
 /**

@@ -3,7 +3,7 @@
 import { headAppearances, headOfLabel, labelsPerHead } from "../measures/heads.js";
 import { labelField } from "../measures/statistics.js";
 import { barChart } from "./charts.js";
-import { element, select, shown } from "./element.js";
+import { counted, element, select, shown } from "./element.js";
 import { glyphs } from "./glyphs.js";
 import { nodeView } from "./node.js";
 import { SORTS } from "./state.js";
@@ -69,8 +69,8 @@ export function sidePanel(index, networks, set, sortBy) {
   /** @param {State} state @param {Network} of @param {Site} chosen */
   function fill(state, of, chosen) {
     const label = of.labels.indexOf(state.label), appearances = chosen.appearances(state.threshold, state.rule);
-    facts.textContent = `${chosen.data.nodes} nodes, ${of.labels.length} labels, probe accuracy ${shown(chosen.data.accuracy)}`
-      + (label >= 0 ? ` · ${appearances[label]} nodes know “${state.label}”` : "");
+    facts.textContent = `${counted(chosen.data.nodes, "node")}, ${counted(of.labels.length, "label")}, probe accuracy ${shown(chosen.data.accuracy)}`
+      + (label >= 0 ? ` · ${appearances[label]} of its nodes know “${state.label}”` : "");
     statistics.replaceChildren(statisticsTable(chosen, state));
     grid.render(chosen, state, of.labels, current.node);
     even.render(of.labels, [appearances], label, rangeOf(appearances));
@@ -179,6 +179,6 @@ function headLine(head, count, owner, names, state) {
   const known = searched >= 0 ? `; ${count[searched]} of its nodes know “${state.label}”` : "";
   return element("li", { "data-head": head, "data-labels": labels.length },
     element("span", { class: `swatch series-${head % 6}` }),
-    element("strong", {}, `head ${head + 1}: ${labels.length} labels`), `${known} `,
+    element("strong", {}, `head ${head + 1}: ${counted(labels.length, "label")}`), `${known} `,
     element("span", { class: "names" }, labels.join(", ")));
 }
