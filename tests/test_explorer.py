@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nodelens.measures import andc_mask, dilution, head_specialization
+from nodelens.measures import andc_mask, dilution, head_specialization, sweep
 from nodelens.probing import Measurement, load_measurements
 from nodelens.report.page import write_report
 from synthetic_runs import HOSTILE, LABELS, QUOTED, write_run
@@ -107,6 +107,13 @@ def test_the_other_cluster_rule_does_too(opened: Opened, measured: Measurement) 
     opened.settle()
     expected = measured[SITE].statistics(0.3, "maximum").scalars()
     assert opened.statistics() == {key: expected[key] for key in opened.statistics()}
+
+
+def test_the_curve_has_its_maximum_where_python_has(opened: Opened, measured: Measurement) -> None:
+    found = sweep(measured[SITE].matrices, [round(0.05 * i, 2) for i in range(1, 20)])
+    best = max(found, key=lambda statistics: statistics.snr_min)
+    chart = opened.page.get_by_role("img", name="SNR_min against the threshold")
+    assert f"Largest at threshold {best.threshold:g}: {best.snr_min:.4g}" in str(chart.get_attribute("aria-label"))
 
 
 def test_heads_and_dilution_follow_the_threshold(opened: Opened, measured: Measurement) -> None:

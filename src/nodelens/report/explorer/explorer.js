@@ -310,7 +310,7 @@
     const which = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => drawn?.pick(name));
     const caption = element("p", { class: "hint" });
     let drawn = null;
-    function draw3(name) {
+    function draw4(name) {
       if (drawn?.name === name) return;
       const network = (
         /** @type {Network} */
@@ -336,7 +336,7 @@
       /** @param {State} state */
       render(state) {
         const name = state.sides[0].network;
-        draw3(name);
+        draw4(name);
         which.value = name;
         boxes.value = state.boxes;
         const label = networks2.get(name)?.labels.indexOf(state.label) ?? -1;
@@ -741,6 +741,7 @@
   }
 
   // page/network.js
+  var SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
   var Site = class {
     /** @type {Factors | null} */
     #factors = null;
@@ -751,6 +752,8 @@
     #statistics = null;
     /** @type {Int32Array | null} */
     #appearances = null;
+    /** @type {Map<Rule, SiteStatistics[]>} */
+    #sweeps = /* @__PURE__ */ new Map();
     /**
      * @param {SiteData} data
      * @param {number} labels
@@ -805,6 +808,23 @@
       const found = this.clusters(threshold, rule);
       this.#appearances ??= appearances(found);
       return this.#appearances;
+    }
+    /**
+     * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
+     *
+     * @param {Rule} rule
+     * @returns {Generator<void, SiteStatistics[], void>}
+     */
+    *sweep(rule) {
+      const known = this.#sweeps.get(rule);
+      if (known) return known;
+      const found = [];
+      for (const threshold of SWEEP) {
+        found.push(siteStatistics(siteClusters(this.factors(), threshold, rule)));
+        yield;
+      }
+      this.#sweeps.set(rule, found);
+      return found;
     }
     /**
      * @param {number} threshold
@@ -896,11 +916,11 @@
        * @param {number} marked the label to point out, -1 for none
        * @param {string} summary for those who do not see it
        */
-      render(labels, values, marked, summary) {
+      render(labels, values, marked, summary2) {
         names = labels;
         series = values;
         mark2 = marked;
-        canvas.setAttribute("aria-label", `${title}. ${summary}`);
+        canvas.setAttribute("aria-label", `${title}. ${summary2}`);
         redraw2();
       }
     };
@@ -934,6 +954,71 @@
     pen.textAlign = "right";
     pen.fillText(shown(highest, 3), LEFT - 4, 16);
     pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));
+  }
+
+  // page/curves.js
+  var HEIGHT2 = 130;
+  var LEFT2 = 34;
+  var BOTTOM2 = 20;
+  var TOP = 8;
+  function curveChart(title) {
+    const canvas = element("canvas", { role: "img" });
+    const made = element("figure", { class: "chart curve" }, element("figcaption", {}, title), canvas);
+    let curves = [];
+    let threshold = 0.3;
+    const redraw2 = () => draw(canvas, made.clientWidth, curves, threshold);
+    new ResizeObserver(redraw2).observe(made);
+    return {
+      element: made,
+      /**
+       * @param {Curve[]} next
+       * @param {number} at the threshold to mark
+       */
+      render(next, at) {
+        curves = next.map((curve) => ({ ...curve, points: curve.points.filter(([, value]) => Number.isFinite(value)) }));
+        threshold = at;
+        canvas.setAttribute("aria-label", `${title}. ${summary(curves[0])}`);
+        redraw2();
+      }
+    };
+  }
+  function summary(curve) {
+    if (!curve?.points.length) return "No finite value.";
+    const [at, most] = curve.points.reduce((best, point) => point[1] > best[1] ? point : best);
+    return `Largest at threshold ${at}: ${shown(most)}.`;
+  }
+  function draw(canvas, width, curves, threshold) {
+    if (!width) return;
+    const pen = sharp(canvas, width, HEIGHT2), paint = colours();
+    const highest = Math.max(1e-9, ...curves.flatMap((curve) => curve.points.map(([, value]) => value)));
+    const x = (at) => LEFT2 + at * (width - LEFT2 - 4);
+    const y = (value) => HEIGHT2 - BOTTOM2 - value / highest * (HEIGHT2 - BOTTOM2 - TOP);
+    axes(pen, paint, x, y, highest);
+    pen.strokeStyle = paint.ink;
+    pen.setLineDash([2, 3]);
+    stroke(pen, [[x(threshold), TOP], [x(threshold), HEIGHT2 - BOTTOM2]]);
+    for (const curve of [...curves].reverse()) {
+      pen.strokeStyle = curve.series < 0 ? paint.faint : paint.series[curve.series];
+      pen.lineWidth = 1.8;
+      pen.setLineDash(curve.dashes);
+      stroke(pen, curve.points.map(([at, value]) => [x(at), y(value)]));
+    }
+  }
+  function axes(pen, paint, x, y, highest) {
+    pen.strokeStyle = paint.line;
+    stroke(pen, [[x(0), TOP], [x(0), y(0)], [x(1), y(0)]]);
+    pen.fillStyle = paint.ink;
+    pen.font = "11px system-ui, sans-serif";
+    pen.textAlign = "center";
+    for (const at of [0.2, 0.4, 0.6, 0.8]) pen.fillText(String(at), x(at), HEIGHT2 - 6);
+    pen.textAlign = "right";
+    pen.fillText(shown(highest, 3), LEFT2 - 4, TOP + 8);
+    pen.fillText("0", LEFT2 - 4, y(0));
+  }
+  function stroke(pen, points) {
+    pen.beginPath();
+    points.forEach(([x, y], i) => i ? pen.lineTo(x, y) : pen.moveTo(x, y));
+    pen.stroke();
   }
 
   // page/glyphs.js
@@ -985,7 +1070,7 @@
           button.setAttribute("aria-pressed", String(order[i] === chosen));
           button.dataset.node = String(order[i]);
         });
-        redraw2 = () => draw(canvas, cells, found, order, { shape, label, chosen, heads: site.data.heads });
+        redraw2 = () => draw2(canvas, cells, found, order, { shape, label, chosen, heads: site.data.heads });
         redraw2();
       }
     };
@@ -1048,7 +1133,7 @@
     const head = heads ? `, head ${Math.floor(node * heads / found.nodes) + 1}` : "";
     return `node ${node}${head}: ${knows}; ${counted(found.clusters[node], "cluster")}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
   }
-  function draw(canvas, cells, found, order, how) {
+  function draw2(canvas, cells, found, order, how) {
     const { shape } = how, width = cells.clientWidth, perRow = Math.max(1, Math.floor(width / shape.width));
     if (!width) return;
     const pen = sharp(canvas, width, Math.ceil(found.nodes / perRow) * shape.height);
@@ -1114,7 +1199,7 @@
     let cursor = null;
     let frame = { left: 0, cell: 1 };
     const redraw2 = () => {
-      if (picture && made.clientWidth) frame = draw2(canvas, made.clientWidth, picture, cursor);
+      if (picture && made.clientWidth) frame = draw3(canvas, made.clientWidth, picture, cursor);
     };
     const point = (to) => {
       if (!picture) return;
@@ -1123,7 +1208,13 @@
       status.textContent = cursor ? picture.describe(picture.order[cursor[0]], picture.order[cursor[1]]) : "";
       redraw2();
     };
-    canvas.addEventListener("pointermove", (event) => point([Math.floor(event.offsetY / frame.cell), Math.floor((event.offsetX - frame.left) / frame.cell)]));
+    for (
+      const kind of
+      /** @type {const} */
+      ["pointermove", "pointerdown"]
+    ) {
+      canvas.addEventListener(kind, (event) => point([Math.floor(event.offsetY / frame.cell), Math.floor((event.offsetX - frame.left) / frame.cell)]));
+    }
     canvas.addEventListener("pointerleave", () => point(null));
     canvas.addEventListener("keydown", (event) => {
       const [row, column] = cursor ?? [0, 0];
@@ -1146,7 +1237,7 @@
       }
     };
   }
-  function draw2(canvas, width, picture, cursor) {
+  function draw3(canvas, width, picture, cursor) {
     const { order, names } = picture, paint = colours(), size = order.length;
     const pen = sharp(canvas, 1, 1);
     pen.font = FONT;
@@ -1221,7 +1312,7 @@
   // page/node.js
   var PERMUTED = 28;
   function nodeView(open) {
-    const heading = element("h3", { tabindex: -1 });
+    const heading = element("h3");
     const text = element("p", { class: "node-text" });
     const views = ["average field", "above threshold", "clusters"].map(matrixView);
     const clusters = element("ul", { class: "clusters" });
@@ -1245,7 +1336,6 @@
     );
     return {
       element: made,
-      focus: () => heading.focus({ preventScroll: true }),
       /**
        * @param {State} state
        * @param {Side} side
@@ -1387,7 +1477,7 @@
     const grid = glyphs((node2) => set({ ...current, node: node2 }));
     const node = nodeView((to) => set({ ...current, node: to }));
     const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
-    const heads = headsCard();
+    const heads = headsCard(), curves = curvesCard();
     const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "\xD7");
     close.hidden = index === 0;
     const made = element(
@@ -1412,7 +1502,7 @@
           grid.element,
           element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")
         ),
-        element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element)
+        element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element)
       ),
       node.element
     );
@@ -1450,7 +1540,15 @@
         node.render(state, side2, of);
         if (opened2) node.element.scrollIntoView({ block: "nearest" });
       },
-      focusNode: node.focus
+      /**
+       * What takes longer than a frame: the statistics at all thresholds.
+       *
+       * @param {State} state
+       */
+      *later(state) {
+        const side2 = state.sides[index], site2 = side2 && networks2.get(side2.network)?.sites.get(side2.site);
+        if (site2) curves.render(yield* site2.sweep(state.rule), site2, state);
+      }
     };
   }
   function options(network) {
@@ -1486,6 +1584,30 @@
   }
   function nearest(rows, threshold) {
     return [...rows].sort((a, b) => Math.abs(a.threshold - threshold) - Math.abs(b.threshold - threshold))[0];
+  }
+  function curvesCard() {
+    const charts = [curveChart("SNR against the threshold (Fig. 5a)"), curveChart("SNR_min against the threshold (Fig. 5b)")];
+    const legend = element("p", { class: "legend" });
+    return {
+      element: element("div", {}, ...charts.map((chart) => chart.element), legend),
+      /**
+       * @param {import("./network.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
+       * @param {Site} site
+       * @param {State} state
+       */
+      render(sweep, site, state) {
+        const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
+        ["snr", "snr_min"].forEach((key, i) => charts[i].render([
+          { points: sweep.map((own, k) => [SWEEP[k], own[key]]), series: 0, dashes: [] },
+          ...nulls.map(([name, rows]) => nullCurve(name, rows, key))
+        ], state.threshold));
+        legend.textContent = nulls.length ? "line: this site; dashed grey: untrained; dotted: labels permuted" : "";
+      }
+    };
+  }
+  function nullCurve(name, rows, key) {
+    const untrained = name === "untrained";
+    return { points: rows.map((row) => [row.threshold, row[key] ?? Infinity]), series: untrained ? -1 : 1, dashes: untrained ? [6, 4] : [2, 3] };
   }
   function headsCard() {
     const chart = barChart("Nodes per label and head (Fig. 7)"), list = element("ol", { class: "heads" });
@@ -1545,10 +1667,10 @@
     const known = networks(page), later = new Later();
     if (!known.size) return () => {
     };
-    let state = opened(location.hash.slice(1), known), waiting = 0;
+    let state = opened(location.hash.slice(1), known), waiting = 0, moved = false;
     const change = (change2) => {
       state = { ...state, ...change2 };
-      history.replaceState(null, "", `#${address(state)}`);
+      moved = true;
       waiting ||= requestAnimationFrame(render);
     };
     const setSide = (index, side2) => change({
@@ -1584,6 +1706,8 @@
         yield* layers.render(state);
         yield* map.values(state);
         yield* knowers2.render(state);
+        for (const side2 of sides) yield* side2.later(state);
+        if (moved) history.replaceState(null, "", `#${address(state)}`);
         root2.dataset.settled = "true";
       })());
     }

@@ -20,12 +20,12 @@ import { followTheme } from "./page/theme.js";
 function explore(root, page) {
   const known = networks(page), later = new Later();
   if (!known.size) return () => {};
-  let state = opened(location.hash.slice(1), known), waiting = 0;
+  let state = opened(location.hash.slice(1), known), waiting = 0, moved = false;
 
   /** @param {Partial<State>} change */
   const change = (change) => {
     state = { ...state, ...change };
-    history.replaceState(null, "", `#${address(state)}`);
+    moved = true;
     waiting ||= requestAnimationFrame(render);
   };
   /** @param {number} index @param {Side | null} side */
@@ -64,6 +64,9 @@ function explore(root, page) {
       yield* layers.render(state);
       yield* map.values(state);
       yield* knowers.render(state);
+      for (const side of sides) yield* side.later(state);
+      // Once the slider rests: browsers refuse to change the address too often.
+      if (moved) history.replaceState(null, "", `#${address(state)}`);
       root.dataset.settled = "true";
     })());
   }

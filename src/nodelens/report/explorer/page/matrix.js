@@ -41,8 +41,10 @@ export function matrixView(title) {
     status.textContent = cursor ? picture.describe(picture.order[cursor[0]], picture.order[cursor[1]]) : "";
     redraw();
   };
-  canvas.addEventListener("pointermove", (event) =>
-    point([Math.floor(event.offsetY / frame.cell), Math.floor((event.offsetX - frame.left) / frame.cell)]));
+  for (const kind of /** @type {const} */ (["pointermove", "pointerdown"])) {
+    canvas.addEventListener(kind, (event) =>
+      point([Math.floor(event.offsetY / frame.cell), Math.floor((event.offsetX - frame.left) / frame.cell)]));
+  }
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("keydown", (event) => {
     const [row, column] = cursor ?? [0, 0];

@@ -38,6 +38,9 @@ import { appearances, siteClusters, siteStatistics } from "../measures/statistic
  * @property {Thumbnails | null} thumbnails one per label of the first network
  */
 
+/** Thresholds of Fig. 5. */
+export const SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
+
 /** A site of a network: its nodes, and what they know at the threshold that was asked for last. */
 export class Site {
   /** @type {Factors | null} */
@@ -49,6 +52,8 @@ export class Site {
   #statistics = null;
   /** @type {Int32Array | null} */
   #appearances = null;
+  /** @type {Map<Rule, SiteStatistics[]>} */
+  #sweeps = new Map();
 
   /**
    * @param {SiteData} data
@@ -111,6 +116,24 @@ export class Site {
     const found = this.clusters(threshold, rule);
     this.#appearances ??= appearances(found);
     return this.#appearances;
+  }
+
+  /**
+   * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
+   *
+   * @param {Rule} rule
+   * @returns {Generator<void, SiteStatistics[], void>}
+   */
+  *sweep(rule) {
+    const known = this.#sweeps.get(rule);
+    if (known) return known;
+    const found = [];
+    for (const threshold of SWEEP) {
+      found.push(siteStatistics(siteClusters(this.factors(), threshold, rule)));
+      yield;
+    }
+    this.#sweeps.set(rule, found);
+    return found;
   }
 
   /**

@@ -21,7 +21,7 @@ const PERMUTED = 28;
  * @param {(node: number | null) => void} open another node of the site, or none
  */
 export function nodeView(open) {
-  const heading = element("h3", { tabindex: -1 });
+  const heading = element("h3");
   const text = element("p", { class: "node-text" });
   const views = ["average field", "above threshold", "clusters"].map(matrixView);
   const clusters = element("ul", { class: "clusters" });
@@ -38,7 +38,6 @@ export function nodeView(open) {
     element("div", { class: "pictured" }, clusters, images));
   return {
     element: made,
-    focus: () => heading.focus({ preventScroll: true }),
     /**
      * @param {State} state
      * @param {Side} side

@@ -3,8 +3,10 @@
 import { headAppearances, headOfLabel, labelsPerHead } from "../measures/heads.js";
 import { labelField } from "../measures/statistics.js";
 import { barChart } from "./charts.js";
+import { curveChart } from "./curves.js";
 import { counted, element, select, shown } from "./element.js";
 import { glyphs } from "./glyphs.js";
+import { SWEEP } from "./network.js";
 import { nodeView } from "./node.js";
 import { SORTS } from "./state.js";
 
@@ -51,7 +53,7 @@ export function sidePanel(index, networks, set, sortBy) {
   const grid = glyphs((node) => set({ ...current, node }));
   const node = nodeView((to) => set({ ...current, node: to }));
   const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
-  const heads = headsCard();
+  const heads = headsCard(), curves = curvesCard();
   const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "×");
   close.hidden = index === 0;
   const made = element("section", { class: "card side", "aria-label": index ? "Second site" : "First site" },
@@ -63,7 +65,7 @@ export function sidePanel(index, networks, set, sortBy) {
         element("div", { class: "card-head" }, element("h3", {}, "Nodes"), element("label", {}, element("span", {}, "sorted by"), sort)),
         grid.element,
         element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")),
-      element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element)),
+      element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element)),
     node.element);
 
   /** @param {State} state @param {Network} of @param {Site} chosen */
@@ -97,7 +99,15 @@ export function sidePanel(index, networks, set, sortBy) {
       node.render(state, side, of);
       if (opened) node.element.scrollIntoView({ block: "nearest" });
     },
-    focusNode: node.focus,
+    /**
+     * What takes longer than a frame: the statistics at all thresholds.
+     *
+     * @param {State} state
+     */
+    *later(state) {
+      const side = state.sides[index], site = side && networks.get(side.network)?.sites.get(side.site);
+      if (site) curves.render(yield* site.sweep(state.rule), site, state);
+    },
   };
 }
 
@@ -141,6 +151,39 @@ function statisticsTable(site, state) {
  */
 function nearest(rows, threshold) {
   return [...rows].sort((a, b) => Math.abs(a.threshold - threshold) - Math.abs(b.threshold - threshold))[0];
+}
+
+/** SNR and SNR_min against the threshold (Fig. 5). */
+function curvesCard() {
+  const charts = [curveChart("SNR against the threshold (Fig. 5a)"), curveChart("SNR_min against the threshold (Fig. 5b)")];
+  const legend = element("p", { class: "legend" });
+  return {
+    element: element("div", {}, ...charts.map((chart) => chart.element), legend),
+    /**
+     * @param {import("./network.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
+     * @param {Site} site
+     * @param {State} state
+     */
+    render(sweep, site, state) {
+      const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
+      /** @type {("snr" | "snr_min")[]} */ (["snr", "snr_min"]).forEach((key, i) => charts[i].render([
+        { points: sweep.map((own, k) => [SWEEP[k], own[key]]), series: 0, dashes: [] },
+        ...nulls.map(([name, rows]) => nullCurve(name, rows, key)),
+      ], state.threshold));
+      legend.textContent = nulls.length ? "line: this site; dashed grey: untrained; dotted: labels permuted" : "";
+    },
+  };
+}
+
+/**
+ * @param {string} name
+ * @param {StoredStatistics[]} rows
+ * @param {string} key
+ * @returns {import("./curves.js").Curve}
+ */
+function nullCurve(name, rows, key) {
+  const untrained = name === "untrained";
+  return { points: rows.map((row) => [row.threshold, row[key] ?? Infinity]), series: untrained ? -1 : 1, dashes: untrained ? [6, 4] : [2, 3] };
 }
 
 /** The heads' share of the labels (Fig. 7, Table 4). */
