@@ -12,7 +12,7 @@ import pytest
 from nodelens.measures import andc_mask, dilution, head_specialization, sweep
 from nodelens.probing import Measurement, load_measurements
 from nodelens.report.page import write_report
-from synthetic_runs import HOSTILE, LABELS, QUOTED, write_run
+from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -244,7 +244,7 @@ def test_hostile_labels_are_text(opened: Opened) -> None:
 
 @pytest.mark.parametrize("labels", [1, 1000])
 def test_few_and_many_labels_open(browser: Browser, tmp_path: Path, labels: int) -> None:
-    report = write_report([write_run(tmp_path, [f"label {i}" for i in range(labels)])])
+    report = write_report([write_run(tmp_path, [f"label {i}" for i in range(labels)], SITES[2:4])])
     for width in (1400, 600):
         one = Opened(browser, report, "site1=block.2.qkv&node1=1", viewport={"width": width, "height": 900})
         assert one.page.get_by_role("heading", name="Node 1 of block.2.qkv").is_visible()

@@ -67,7 +67,7 @@ DEGENERATE = {
 def cases() -> list[tuple[Pair, float, str, int, float]]:
     found: list[tuple[Pair, float, str, int, float]] = []
     for method in ("greedy", "maximum"):
-        for threshold in (0.05, 0.25, 0.3, 0.75):
+        for threshold in (0.05, 0.3, 0.75):
             found += [(pair, threshold, method, 1, 1.0) for pair in DEGENERATE.values()]
             for labels in (2, 10, 33, 100):
                 for seed in range(3):
@@ -125,7 +125,7 @@ def test_modules_compute_what_python_does(tmp_path: Path) -> None:
         (case, following if following[0][0].shape[0] == case[0][0].shape[0] else case)
         for case, following in pairwise(chosen)
     ]
-    assert sum(source[0][0].shape[1] for source, _ in pairs) > 4000
+    assert sum(source[0][0].shape[1] for source, _ in pairs) > 3500
     file = tmp_path / "sites.json"
     file.write_text(json.dumps([{"source": question(a), "target": question(b)} for a, b in pairs]))
     script = Path(__file__).parent / "explorer_parity.mjs"
