@@ -352,6 +352,8 @@ def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
     assert done.returncode == 0, error
     assert "Table 1" in out
     assert "Table 2" in out
+    assert str(tmp_path / "quick" / "report.html") in out
+    assert (tmp_path / "quick" / "report.html").stat().st_size > 100_000
     events = RunDirectory(tmp_path / "quick").events("train")
     assert events[-1]["test_accuracy"] >= 0.97
 

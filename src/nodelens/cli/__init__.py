@@ -11,12 +11,13 @@ from rich.console import Console
 from nodelens.cli.heads import heads
 from nodelens.cli.measuring import measure
 from nodelens.cli.pruning import export, gain, prune
+from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
 from nodelens.cli.training import train
 from nodelens.errors import InputError
 
 # In the order in which a user meets them.
-COMMANDS = (quickstart, train, measure, heads, prune, gain, export, reproduce)
+COMMANDS = (quickstart, train, measure, heads, prune, gain, export, report, reproduce)
 
 app = typer.Typer(
     help="See what every node of a trained network has learned to recognise.",

@@ -2,6 +2,7 @@
 
 from nodelens.data.augment import Augmentation, augment, mix, normalise
 from nodelens.data.datasets import ImageSet, holdout, load_images
+from nodelens.data.lookup import is_at_hand
 from nodelens.data.normalisation import Normalisation, normalisation_of
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Normalisation",
     "augment",
     "holdout",
+    "is_at_hand",
     "load_images",
     "mix",
     "normalisation_of",

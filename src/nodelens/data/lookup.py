@@ -42,12 +42,27 @@ def find_source(name: str, split: str) -> Source:
     return _class_folders(name, location, split)
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether a data set is found without asking the hub.
+
+    >>> is_at_hand("digits"), is_at_hand("hf:org/name")
+    (True, False)
+    """
+    plain = name.partition(":")[0]
+    return name == "digits" or _local_copy(plain) is not None or (plain not in HUB_IDS and Path(plain).exists())
+
+
+def _local_copy(name: str) -> Path | None:
+    copies = os.environ.get("NODELENS_DATA")
+    local = Path(copies).expanduser() / name if copies and name else None
+    return local if local is not None and Path(name).name == name and local.exists() else None
+
+
 def _location(name: str) -> Path:
     if name.startswith("hf:"):
         return _from_hub(name.removeprefix("hf:"))
-    copies = os.environ.get("NODELENS_DATA")
-    local = Path(copies).expanduser() / name if copies and name else None
-    if local is not None and Path(name).name == name and local.exists():
+    local = _local_copy(name)
+    if local is not None:
         return local
     if name in HUB_IDS:
         return _from_hub(HUB_IDS[name])

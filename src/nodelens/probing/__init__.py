@@ -11,8 +11,10 @@ from nodelens.probing.heads import (
 )
 from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
 from nodelens.probing.probes import Probe, Probes
-from nodelens.probing.store import load_measurements
+from nodelens.probing.store import load_measurements, load_probes, measured_splits
 from nodelens.probing.study import (
+    NETWORK,
+    UNTRAINED,
     MeasureSettings,
     ProbingData,
     load_probing_data,
@@ -24,6 +26,8 @@ from nodelens.probing.study import (
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
 
 __all__ = [
+    "NETWORK",
+    "UNTRAINED",
     "HeadAccuracies",
     "MeasureSettings",
     "Measurement",
@@ -37,10 +41,12 @@ __all__ = [
     "head_logits",
     "head_sites",
     "load_measurements",
+    "load_probes",
     "load_probing_data",
     "measure",
     "measure_network",
     "measure_probes",
+    "measured_splits",
     "measurements_of",
     "probe_epochs",
     "probe_recipe",

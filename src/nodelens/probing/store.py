@@ -80,6 +80,19 @@ def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 
+def measured_splits(run: RunDirectory, folder: str = "measure") -> dict[str, list[str]]:
+    """The splits that each site was measured on, sites in the network's order.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    found = {}
+    for name in measured_names(run, folder):
+        metadata = read_metadata(run.path / site_file(name, folder))
+        found[name] = sorted(key.removeprefix("images.") for key in metadata if key.startswith("images."))
+    return found
+
+
 def load_measurements(
     run: RunDirectory, split: str, sites: Sequence[str] | None = None, folder: str = "measure"
 ) -> list[Measurement]:
@@ -111,11 +124,17 @@ def _load_site(run: RunDirectory, folder: str, name: str, split: str) -> tuple[l
         raise InputError(
             f"{name} was not measured on {split!r} in {run.path}; measured: {', '.join(known) or 'nothing yet'}"
         )
+    try:
+        return _of_seeds(tensors, metadata, split), tuple(json.loads(metadata["label_names"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); delete it and measure again") from error
+
+
+def _of_seeds(tensors: dict[str, Tensor], metadata: dict[str, str], split: str) -> list[SiteMeasurement]:
     site = Site(**json.loads(metadata["site"]))
     means, accuracy = tensors[f"class_means.{split}"], tensors[f"accuracy.{split}"]
     weight = tensors["weight"].reshape(means.shape)
-    measured = [
+    return [
         SiteMeasurement(site, split, seed, means[i], weight[i], float(accuracy[i]), tensors[f"counts.{split}"])
         for i, seed in enumerate(json.loads(metadata["seeds"]))
     ]
-    return measured, tuple(json.loads(metadata["label_names"]))

@@ -117,7 +117,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     for images in data.measured.values():
         label_counts(images)
     names = [site.name for site in sites_of(network)]
-    run.configure("measure", _identity(network, data, settings), sites=names)
+    joined = [dataclasses.asdict(layer) for layer in network.layers()]
+    run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
     device = default_device()
     _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
     if settings.untrained:

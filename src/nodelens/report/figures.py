@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from nodelens.measures import NodalMatrices
+from nodelens.measures import NodalMatrices, SiteStatistics
 from nodelens.runs import write_atomically
 
 # Okabe and Ito's palette: told apart with every common colour blindness, in light and dark.
@@ -74,6 +74,29 @@ def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, ti
     axes.set_title(title, loc="left", fontsize=9)
     axes.set_xlabel("threshold")
     axes.set_ylim(bottom=0)
+
+
+def label_figure(statistics: SiteStatistics, label_names: Sequence[str], title: str = "") -> Figure:
+    """Fig. 4: appearances of each label in the diagonals of a site's nodes, and its total field in their clusters."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True)
+        draw_labels(upper, statistics.appearances.numpy(), "nodes whose diagonal holds the label")
+        draw_labels(lower, statistics.label_field.numpy(), "total field in the clusters")
+        lower.set_xlabel("label")
+        if len(label_names) <= NAMED_LABELS:
+            lower.set_xticks(range(len(label_names)), label_names, fontsize=6.5, rotation=90)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    return figure
+
+
+def draw_labels(axes: Axes, values: np.ndarray, title: str) -> None:
+    """One bar per label, and their mean as a dashed line."""
+    axes.bar(range(len(values)), values, color=BLUE, width=0.8)
+    axes.axhline(values.mean(), color=ORANGE, linestyle="--", linewidth=1.2)
+    axes.set_title(f"{title}, {values.mean():.3g} on average", loc="left", fontsize=9)
+    axes.set_xlim(-0.6, len(values) - 0.4)
 
 
 def node_figure(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import measurements_of
-from nodelens.report.figures import node_figure, save_figure, threshold_figure
+from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
 from nodelens.report.tables import TABLE1, TABLE2, TextTable, rounded, statistics_rows, statistics_table, sweep_rows
 from nodelens.runs import RunDirectory
 
@@ -28,7 +28,8 @@ def report_measurement(
     """Statistics of these sites (all that were measured), in the form of Tables 1 and 2, with their nulls.
 
     Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv` (`….maximum.csv` for that cluster rule),
-    the sweep of the last two block outputs and the clearest node of the last as figures.
+    the sweep of the last two block outputs (Fig. 5), and of the last how evenly it knows the labels (Fig. 4) and
+    its clearest node (Fig. 3) as figures.
 
     Returns:
         For each split a table in the form of Table 1 and one in the form of Table 2.
@@ -50,6 +51,9 @@ def report_measurement(
         outputs = [name for name in first if name.endswith("linear2")] or list(first)
         save_figure(threshold_figure(sweep, outputs[-2:][::-1]), run.path / "figures" / f"sweep.{split}")
         last = first[outputs[-1]]
+        even = f"How evenly {last.site.name} knows the labels ({split} images, threshold {threshold:g})"
+        labels = label_figure(last.statistics(threshold, method), first.label_names, even)
+        save_figure(labels, run.path / "figures" / f"labels.{split}")
         node = clearest_node(last.matrices, threshold)
         title = f"Node {node} of {last.site.name}: what it stands for ({split} images)"
         picture = node_figure(last.matrices, node, first.label_names, threshold, title)

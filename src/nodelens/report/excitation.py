@@ -1,0 +1,118 @@
+"""The images that excite each node most and least, from one pass over a few hundred of them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from nodelens.data.augment import normalise
+from nodelens.data.datasets import ImageSet
+from nodelens.data.normalisation import Normalisation, normalisation_from
+from nodelens.networks import Network, fingerprint, load_network, reading, select_sites
+from nodelens.networks import sites as sites_of
+from nodelens.probing import NETWORK, Probes, load_probes
+from nodelens.progress import progress
+from nodelens.report.thumbnails import thumbnails
+from nodelens.runs import RunDirectory
+
+IMAGES = 400
+"""So many images, spread over the split, are shown to the network."""
+
+EACH = 4
+"""So many images per node excite it most, and as many least."""
+
+
+@dataclass
+class Extremes:
+    """The largest pooled activations of each node so far, and whose they are; `sign` -1 for the smallest."""
+
+    sign: int
+    values: Float[Tensor, "kept node"]
+    images: Int64[Tensor, "kept node"]
+
+    def add(self, activations: Float[Tensor, "batch node"], first: int) -> None:
+        """Take in the activations of images `first`, `first + 1`, …"""
+        numbers = torch.arange(first, first + len(activations))[:, None].expand(activations.shape)
+        values = torch.cat([self.values, self.sign * activations])
+        images = torch.cat([self.images, numbers])
+        self.values, chosen = values.topk(min(EACH, len(values)), dim=0)
+        self.images = images.gather(0, chosen)
+
+
+def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any]) -> None:
+    """Add to a described network, and to its sites, the images that excite each node most and least.
+
+    Leaves it as it is where the run does not hold the network that was measured.
+
+    Args:
+        network: as `describe_networks` gives it; gets `pictures`, its sites get `excitation`.
+    """
+    loaded, measured = _measured_network(run), run.configuration().get("measure", {}).get("settings", {})
+    scale = normalisation_from(measured.get("normalisation", {}))
+    if loaded is None or scale is None or not _takes(loaded, images):
+        return
+    names = [one["name"] for one in network["sites"] if one["factors"] is not None]
+    probes = load_probes(run, NETWORK, select_sites(sites_of(loaded), names))
+    count = min(IMAGES, len(images))
+    shown = images.take(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.split)
+    found = _extremes(loaded, probes, shown, scale)
+    used = sorted({int(i) for both in found.values() for extremes in both for i in extremes.images.flatten()})
+    network["pictures"] = thumbnails(shown, used) | {"labels": shown.labels[used].tolist()}
+    place = np.zeros(count, dtype="<u2")
+    place[used] = np.arange(len(used))
+    for one in network["sites"]:
+        if one["name"] in found:
+            most, least = (_text(place[extremes.images.T.numpy()]) for extremes in found[one["name"]])
+            one["excitation"] = {"each": min(EACH, count), "most": most, "least": least}
+
+
+def _measured_network(run: RunDirectory) -> Network | None:
+    if not (run.path / "model.safetensors").exists():
+        return None
+    network = load_network(run.path)
+    measured = run.configuration().get("measure", {}).get("settings", {}).get("network")
+    return network if fingerprint(network) == measured else None
+
+
+def _takes(network: Network, images: ImageSet) -> bool:
+    size = network.config.image_size
+    return images.image_shape == (size, size, network.config.channels)
+
+
+def _extremes(
+    network: Network, probes: Probes, images: ImageSet, scale: Normalisation
+) -> Mapping[str, Sequence[Extremes]]:
+    """For each site the images that excite its nodes most, and those that do least."""
+    none, nobody = (torch.empty(0, 1, dtype=dtype) for dtype in (torch.float32, torch.int64))
+    found = {
+        site.name: [Extremes(sign, none.expand(0, site.nodes), nobody.expand(0, site.nodes)) for sign in (1, -1)]
+        for site in probes.sites
+    }
+    done = 0
+
+    def reader(site: str, activations: Tensor) -> None:
+        pooled = probes[site].pool(activations)[0]
+        for extremes in found[site]:
+            extremes.add(pooled, done)
+
+    with (
+        torch.inference_mode(),
+        reading(network, probes.sites, reader),
+        progress("exciting images", len(images)) as bar,
+    ):
+        for pixels, labels in images.batches(100):
+            network(normalise(pixels, scale.mean, scale.std))
+            done += len(labels)
+            bar.reach(done)
+    return found
+
+
+def _text(numbers: np.ndarray) -> str:
+    return base64.b64encode(numbers.astype("<u2").tobytes()).decode()

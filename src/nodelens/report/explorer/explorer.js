@@ -1,0 +1,1729 @@
+// Made from the modules beside this file by build.mjs; edit those.
+"use strict";
+(() => {
+  // measures/clusters.js
+  var RULES = ["greedy", "maximum"];
+  function clusterNode(factors, node, limit, rule, cluster) {
+    cluster.fill(-1);
+    if (limit === Infinity) return [];
+    return rule === "greedy" ? firstFit(factors, node, limit, cluster) : largestFirst(factors, node, limit, cluster);
+  }
+  function firstFit({ labels, means, weight }, node, limit, cluster) {
+    const sizes = numbers(), signs = numbers(), lowestMean = numbers(), lowestWeight = numbers();
+    for (let label = 0, at = node * labels; label < labels; label++, at++) {
+      if (!(means[at] * weight[at] > limit)) continue;
+      const sign = means[at] > 0 ? 1 : -1;
+      const mean = Math.abs(means[at]), partner = Math.abs(weight[at]);
+      let k = 0;
+      while (k < sizes.length) {
+        const fits = Math.min(lowestMean[k], mean) * Math.min(lowestWeight[k], partner) > limit;
+        if (signs[k] === sign && fits) break;
+        k++;
+      }
+      if (k === sizes.length) {
+        sizes.push(0);
+        signs.push(sign);
+        lowestMean.push(Infinity);
+        lowestWeight.push(Infinity);
+      }
+      lowestMean[k] = Math.min(lowestMean[k], mean);
+      lowestWeight[k] = Math.min(lowestWeight[k], partner);
+      sizes[k]++;
+      cluster[label] = k;
+    }
+    return sizes;
+  }
+  function largestFirst(factors, node, limit, cluster) {
+    const found = [...peel(factors, node, limit, 1), ...peel(factors, node, limit, -1)];
+    found.sort((a, b) => b.length - a.length);
+    found.forEach((members, k) => members.forEach((label) => cluster[label] = k));
+    return found.map((members) => members.length);
+  }
+  function peel({ labels, means, weight }, node, limit, sign) {
+    const begin = node * labels;
+    let left = numbers();
+    for (let label = 0; label < labels; label++) {
+      const at = begin + label;
+      if (means[at] * weight[at] > limit && sign * means[at] > 0) left.push(label);
+    }
+    left.sort((a, b) => sign * (means[begin + b] - means[begin + a]));
+    let leaves = left.map((label) => partners(left, means, begin, weight[begin + label], limit));
+    const taken = [];
+    while (left.length) {
+      const cut = bestCut(leaves);
+      const inside = leaves.map((end, i) => i <= cut && end > cut);
+      taken.push(left.filter((_, i) => inside[i]));
+      const survivors = [0];
+      for (const gone of inside) survivors.push(survivors[survivors.length - 1] + (gone ? 0 : 1));
+      leaves = leaves.filter((_, i) => !inside[i]).map((end) => survivors[end]);
+      left = left.filter((_, i) => !inside[i]);
+    }
+    return taken;
+  }
+  function partners(left, means, begin, partner, limit) {
+    let low = 0, high = left.length;
+    while (low < high) {
+      const middle = low + high >> 1;
+      if (partner * means[begin + left[middle]] > limit) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+  function bestCut(leaves) {
+    const leaving = new Int32Array(leaves.length + 1);
+    for (const end of leaves) leaving[end]++;
+    let gone = 0, most = -1, best = 0;
+    for (let cut = 0; cut < leaves.length; cut++) {
+      gone += leaving[cut];
+      if (cut + 1 - gone > most) {
+        most = cut + 1 - gone;
+        best = cut;
+      }
+    }
+    return best;
+  }
+  function numbers() {
+    return [];
+  }
+
+  // page/element.js
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    setAttributes(made, attributes);
+    made.append(...children);
+    return made;
+  }
+  function setAttributes(target, attributes) {
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") target.addEventListener(name, value);
+      else if (value === null || value === false) target.removeAttribute(name);
+      else target.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+  function select(name, options2, chosen) {
+    const made = element("select", { "aria-label": name, change: () => chosen(made.value) });
+    made.append(...options2.map(([value, text]) => element("option", { value }, text)));
+    return made;
+  }
+  function shown(value, digits = 4) {
+    if (value === void 0) return "";
+    if (value === null || !Number.isFinite(value)) return "\u221E";
+    if (value === 0) return "0";
+    return Math.abs(value) >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
+  }
+  function percent(share) {
+    return `${(100 * share).toFixed(1)}%`;
+  }
+  function counted(number, what) {
+    return `${number} ${what}${number === 1 ? "" : "s"}`;
+  }
+
+  // page/state.js
+  var SORTS = (
+    /** @type {const} */
+    ["number", "diagonal", "noise", "snr", "label", "head"]
+  );
+  var BOXES = (
+    /** @type {const} */
+    ["snr", "diagonal", "noise", "accuracy"]
+  );
+  function initial(networks2) {
+    const network = (
+      /** @type {Network} */
+      networks2.values().next().value
+    );
+    const site = [...network.sites.values()].filter((one) => one.explored).pop();
+    const side2 = { network: network.name, site: site?.data.name ?? "", node: null };
+    return { sides: [side2], threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
+  }
+  function address(state) {
+    const words = new URLSearchParams();
+    state.sides.forEach((side2, i) => {
+      words.set(`network${i + 1}`, side2.network);
+      words.set(`site${i + 1}`, side2.site);
+      if (side2.node !== null) words.set(`node${i + 1}`, String(side2.node));
+    });
+    words.set("threshold", String(state.threshold));
+    words.set("clusters", state.rule);
+    words.set("ratio", String(state.ratio));
+    words.set("sort", state.sort);
+    words.set("boxes", state.boxes);
+    if (state.label) words.set("label", state.label);
+    return words.toString();
+  }
+  function opened(fragment, networks2) {
+    const words = new URLSearchParams(fragment), start = initial(networks2);
+    const first = side(words, 1, networks2, start.sides[0]) ?? start.sides[0], second = side(words, 2, networks2, null);
+    const label = words.get("label") ?? "";
+    return {
+      sides: second ? [first, second] : [first],
+      threshold: within(words.get("threshold"), 0.01, 0.99, start.threshold),
+      rule: oneOf(words.get("clusters"), RULES, start.rule),
+      ratio: within(words.get("ratio"), 1, 100, start.ratio),
+      label: [...networks2.values()].some((network) => network.labels.includes(label)) ? label : "",
+      sort: oneOf(words.get("sort"), SORTS, start.sort),
+      boxes: oneOf(words.get("boxes"), BOXES, start.boxes)
+    };
+  }
+  function side(words, number, networks2, otherwise) {
+    const network = networks2.get(words.get(`network${number}`) ?? otherwise?.network ?? "");
+    const site = network?.sites.get(words.get(`site${number}`) ?? otherwise?.site ?? "");
+    if (!network || !site?.explored) return null;
+    const node = words.get(`node${number}`) ?? "";
+    const exists = /^\d+$/.test(node) && Number(node) < site.data.nodes;
+    return { network: network.name, site: site.data.name, node: exists ? Number(node) : null };
+  }
+  function within(text, low, high, otherwise) {
+    const value = text === null || text.trim() === "" ? NaN : Number(text);
+    return value >= low && value <= high ? value : otherwise;
+  }
+  function oneOf(text, known, otherwise) {
+    return known.find((one) => one === text) ?? otherwise;
+  }
+
+  // page/controls.js
+  function controls(networks2, change) {
+    const slider = element("input", {
+      type: "range",
+      min: 0.01,
+      max: 0.99,
+      step: 0.01,
+      "aria-label": "Threshold",
+      input: () => change({ threshold: Number(slider.value) })
+    });
+    const exact = element("input", {
+      type: "number",
+      min: 0.01,
+      max: 0.99,
+      step: "any",
+      "aria-label": "Threshold, as a number",
+      change: () => change({ threshold: within(exact.value, 0.01, 0.99, 0.3) })
+    });
+    const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) => change({ rule: value === "maximum" ? "maximum" : "greedy" }));
+    const ratio2 = element("input", {
+      type: "number",
+      min: 1,
+      max: 10,
+      step: 0.1,
+      "aria-label": "Ratio of the heads",
+      change: () => change({ ratio: within(ratio2.value, 1, 100, 2) })
+    });
+    const names = [...new Set([...networks2.values()].flatMap((network) => network.labels))];
+    const search = labelSearch(names, change);
+    const hasHeads = [...networks2.values()].some(({ sites }) => [...sites.values()].some((site) => site.data.heads));
+    const made = element(
+      "div",
+      { class: "controls", role: "group", "aria-label": "Controls" },
+      element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
+      element("label", {}, element("span", {}, "clusters"), rule),
+      ...hasHeads ? [element(
+        "label",
+        { title: "a head specialises in a label that it holds so many times as often as any other head" },
+        element("span", {}, "head ratio"),
+        ratio2
+      )] : [],
+      search.element
+    );
+    return {
+      element: made,
+      /** @param {State} state */
+      render(state) {
+        slider.value = String(state.threshold);
+        if (document.activeElement !== exact) exact.value = String(state.threshold);
+        rule.value = state.rule;
+        if (document.activeElement !== ratio2) ratio2.value = String(state.ratio);
+        search.render(state);
+      }
+    };
+  }
+  function labelSearch(names, change) {
+    const list = element("datalist", { id: "label-names" }, ...names.map((name) => element("option", { value: name })));
+    const field = element("input", {
+      type: "search",
+      list: "label-names",
+      placeholder: "a label \u2026",
+      "aria-label": "Search a label",
+      autocomplete: "off",
+      input: () => (names.includes(field.value) || !field.value) && change({ label: field.value }),
+      change: () => change({ label: closest(field.value, names) })
+    });
+    const clear = element("button", { type: "button", "aria-label": "Clear the search", click: () => change({ label: "" }) }, "\xD7");
+    return {
+      element: element("label", { class: "search" }, element("span", {}, "who knows"), field, clear, list),
+      /** @param {State} state */
+      render(state) {
+        if (document.activeElement !== field || names.includes(state.label)) field.value = state.label;
+        clear.hidden = !state.label;
+      }
+    };
+  }
+  function closest(typed, names) {
+    const wanted = typed.trim().toLowerCase();
+    if (!wanted) return "";
+    const lower = names.map((name) => name.toLowerCase());
+    const at = [
+      lower.indexOf(wanted),
+      lower.findIndex((name) => name.startsWith(wanted)),
+      lower.findIndex((name) => name.includes(wanted))
+    ].find((found) => found >= 0);
+    return at === void 0 ? "" : names[at];
+  }
+
+  // measures/masks.js
+  function dilution(source, target) {
+    const words = Math.ceil(source.labels / 32);
+    const inputs = labelBits(source, words), outputs = labelBits(target, words);
+    let kept = 0;
+    for (let out = 0; out < outputs.length; out += words) {
+      for (let into = 0; into < inputs.length; into += words) {
+        for (let word = 0; word < words; word++) {
+          if (outputs[out + word] & inputs[into + word]) {
+            kept++;
+            break;
+          }
+        }
+      }
+    }
+    return 1 - kept / (source.nodes * target.nodes);
+  }
+  function outputDilution(source) {
+    let kept = 0;
+    for (const own of source.diagonal) kept += own;
+    return 1 - kept / (source.nodes * source.labels);
+  }
+  function labelBits({ nodes, labels, cluster }, words) {
+    const bits = new Int32Array(nodes * words);
+    for (let node = 0; node < nodes; node++) {
+      for (let label = 0; label < labels; label++) {
+        if (cluster[node * labels + label] >= 0) bits[node * words + (label >> 5)] |= 1 << (label & 31);
+      }
+    }
+    return bits;
+  }
+
+  // page/drawing.js
+  var NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
+  var NO_SKIP = ".no_skip";
+  function drawing(networks2, choose, showIn) {
+    const body = element("div", { class: "network" });
+    const boxes = select("Value in the boxes", BOXES.map((name) => [name, NAMES[name]]), (value) => showIn(BOXES.find((name) => name === value) ?? "snr"));
+    const which = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => drawn?.pick(name));
+    const caption = element("p", { class: "hint" });
+    let drawn = null;
+    function draw4(name) {
+      if (drawn?.name === name) return;
+      const network = (
+        /** @type {Network} */
+        networks2.get(name)
+      );
+      drawn = { ...drawNetwork(network, choose), name, pick: (other) => choose(other, "", false) };
+      body.replaceChildren(...drawn.rows);
+    }
+    return {
+      element: element(
+        "section",
+        { class: "card drawing", "aria-label": "The network" },
+        element(
+          "div",
+          { class: "card-head" },
+          element("h2", {}, "The network"),
+          ...networks2.size > 1 ? [which] : [],
+          element("label", {}, element("span", {}, "in the boxes"), boxes)
+        ),
+        body,
+        caption
+      ),
+      /** @param {State} state */
+      render(state) {
+        const name = state.sides[0].network;
+        draw4(name);
+        which.value = name;
+        boxes.value = state.boxes;
+        const label = networks2.get(name)?.labels.indexOf(state.label) ?? -1;
+        caption.textContent = label >= 0 ? `Number of nodes whose diagonal holds \u201C${state.label}\u201D. Shift-click a site to put it beside the first.` : "Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that ANDC would remove. Shift-click a site to put it beside the first.";
+        for (const box of drawn?.boxes ?? []) mark(box, state, name);
+      },
+      /**
+       * What takes longer than a frame: the numbers of all sites.
+       *
+       * @param {State} state
+       */
+      *values(state) {
+        if (!drawn) return;
+        const label = networks2.get(drawn.name)?.labels.indexOf(state.label) ?? -1;
+        const block = networks2.get(drawn.name)?.sites.get(state.sides[0].site)?.data.block;
+        const near = [...drawn.boxes].sort((a, b) => Number(b.site.data.block === block) - Number(a.site.data.block === block));
+        for (const box of near) {
+          if (box.site.explored) box.site.clusters(state.threshold, state.rule);
+          yield;
+        }
+        fill(drawn.boxes, state, label);
+        for (const [layer, text] of drawn.links) {
+          text.textContent = removed(
+            /** @type {Network} */
+            networks2.get(drawn.name),
+            layer,
+            state
+          ) ?? "";
+          yield;
+        }
+      }
+    };
+  }
+  function removed(network, layer, { threshold, rule }) {
+    const source = network.sites.get(layer.source), target = network.sites.get(layer.target ?? "");
+    if (!source?.explored || layer.target !== null && !target?.explored) return null;
+    const from = source.clusters(threshold, rule);
+    return percent(target ? dilution(from, target.clusters(threshold, rule)) : outputDilution(from));
+  }
+  function drawNetwork(network, choose) {
+    const boxes = [];
+    const links = /* @__PURE__ */ new Map();
+    const rows = byBlock(network).map(([block, sites]) => {
+      const row = element(
+        "div",
+        { class: "block", role: "group", "aria-label": `block ${block}` },
+        element("span", { class: "block-name" }, block ? `block ${block}` : "")
+      );
+      let before = null;
+      for (const site of sites.filter((one) => !one.data.name.endsWith(NO_SKIP))) {
+        const last = before?.data.name;
+        const layer = network.layers.find((one) => one.source === last && one.target === site.data.name);
+        if (before) row.append(arrow(layer, links));
+        const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
+        const own = [site, ...bare ? [bare] : []].map((one) => makeBox(network, one, choose));
+        boxes.push(...own);
+        row.append(element("span", { class: "place-of-site" }, ...own.map((box) => box.button)));
+        before = site;
+      }
+      const output = network.layers.find((one) => one.target === null && one.source === before?.data.name);
+      if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
+      return row;
+    });
+    return { rows, boxes, links };
+  }
+  function byBlock(network) {
+    const found = /* @__PURE__ */ new Map();
+    for (const site of network.sites.values()) {
+      found.set(site.data.block, [...found.get(site.data.block) ?? [], site]);
+    }
+    return [...found].reverse();
+  }
+  function arrow(layer, links) {
+    const text = element("span", { class: "dilution" });
+    if (layer) links.set(layer, text);
+    return element("span", { class: layer ? "link layer" : "link", title: layer ? `${layer.name}: weights that ANDC would remove` : "" }, text);
+  }
+  function makeBox(network, site, choose) {
+    const bare = site.data.name.endsWith(NO_SKIP);
+    const short = bare ? "no skip" : site.data.name.split(".").slice(site.data.block ? 2 : 0).join(".") || site.data.name;
+    const value = element("span", { class: "value" });
+    const button = element("button", {
+      type: "button",
+      class: bare ? "box bare" : "box",
+      disabled: !site.explored,
+      click: (event) => choose(network.name, site.data.name, event.shiftKey)
+    }, element("span", { class: "site-name" }, short), value);
+    return { site, button, value };
+  }
+  function mark({ site, button, value }, state, network) {
+    const at = state.sides.findIndex((side2) => side2.network === network && side2.site === site.data.name);
+    button.dataset.side = at < 0 ? "" : String(at + 1);
+    setAttributes(button, {
+      "aria-pressed": String(at >= 0),
+      "aria-label": `${site.data.name}, ${site.data.nodes} nodes, ${value.textContent || "not yet computed"}`,
+      title: `${site.data.name}: ${site.data.nodes} nodes, probe accuracy ${shown(site.data.accuracy)}`
+    });
+  }
+  function fill(boxes, state, label) {
+    const values = boxes.map(({ site }) => boxValue(site, state, label));
+    const finite = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
+    const low = Math.min(...finite), high = Math.max(...finite);
+    boxes.forEach(({ button, value, site }, i) => {
+      const number = values[i];
+      value.textContent = number === null ? "" : shown(number, 3);
+      const share = number === null || high === low ? 0 : (Math.min(number, high) - low) / (high - low);
+      button.style.setProperty("--share", share.toFixed(3));
+      button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${label < 0 ? NAMES[state.boxes] : "nodes that know it"} ${value.textContent}`);
+    });
+  }
+  function boxValue(site, { threshold, rule, boxes }, label) {
+    if (!site.explored) return null;
+    if (label >= 0) return site.appearances(threshold, rule)[label];
+    return boxes === "accuracy" ? site.data.accuracy : site.statistics(threshold, rule)[boxes];
+  }
+
+  // measures/heads.js
+  var NOBODY = -1;
+  function headAppearances({ labels, nodes, cluster }, heads) {
+    const count = new Int32Array(heads * labels), width = nodes / heads;
+    for (let node = 0; node < nodes; node++) {
+      const row = Math.floor(node / width) * labels;
+      for (let label = 0; label < labels; label++) if (cluster[node * labels + label] >= 0) count[row + label]++;
+    }
+    return count;
+  }
+  function headOfLabel(count, heads, ratio2) {
+    const labels = count.length / heads, owner = new Int32Array(labels);
+    for (let label = 0; label < labels; label++) {
+      let most = -1, others = 0, leading = NOBODY;
+      for (let head = 0; head < heads; head++) {
+        const own = count[head * labels + label];
+        if (own > most) {
+          others = Math.max(others, most);
+          most = own;
+          leading = head;
+        } else {
+          others = Math.max(others, own);
+        }
+      }
+      owner[label] = most > others && most >= ratio2 * others ? leading : NOBODY;
+    }
+    return owner;
+  }
+  function labelsPerHead(owner, heads) {
+    const count = new Int32Array(heads);
+    for (const head of owner) if (head !== NOBODY) count[head]++;
+    return count;
+  }
+
+  // page/knowers.js
+  var STRONGEST = 12;
+  function knowersCard(networks2, open) {
+    const title = element("h2"), nodes = element("div", { class: "knowers" }), heads = element("ul", { class: "heads" });
+    const made = element(
+      "section",
+      { class: "card", "aria-label": "Who knows the label" },
+      element("div", { class: "card-head" }, title),
+      element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix:"),
+      nodes,
+      heads
+    );
+    return {
+      element: made,
+      /** @param {State} state */
+      *render(state) {
+        const network = (
+          /** @type {Network} */
+          networks2.get(state.sides[0].network)
+        );
+        const label = network.labels.indexOf(state.label), sites = [...network.sites.values()].filter((site) => site.explored);
+        made.hidden = label < 0;
+        if (label < 0) return;
+        let strongest = [];
+        for (const site of sites) {
+          strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share).slice(0, STRONGEST);
+          yield;
+        }
+        title.textContent = `Who knows \u201C${state.label}\u201D`;
+        nodes.replaceChildren(...strongest.map(({ site, node, share }) => element(
+          "button",
+          { type: "button", click: () => open(site, node) },
+          `${site} node ${node} `,
+          element("strong", {}, shown(share, 3))
+        )));
+        heads.replaceChildren(...sites.filter((site) => site.data.heads).map((site) => headsLine(site, label, state)));
+      }
+    };
+  }
+  function knowers(site, label, { threshold, rule }) {
+    const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), { means, weight } = site.factors();
+    const found = [];
+    for (let node = 0, at = label; node < nodes; node++, at += labels) {
+      if (cluster[at] >= 0) found.push({ site: site.data.name, node, share: means[at] * weight[at] / maxima[node] });
+    }
+    return found;
+  }
+  function headsLine(site, label, { threshold, rule, ratio: ratio2 }) {
+    const heads = site.data.heads, count = headAppearances(site.clusters(threshold, rule), heads);
+    const owner = headOfLabel(count, heads, ratio2)[label];
+    const of = Array.from({ length: heads }, (_, head) => `${count[head * site.labels + label]} of head ${head + 1}`);
+    return element(
+      "li",
+      {},
+      `${site.data.name}: ${of.join(", ")}`,
+      owner === NOBODY ? "" : element("strong", {}, ` \xB7 head ${owner + 1} specialises in it`)
+    );
+  }
+
+  // page/later.js
+  var SLICE = 12;
+  var Later = class {
+    #turn = 0;
+    /**
+     * @param {Iterable<unknown>} work each step is one small piece
+     */
+    run(work) {
+      const turn = ++this.#turn, steps = work[Symbol.iterator]();
+      const slice = () => {
+        const begin = performance.now();
+        while (turn === this.#turn && performance.now() - begin < SLICE) if (steps.next().done) return;
+        if (turn === this.#turn) setTimeout(slice);
+      };
+      setTimeout(slice);
+    }
+  };
+
+  // page/layers.js
+  function layersCard(networks2) {
+    const body = element("tbody"), title = element("h2");
+    const made = element(
+      "section",
+      { class: "card layers", "aria-label": "Pruning" },
+      element("div", { class: "card-head" }, title),
+      element("p", { class: "hint" }, "A weight is kept only where the diagonals of its two nodes share a label (ANDC), both sites at this threshold."),
+      element("div", { class: "scroll" }, element(
+        "table",
+        {},
+        element("thead", {}, element("tr", {}, ...["layer", "weights", "removed"].map((name, i) => element("th", { scope: "col", class: i ? "number" : "" }, name)))),
+        body
+      ))
+    );
+    return {
+      element: made,
+      /** @param {State} state */
+      *render(state) {
+        const { network: name, site: chosen } = state.sides[0];
+        const network = (
+          /** @type {Network} */
+          networks2.get(name)
+        ), block = network.sites.get(chosen)?.data.block;
+        const own = network.layers.filter((layer) => network.sites.get(layer.source)?.data.block === block);
+        made.hidden = !own.length;
+        title.textContent = `Pruning block ${block} at threshold ${state.threshold}`;
+        const rows = [];
+        for (const layer of own) {
+          const inputs = network.sites.get(layer.source)?.data.nodes ?? 0;
+          const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.nodes ?? 0;
+          const share = removed(network, layer, state);
+          rows.push(element(
+            "tr",
+            { "data-layer": layer.name },
+            element("th", { scope: "row" }, layer.name, element("small", {}, `${layer.source} \u2192 ${layer.target ?? "labels"}`)),
+            element("td", { class: "number" }, `${inputs} \xD7 ${outputs}`),
+            element("td", { class: "number" }, share ?? "not measured")
+          ));
+          yield;
+        }
+        body.replaceChildren(...rows);
+      }
+    };
+  }
+
+  // measures/outer.js
+  function maximum({ labels, means, weight }, node) {
+    const begin = node * labels;
+    let lowMean = Infinity, highMean = -Infinity, lowWeight = Infinity, highWeight = -Infinity;
+    for (let at = begin; at < begin + labels; at++) {
+      if (means[at] < lowMean) lowMean = means[at];
+      if (means[at] > highMean) highMean = means[at];
+      if (weight[at] < lowWeight) lowWeight = weight[at];
+      if (weight[at] > highWeight) highWeight = weight[at];
+    }
+    return Math.max(lowMean * lowWeight, lowMean * highWeight, highMean * lowWeight, highMean * highWeight);
+  }
+  function bound(maximum2, threshold) {
+    return maximum2 > 0 ? threshold * maximum2 : Infinity;
+  }
+  function countAbove(factors, node, limit) {
+    return limit === Infinity ? 0 : countSign(factors, node, limit, 1) + countSign(factors, node, limit, -1);
+  }
+  var meansOfSign = new Float64Array(128);
+  var weightsOfSign = new Float64Array(128);
+  function countSign({ labels, means, weight }, node, limit, sign) {
+    if (meansOfSign.length < labels) {
+      meansOfSign = new Float64Array(labels);
+      weightsOfSign = new Float64Array(labels);
+    }
+    const begin = node * labels;
+    let highMean = 0, highWeight = 0;
+    for (let at = begin; at < begin + labels; at++) {
+      highMean = Math.max(highMean, sign * means[at]);
+      highWeight = Math.max(highWeight, sign * weight[at]);
+    }
+    let meanCount = 0, weightCount = 0;
+    for (let at = begin; at < begin + labels; at++) {
+      const mean = sign * means[at], partner = sign * weight[at];
+      if (mean > 0 && mean * highWeight > limit) meansOfSign[meanCount++] = mean;
+      if (partner > 0 && partner * highMean > limit) weightsOfSign[weightCount++] = partner;
+    }
+    const ascending = meansOfSign.subarray(0, meanCount).sort();
+    const partners2 = weightsOfSign.subarray(0, weightCount).sort();
+    let count = 0, first = weightCount;
+    for (const mean of ascending) {
+      while (first > 0 && mean * partners2[first - 1] > limit) first--;
+      count += weightCount - first;
+    }
+    return count;
+  }
+
+  // measures/statistics.js
+  function siteClusters(factors, threshold, rule) {
+    const { labels, nodes } = factors;
+    const cluster = new Int32Array(nodes * labels);
+    const clusters = new Int32Array(nodes), diagonal = new Int32Array(nodes);
+    const noise = new Float64Array(nodes), maxima = new Float64Array(nodes);
+    for (let node = 0; node < nodes; node++) {
+      maxima[node] = maximum(factors, node);
+      const limit = bound(maxima[node], threshold);
+      const own = cluster.subarray(node * labels, (node + 1) * labels);
+      const sizes = clusterNode(factors, node, limit, rule, own);
+      let inside = 0;
+      for (const size of sizes) {
+        diagonal[node] += size;
+        inside += size * size;
+      }
+      clusters[node] = sizes.length;
+      noise[node] = countAbove(factors, node, limit) - inside;
+    }
+    return { labels, nodes, cluster, clusters, diagonal, noise, maxima };
+  }
+  function appearances({ labels, cluster }) {
+    const count = new Int32Array(labels);
+    for (let at = 0; at < cluster.length; at++) if (cluster[at] >= 0) count[at % labels]++;
+    return count;
+  }
+  function siteStatistics(found) {
+    const clusters = sum(found.clusters), diagonal = sum(found.diagonal);
+    const { nodes, labels } = found;
+    const averages = {
+      n_clusters: clusters / nodes,
+      cluster_size: clusters ? diagonal / clusters : 0,
+      diagonal: diagonal / nodes,
+      noise: sum(found.noise) / nodes
+    };
+    return withRatios(averages, appearances(found).reduce((a, b) => Math.min(a, b)), nodes, labels);
+  }
+  function nodeStatistics(found, node) {
+    const clusters = found.clusters[node], diagonal = found.diagonal[node];
+    const averages = {
+      n_clusters: clusters,
+      cluster_size: clusters ? diagonal / clusters : 0,
+      diagonal,
+      noise: found.noise[node]
+    };
+    return withRatios(averages, diagonal === found.labels ? 1 : 0, 1, found.labels);
+  }
+  function labelField({ means, weight }, { labels, nodes, cluster, clusters, maxima }) {
+    const total = new Float64Array(labels);
+    for (let node = 0; node < nodes; node++) {
+      const begin = node * labels, meanOfCluster = new Float64Array(clusters[node]);
+      for (let at = begin; at < begin + labels; at++) {
+        if (cluster[at] >= 0) meanOfCluster[cluster[at]] += means[at];
+      }
+      for (let label = 0, at = begin; label < labels; label++, at++) {
+        if (cluster[at] >= 0) total[label] += weight[at] * (meanOfCluster[cluster[at]] / maxima[node]);
+      }
+    }
+    return total;
+  }
+  function withRatios(averages, fewest, nodes, labels) {
+    const { n_clusters, cluster_size, diagonal, noise } = averages;
+    const signal = diagonal * nodes / labels;
+    const noise_internal = internalNoise(cluster_size, signal, labels);
+    const noise_external = noise * nodes / labels ** 2;
+    const snr = ratio(signal, noise_internal + noise_external);
+    const snr_min = ratio(fewest, internalNoise(cluster_size, fewest, labels) + noise_external);
+    const snr_approximation = ratio(cluster_size * n_clusters * labels, noise);
+    return { ...averages, signal, noise_internal, noise_external, snr, snr_min, snr_approximation };
+  }
+  function internalNoise(size, signal, labels) {
+    return Math.max(size - 1, 0) * signal / Math.max(labels - 1, 1);
+  }
+  function ratio(signal, noise) {
+    if (noise > 0) return signal / noise;
+    return signal > 0 ? Infinity : 0;
+  }
+  function sum(numbers2) {
+    let total = 0;
+    for (const number of numbers2) total += number;
+    return total;
+  }
+
+  // page/network.js
+  var SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
+  var Site = class {
+    /** @type {Factors | null} */
+    #factors = null;
+    #asked = "";
+    /** @type {SiteClusters | null} */
+    #clusters = null;
+    /** @type {SiteStatistics | null} */
+    #statistics = null;
+    /** @type {Int32Array | null} */
+    #appearances = null;
+    /** @type {Map<Rule, SiteStatistics[]>} */
+    #sweeps = /* @__PURE__ */ new Map();
+    /**
+     * @param {SiteData} data
+     * @param {number} labels
+     */
+    constructor(data2, labels) {
+      this.data = data2;
+      this.labels = labels;
+    }
+    get explored() {
+      return this.data.factors !== null;
+    }
+    /** @returns {Factors} */
+    factors() {
+      this.#factors ??= decoded(`factors-${this.data.factors}`, this.data.nodes, this.labels);
+      return this.#factors;
+    }
+    /**
+     * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
+     *
+     * @param {number} node
+     */
+    excitation(node) {
+      const known = this.data.excitation;
+      if (!known) return null;
+      const [most, least] = [known.most, known.least].map((text) => [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
+      return { most, least };
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     * @returns {SiteClusters}
+     */
+    clusters(threshold, rule) {
+      this.#ask(threshold, rule);
+      this.#clusters ??= siteClusters(this.factors(), threshold, rule);
+      return this.#clusters;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    statistics(threshold, rule) {
+      const found = this.clusters(threshold, rule);
+      this.#statistics ??= siteStatistics(found);
+      return this.#statistics;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    appearances(threshold, rule) {
+      const found = this.clusters(threshold, rule);
+      this.#appearances ??= appearances(found);
+      return this.#appearances;
+    }
+    /**
+     * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
+     *
+     * @param {Rule} rule
+     * @returns {Generator<void, SiteStatistics[], void>}
+     */
+    *sweep(rule) {
+      const known = this.#sweeps.get(rule);
+      if (known) return known;
+      const found = [];
+      for (const threshold of SWEEP) {
+        found.push(siteStatistics(siteClusters(this.factors(), threshold, rule)));
+        yield;
+      }
+      this.#sweeps.set(rule, found);
+      return found;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    #ask(threshold, rule) {
+      if (this.#asked === `${threshold} ${rule}`) return;
+      this.#asked = `${threshold} ${rule}`;
+      this.#clusters = this.#statistics = this.#appearances = null;
+    }
+  };
+  function networks(page) {
+    const found = /* @__PURE__ */ new Map(), pictured2 = page.networks[0]?.labels.join("\n");
+    for (const { name, labels, layers, sites, pictures = null } of page.networks) {
+      const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
+      const thumbnails = labels.join("\n") === pictured2 ? page.thumbnails : null;
+      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures, thumbnails });
+    }
+    return found;
+  }
+  function decoded(id, nodes, labels) {
+    const holder = document.getElementById(id);
+    const both = new Float32Array(bytesOf((holder?.textContent ?? "").trim()).buffer);
+    holder?.remove();
+    return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
+  }
+  function bytesOf(text) {
+    const letters = atob(text), bytes = new Uint8Array(letters.length);
+    for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
+    return bytes;
+  }
+
+  // page/colours.js
+  var SERIES = ["--blue", "--vermilion", "--green", "--purple", "--sky", "--orange"];
+  function colours() {
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    return {
+      ink: read("--ink"),
+      faint: read("--faint"),
+      line: read("--line"),
+      surface: read("--surface"),
+      noise: read("--noise"),
+      series: SERIES.map(read),
+      field: [parts(read("--negative")), parts(read("--field-zero")), parts(read("--positive"))]
+    };
+  }
+  function parts(colour) {
+    const number = parseInt(colour.slice(1), 16);
+    return [number >> 16, number >> 8 & 255, number & 255];
+  }
+  function sharp(canvas, width, height) {
+    const scale = window.devicePixelRatio || 1;
+    canvas.width = Math.max(1, Math.round(width * scale));
+    canvas.height = Math.max(1, Math.round(height * scale));
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    const pen = (
+      /** @type {CanvasRenderingContext2D} */
+      canvas.getContext("2d")
+    );
+    pen.setTransform(scale, 0, 0, scale, 0, 0);
+    return pen;
+  }
+
+  // page/charts.js
+  var HEIGHT = 120;
+  var LEFT = 34;
+  var BOTTOM = 4;
+  function barChart(title) {
+    const canvas = element("canvas", { role: "img" });
+    const status = element("figcaption", {}, title);
+    const made = element("figure", { class: "chart" }, status, canvas);
+    let names = [];
+    let series = [];
+    let mark2 = -1;
+    canvas.addEventListener("pointermove", (event) => {
+      const at = Math.floor((event.offsetX - LEFT) / (canvas.clientWidth - LEFT) * names.length);
+      if (at >= 0 && at < names.length) status.textContent = `${title} \xB7 ${names[at]}: ${series.map((one) => shown(one[at])).join(", ")}`;
+    });
+    canvas.addEventListener("pointerleave", () => status.textContent = title);
+    const redraw2 = () => drawBars(canvas, made.clientWidth, series, mark2);
+    new ResizeObserver(redraw2).observe(made);
+    return {
+      element: made,
+      /**
+       * @param {string[]} labels
+       * @param {ArrayLike<number>[]} values one series, or one per head
+       * @param {number} marked the label to point out, -1 for none
+       * @param {string} summary for those who do not see it
+       */
+      render(labels, values, marked, summary2) {
+        names = labels;
+        series = values;
+        mark2 = marked;
+        canvas.setAttribute("aria-label", `${title}. ${summary2}`);
+        redraw2();
+      }
+    };
+  }
+  function drawBars(canvas, width, series, mark2) {
+    if (!width || !series.length) return;
+    const pen = sharp(canvas, width, HEIGHT), paint = colours(), labels = series[0].length;
+    const totals = Array.from({ length: labels }, (_, label) => series.reduce((sum2, one) => sum2 + one[label], 0));
+    const highest = Math.max(...totals, 1e-9), high = HEIGHT - BOTTOM - 10, step = (width - LEFT) / labels;
+    totals.forEach((_, label) => {
+      let top = HEIGHT - BOTTOM;
+      series.forEach((one, k) => {
+        const height = one[label] / highest * high;
+        pen.fillStyle = series.length > 1 || label !== mark2 ? paint.series[k % paint.series.length] : paint.series[1];
+        pen.fillRect(LEFT + label * step, top -= height, Math.max(1, step - (step > 3 ? 1 : 0)), height);
+      });
+      if (label === mark2) {
+        pen.fillStyle = paint.ink;
+        pen.fillText("\u25BC", LEFT + (label + 0.5) * step - 4, Math.max(9, top - 2));
+      }
+    });
+    const mean = totals.reduce((a, b) => a + b, 0) / labels, level = HEIGHT - BOTTOM - mean / highest * high;
+    pen.strokeStyle = paint.ink;
+    pen.setLineDash([4, 3]);
+    pen.beginPath();
+    pen.moveTo(LEFT, level);
+    pen.lineTo(width, level);
+    pen.stroke();
+    pen.fillStyle = paint.ink;
+    pen.font = "11px system-ui, sans-serif";
+    pen.textAlign = "right";
+    pen.fillText(shown(highest, 3), LEFT - 4, 16);
+    pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));
+  }
+
+  // page/curves.js
+  var HEIGHT2 = 130;
+  var LEFT2 = 34;
+  var BOTTOM2 = 20;
+  var TOP = 8;
+  function curveChart(title) {
+    const canvas = element("canvas", { role: "img" });
+    const made = element("figure", { class: "chart curve" }, element("figcaption", {}, title), canvas);
+    let curves = [];
+    let threshold = 0.3;
+    const redraw2 = () => draw(canvas, made.clientWidth, curves, threshold);
+    new ResizeObserver(redraw2).observe(made);
+    return {
+      element: made,
+      /**
+       * @param {Curve[]} next
+       * @param {number} at the threshold to mark
+       */
+      render(next, at) {
+        curves = next.map((curve) => ({ ...curve, points: curve.points.filter(([, value]) => Number.isFinite(value)) }));
+        threshold = at;
+        canvas.setAttribute("aria-label", `${title}. ${summary(curves[0])}`);
+        redraw2();
+      }
+    };
+  }
+  function summary(curve) {
+    if (!curve?.points.length) return "No finite value.";
+    const [at, most] = curve.points.reduce((best, point) => point[1] > best[1] ? point : best);
+    return `Largest at threshold ${at}: ${shown(most)}.`;
+  }
+  function draw(canvas, width, curves, threshold) {
+    if (!width) return;
+    const pen = sharp(canvas, width, HEIGHT2), paint = colours();
+    const highest = Math.max(1e-9, ...curves.flatMap((curve) => curve.points.map(([, value]) => value)));
+    const x = (at) => LEFT2 + at * (width - LEFT2 - 4);
+    const y = (value) => HEIGHT2 - BOTTOM2 - value / highest * (HEIGHT2 - BOTTOM2 - TOP);
+    axes(pen, paint, x, y, highest);
+    pen.strokeStyle = paint.ink;
+    pen.setLineDash([2, 3]);
+    stroke(pen, [[x(threshold), TOP], [x(threshold), HEIGHT2 - BOTTOM2]]);
+    for (const curve of [...curves].reverse()) {
+      pen.strokeStyle = curve.series < 0 ? paint.faint : paint.series[curve.series];
+      pen.lineWidth = 1.8;
+      pen.setLineDash(curve.dashes);
+      stroke(pen, curve.points.map(([at, value]) => [x(at), y(value)]));
+    }
+  }
+  function axes(pen, paint, x, y, highest) {
+    pen.strokeStyle = paint.line;
+    stroke(pen, [[x(0), TOP], [x(0), y(0)], [x(1), y(0)]]);
+    pen.fillStyle = paint.ink;
+    pen.font = "11px system-ui, sans-serif";
+    pen.textAlign = "center";
+    for (const at of [0.2, 0.4, 0.6, 0.8]) pen.fillText(String(at), x(at), HEIGHT2 - 6);
+    pen.textAlign = "right";
+    pen.fillText(shown(highest, 3), LEFT2 - 4, TOP + 8);
+    pen.fillText("0", LEFT2 - 4, y(0));
+  }
+  function stroke(pen, points) {
+    pen.beginPath();
+    points.forEach(([x, y], i) => i ? pen.lineTo(x, y) : pen.moveTo(x, y));
+    pen.stroke();
+  }
+
+  // page/glyphs.js
+  var GAP = 8;
+  var NOISE_HEIGHT = 4;
+  var HEAD_WIDTH = 3;
+  function shapeFor(labels) {
+    const columns = Math.ceil(Math.sqrt(labels));
+    const mark2 = columns <= 20 ? Math.min(10, Math.floor(40 / columns)) : columns <= 40 ? 2 : 1;
+    const side2 = columns * mark2;
+    return { columns, mark: mark2, side: side2, width: side2 + HEAD_WIDTH + GAP, height: side2 + NOISE_HEIGHT + GAP };
+  }
+  function glyphs(open) {
+    const canvas = element("canvas", { "aria-hidden": "true" });
+    const cells = element("div", { class: "cells", role: "group" });
+    const status = element("p", { class: "status" });
+    const made = element("div", { class: "glyphs" }, element("div", { class: "glyph-field" }, canvas, cells), status);
+    let buttons = [];
+    let order = [];
+    let describe = () => "";
+    let redraw2 = () => {
+    };
+    const idle = "Point at a node, or walk with the arrow keys; Enter opens it.";
+    status.textContent = idle;
+    listen(cells, () => buttons, (at) => status.textContent = at < 0 ? idle : describe(order[at]), (at) => open(order[at]));
+    new ResizeObserver(() => redraw2()).observe(cells);
+    return {
+      element: made,
+      /**
+       * @param {Site} site
+       * @param {State} state
+       * @param {string[]} names
+       * @param {number | null} chosen
+       */
+      render(site, state, names, chosen) {
+        const found = site.clusters(state.threshold, state.rule), label = names.indexOf(state.label);
+        const shape = shapeFor(site.labels);
+        order = sorted(site, found, state, label);
+        describe = (node) => description(found, node, names, site.data.heads);
+        cells.style.setProperty("--width", `${shape.width}px`);
+        cells.style.setProperty("--height", `${shape.height}px`);
+        cells.setAttribute("aria-label", `${found.nodes} nodes of ${site.data.name}`);
+        while (buttons.length < found.nodes) buttons.push(element("button", { type: "button", tabindex: -1 }));
+        buttons.length = found.nodes;
+        if (cells.childElementCount !== found.nodes) cells.replaceChildren(...buttons);
+        if (!buttons.some((button) => button.tabIndex === 0)) buttons[0].tabIndex = 0;
+        buttons.forEach((button, i) => {
+          button.setAttribute("aria-label", describe(order[i]));
+          button.setAttribute("aria-pressed", String(order[i] === chosen));
+          button.dataset.node = String(order[i]);
+        });
+        redraw2 = () => draw2(canvas, cells, found, order, { shape, label, chosen, heads: site.data.heads });
+        redraw2();
+      }
+    };
+  }
+  function listen(cells, all, tell, press) {
+    const positionOf = (event) => all().indexOf(
+      /** @type {HTMLButtonElement} */
+      event.target
+    );
+    cells.addEventListener("pointerover", (event) => tell(positionOf(event)));
+    cells.addEventListener("pointerleave", () => tell(-1));
+    cells.addEventListener("focusin", (event) => {
+      const at = positionOf(event);
+      tell(at);
+      all().forEach((button, i) => button.tabIndex = i === at ? 0 : -1);
+    });
+    cells.addEventListener("click", (event) => {
+      if (positionOf(event) >= 0) press(positionOf(event));
+    });
+    cells.addEventListener("keydown", (event) => {
+      const buttons = all(), at = positionOf(event), perRow = rowLength(buttons), last = buttons.length - 1;
+      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - perRow, ArrowDown: at + perRow, Home: 0, End: last }[event.key];
+      if (at < 0 || to === void 0) return;
+      event.preventDefault();
+      buttons[Math.max(0, Math.min(last, to))].focus();
+    });
+  }
+  function rowLength(buttons) {
+    const top = buttons[0]?.offsetTop;
+    const next = buttons.findIndex((button) => button.offsetTop !== top);
+    return next < 0 ? buttons.length : next;
+  }
+  function sorted(site, found, { sort }, label) {
+    const nodes = Array.from({ length: found.nodes }, (_, node) => node);
+    const perHead = site.data.heads ? found.nodes / site.data.heads : found.nodes;
+    const keys = {
+      number: () => 0,
+      diagonal: (node) => -found.diagonal[node],
+      noise: (node) => -found.noise[node],
+      snr: (node) => -nodeStatistics(found, node).snr,
+      label: (node) => labelKey(site, found, node, label),
+      head: (node) => Math.floor(node / perHead) * (found.labels + 1) - found.diagonal[node]
+    };
+    const values = nodes.map(keys[sort]);
+    return nodes.sort((a, b) => values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : a - b);
+  }
+  function labelKey(site, found, node, label) {
+    const { means, weight, labels } = site.factors(), begin = node * labels;
+    const share = (one) => found.cluster[begin + one] < 0 ? 0 : means[begin + one] * weight[begin + one] / found.maxima[node];
+    if (label >= 0) return -share(label);
+    let strongest = labels;
+    for (let one = 0; one < labels; one++) {
+      if (share(one) > (strongest === labels ? 0 : share(strongest))) strongest = one;
+    }
+    return strongest;
+  }
+  function description(found, node, names, heads) {
+    const held = names.filter((_, label) => found.cluster[node * found.labels + label] >= 0);
+    const knows = held.length ? `knows ${held.slice(0, 12).join(", ")}${held.length > 12 ? ` and ${held.length - 12} more` : ""}` : "knows no label";
+    const head = heads ? `, head ${Math.floor(node * heads / found.nodes) + 1}` : "";
+    return `node ${node}${head}: ${knows}; ${counted(found.clusters[node], "cluster")}, noise ${found.noise[node]}, SNR ${shown(nodeStatistics(found, node).snr)}`;
+  }
+  function draw2(canvas, cells, found, order, how) {
+    const { shape } = how, width = cells.clientWidth, perRow = Math.max(1, Math.floor(width / shape.width));
+    if (!width) return;
+    const pen = sharp(canvas, width, Math.ceil(found.nodes / perRow) * shape.height);
+    const paint = colours();
+    const noisiest = found.noise.reduce((a, b) => Math.max(a, b), 1);
+    order.forEach((node, i) => {
+      pen.save();
+      pen.translate(i % perRow * shape.width + 1, Math.floor(i / perRow) * shape.height + 2);
+      const knows = how.label < 0 || found.cluster[node * found.labels + how.label] >= 0;
+      pen.globalAlpha = knows ? 1 : 0.22;
+      glyph(pen, paint, found, node, how);
+      pen.fillStyle = paint.noise;
+      pen.fillRect(HEAD_WIDTH, shape.side + 2, shape.side * found.noise[node] / noisiest, NOISE_HEIGHT - 1);
+      pen.restore();
+    });
+  }
+  function glyph(pen, paint, found, node, { shape, label, chosen, heads }) {
+    const { mark: mark2, columns, side: side2 } = shape, begin = node * found.labels;
+    pen.fillStyle = paint.surface;
+    pen.fillRect(HEAD_WIDTH, 0, side2, side2);
+    pen.strokeStyle = node === chosen ? paint.ink : paint.line;
+    pen.lineWidth = node === chosen ? 2 : 1;
+    pen.strokeRect(HEAD_WIDTH - 0.5, -0.5 + (node === chosen ? 1 : 0.5), side2 + 1, side2 + 0.5);
+    if (heads) {
+      pen.fillStyle = paint.series[Math.floor(node * heads / found.nodes) % paint.series.length];
+      pen.fillRect(0, 0, HEAD_WIDTH - 1, side2);
+    }
+    const rank = ranks(found.cluster.subarray(begin, begin + found.labels), found.clusters[node]);
+    const inset = mark2 > 3 ? 1 : 0;
+    for (let at = 0; at < found.labels; at++) {
+      const cluster = found.cluster[begin + at];
+      if (cluster < 0) continue;
+      pen.fillStyle = clusterColour(paint, rank[cluster]);
+      pen.fillRect(HEAD_WIDTH + at % columns * mark2, Math.floor(at / columns) * mark2, mark2 - inset, mark2 - inset);
+    }
+    if (label >= 0 && found.cluster[begin + label] >= 0) {
+      pen.strokeStyle = paint.ink;
+      pen.lineWidth = 1.5;
+      pen.strokeRect(HEAD_WIDTH + label % columns * mark2 - 1.5, Math.floor(label / columns) * mark2 - 1.5, mark2 + 2, mark2 + 2);
+    }
+  }
+  function ranks(cluster, clusters) {
+    const size = new Array(clusters).fill(0);
+    for (const own of cluster) if (own >= 0) size[own]++;
+    const order = size.map((_, k) => k).sort((a, b) => size[b] - size[a] || a - b);
+    const rank = new Array(clusters).fill(0);
+    order.forEach((k, place) => rank[k] = place);
+    return rank;
+  }
+  function clusterColour(paint, rank) {
+    return paint.series[rank] ?? paint.faint;
+  }
+
+  // page/matrix.js
+  var FONT = "11px system-ui, sans-serif";
+  var LEAST_NAMED = 11;
+  var WIDEST = 96;
+  function matrixView(title) {
+    const canvas = element("canvas", { role: "img", tabindex: 0 });
+    const status = element("p", { class: "status", "aria-live": "polite" });
+    const made = element("figure", { class: "matrix" }, element("figcaption", {}, title), canvas, status);
+    let picture = null;
+    let cursor = null;
+    let frame = { left: 0, cell: 1 };
+    const redraw2 = () => {
+      if (picture && made.clientWidth) frame = draw3(canvas, made.clientWidth, picture, cursor);
+    };
+    const point = (to) => {
+      if (!picture) return;
+      const last = picture.order.length - 1;
+      cursor = to && to.every((at) => at >= 0 && at <= last) ? to : null;
+      status.textContent = cursor ? picture.describe(picture.order[cursor[0]], picture.order[cursor[1]]) : "";
+      redraw2();
+    };
+    for (
+      const kind of
+      /** @type {const} */
+      ["pointermove", "pointerdown"]
+    ) {
+      canvas.addEventListener(kind, (event) => point([Math.floor(event.offsetY / frame.cell), Math.floor((event.offsetX - frame.left) / frame.cell)]));
+    }
+    canvas.addEventListener("pointerleave", () => point(null));
+    canvas.addEventListener("keydown", (event) => {
+      const [row, column] = cursor ?? [0, 0];
+      const moves = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1] };
+      const to = moves[event.key];
+      if (!to || !picture) return;
+      event.preventDefault();
+      const last = picture.order.length - 1;
+      point([Math.max(0, Math.min(last, to[0])), Math.max(0, Math.min(last, to[1]))]);
+    });
+    new ResizeObserver(redraw2).observe(made);
+    return {
+      element: made,
+      /** @param {Picture} next */
+      render(next) {
+        picture = next;
+        if (cursor && Math.max(...cursor) >= next.order.length) cursor = null;
+        canvas.setAttribute("aria-label", `${title}. ${next.summary}`);
+        redraw2();
+      }
+    };
+  }
+  function draw3(canvas, width, picture, cursor) {
+    const { order, names } = picture, paint = colours(), size = order.length;
+    const pen = sharp(canvas, 1, 1);
+    pen.font = FONT;
+    const room = Math.min(WIDEST, Math.max(...order.map((label) => pen.measureText(names[label]).width)) + 6);
+    const named = (width - room) / size >= LEAST_NAMED;
+    const left = named ? room : 0, cell = (width - left) / size;
+    const ready = sharp(canvas, width, width - left + (named ? room : 0));
+    ready.imageSmoothingEnabled = false;
+    ready.drawImage(pixels(picture, paint), left, 0, width - left, width - left);
+    ready.strokeStyle = paint.line;
+    ready.strokeRect(left + 0.5, 0.5, width - left - 1, width - left - 1);
+    if (named) nameAxes(ready, picture, left, cell, paint);
+    if (cursor) {
+      ready.strokeStyle = paint.ink;
+      ready.lineWidth = 1.5;
+      ready.strokeRect(left + cursor[1] * cell, cursor[0] * cell, Math.max(cell, 3), Math.max(cell, 3));
+    }
+    return { left, cell };
+  }
+  function pixels({ order, colour }, paint) {
+    const small = document.createElement("canvas");
+    small.width = small.height = order.length;
+    const pen = (
+      /** @type {CanvasRenderingContext2D} */
+      small.getContext("2d")
+    );
+    const image = pen.createImageData(order.length, order.length);
+    let at = 0;
+    for (const input of order) {
+      for (const output of order) {
+        const [red, green, blue] = colour(input, output, paint);
+        image.data.set([red, green, blue, 255], at);
+        at += 4;
+      }
+    }
+    pen.putImageData(image, 0, 0);
+    return small;
+  }
+  function nameAxes(pen, { order, names }, left, cell, paint) {
+    pen.font = FONT;
+    pen.fillStyle = paint.ink;
+    pen.textAlign = "right";
+    pen.textBaseline = "middle";
+    const bottom = cell * order.length;
+    order.forEach((label, i) => {
+      const name = fitting(pen, names[label], left - 6);
+      pen.fillText(name, left - 4, (i + 0.5) * cell);
+      pen.save();
+      pen.translate(left + (i + 0.5) * cell, bottom + 4);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(name, 0, 0);
+      pen.restore();
+    });
+  }
+  function fitting(pen, name, room) {
+    if (pen.measureText(name).width <= room) return name;
+    let short = name;
+    while (short && pen.measureText(`${short}\u2026`).width > room) short = short.slice(0, -1);
+    return `${short}\u2026`;
+  }
+
+  // page/thumbnails.js
+  var SHOWN = 32;
+  function thumbnail({ picture, columns, rows }, number) {
+    const made = element("span", { class: "thumbnail", "aria-hidden": "true" });
+    made.style.backgroundImage = `url("${picture}")`;
+    made.style.backgroundSize = `${columns * SHOWN}px ${rows * SHOWN}px`;
+    made.style.backgroundPosition = `${-(number % columns) * SHOWN}px ${-Math.floor(number / columns) * SHOWN}px`;
+    return made;
+  }
+
+  // page/node.js
+  var PERMUTED = 28;
+  function nodeView(open) {
+    const heading = element("h3");
+    const text = element("p", { class: "node-text" });
+    const views = ["average field", "above threshold", "clusters"].map(matrixView);
+    const clusters = element("ul", { class: "clusters" });
+    const images = element("div", { class: "images" });
+    let node = 0, last = 0;
+    const made = element(
+      "section",
+      { class: "node", "aria-label": "Node" },
+      element(
+        "div",
+        { class: "card-head" },
+        heading,
+        element("button", { type: "button", "aria-label": "Previous node", click: () => open(node ? node - 1 : last) }, "\u2039"),
+        element("button", { type: "button", "aria-label": "Next node", click: () => open(node < last ? node + 1 : 0) }, "\u203A"),
+        element("button", { type: "button", "aria-label": "Close the node", click: () => open(null) }, "\xD7")
+      ),
+      text,
+      element("div", { class: "matrices" }, ...views.map((view) => view.element)),
+      element("p", { class: "legend" }, element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
+      element("div", { class: "pictured" }, clusters, images)
+    );
+    return {
+      element: made,
+      /**
+       * @param {State} state
+       * @param {Side} side
+       * @param {Network} network
+       */
+      render(state, side2, network) {
+        made.hidden = side2.node === null;
+        const site = network.sites.get(side2.site);
+        if (side2.node === null || !site) return;
+        node = side2.node;
+        last = site.data.nodes - 1;
+        const found = site.clusters(state.threshold, state.rule);
+        heading.textContent = `Node ${node} of ${side2.site}`;
+        const own = nodeStatistics(found, node);
+        text.textContent = `${description(found, node, network.labels, site.data.heads)}; mean cluster size ${shown(own.cluster_size)}; largest field ${shown(found.maxima[node])}.`;
+        const matrix = matrixOf(site.factors(), found, node, state.threshold);
+        pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
+        clusters.replaceChildren(...listed(matrix, network));
+        images.replaceChildren(...exciting(site, node, network));
+      }
+    };
+  }
+  function matrixOf({ labels, means, weight }, found, node, threshold) {
+    const begin = node * labels, highest = found.maxima[node], limit = bound(highest, threshold);
+    const cluster = found.cluster.subarray(begin, begin + labels);
+    return {
+      labels,
+      field: (input, output) => means[begin + input] * weight[begin + output] / (highest > 0 ? highest : 1),
+      above: (input, output) => means[begin + input] * weight[begin + output] > limit,
+      cluster,
+      rank: ranks(cluster, found.clusters[node])
+    };
+  }
+  function pictured(matrix, names) {
+    const all = names.map((_, label) => label), order = permuted(matrix);
+    const inside = (i, j) => matrix.cluster[i] >= 0 && matrix.cluster[i] === matrix.cluster[j];
+    const describe = (i, j) => `input ${names[i]} \u2192 output ${names[j]}: ${shown(matrix.field(i, j))} of the maximum, ` + (matrix.above(i, j) ? inside(i, j) ? "in a cluster" : "noise" : "below the threshold");
+    const base = { names, describe };
+    const found = [
+      { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.field(i, j), paint) },
+      { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => rgb(matrix.above(i, j) ? paint.series[0] : paint.surface) },
+      {
+        ...base,
+        order,
+        summary: `Clusters: ${memberships(matrix, names).map((group) => group.join(", ")).join("; ") || "none"}.`,
+        colour: (i, j, paint) => rgb(!matrix.above(i, j) ? paint.surface : inside(i, j) ? clusterColour(paint, matrix.rank[matrix.cluster[i]]) : paint.noise)
+      }
+    ];
+    return found;
+  }
+  function permuted({ labels, cluster, rank, above }) {
+    const all = Array.from({ length: labels }, (_, label) => label);
+    const held = all.filter((label) => cluster[label] >= 0).sort((a, b) => rank[cluster[a]] - rank[cluster[b]] || a - b);
+    const shownLabels = Math.max(PERMUTED, held.length);
+    const noise = all.map((label) => {
+      let count = 0;
+      if (cluster[label] < 0) for (let other = 0; other < labels; other++) count += Number(above(label, other)) + Number(above(other, label));
+      return count;
+    });
+    const others = all.filter((label) => cluster[label] < 0).sort((a, b) => noise[b] - noise[a] || a - b);
+    return [...held, ...others].slice(0, shownLabels);
+  }
+  function memberships({ cluster, rank }, names) {
+    const groups = rank.map(() => []);
+    cluster.forEach((own, label) => own >= 0 && groups[rank[own]].push(names[label]));
+    return groups;
+  }
+  function listed(matrix, { labels: names, thumbnails }) {
+    const paint = colours();
+    return memberships(matrix, names).map((group, rank) => {
+      const swatch = element("span", { class: "swatch" });
+      swatch.style.background = clusterColour(paint, rank);
+      const labels = group.map((name) => element(
+        "span",
+        { class: "label" },
+        ...thumbnails ? [thumbnail(thumbnails, names.indexOf(name))] : [],
+        name
+      ));
+      return element("li", {}, swatch, ...labels);
+    });
+  }
+  function exciting(site, node, { pictures, labels }) {
+    const found = site.excitation(node);
+    if (!found || !pictures) return [];
+    const row = (title, images) => element(
+      "div",
+      { class: "excites" },
+      element("span", { class: "hint" }, title),
+      ...images.map((image) => element(
+        "figure",
+        {},
+        thumbnail(pictures, image),
+        element("figcaption", {}, labels[pictures.labels[image]] ?? "")
+      ))
+    );
+    return [row("excites it most", found.most), row("least", found.least), element(
+      "p",
+      { class: "hint" },
+      "A node can also know a label by being silenced: where activation and weight are both negative."
+    )];
+  }
+  function diverging(value, paint) {
+    const share = Math.min(1, Math.abs(value)), end = paint.field[value < 0 ? 0 : 2], zero = paint.field[1];
+    const mixed = zero.map((part, i) => Math.round(part + share * (end[i] - part)));
+    return [mixed[0], mixed[1], mixed[2]];
+  }
+  function rgb(colour) {
+    const number = parseInt(colour.slice(1), 16);
+    return [number >> 16, number >> 8 & 255, number & 255];
+  }
+
+  // page/side.js
+  var ROWS = [
+    ["n_clusters", "N_c", "clusters per node"],
+    ["cluster_size", "C_s", "labels per cluster"],
+    ["diagonal", "diag", "labels per diagonal"],
+    ["noise", "n", "noise elements per node"],
+    ["signal", "signal", "nodes per label that hold it"],
+    ["noise_internal", "noise_I", "within the clusters"],
+    ["noise_external", "noise_E", "outside the clusters"],
+    ["snr", "SNR", "signal over noise"],
+    ["snr_min", "SNR_min", "of the label that appears least"]
+  ];
+  var SORT_NAMES = { number: "number", diagonal: "labels in the diagonal", noise: "noise", snr: "SNR", label: "label", head: "head" };
+  function sidePanel(index, networks2, set, sortBy) {
+    let current = { network: "", site: "", node: null };
+    const network = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => {
+      const sites = (
+        /** @type {Network} */
+        networks2.get(name).sites
+      );
+      const same = sites.get(current.site)?.explored ? current.site : [...sites.values()].filter((one) => one.explored)[0].data.name;
+      set({ network: name, site: same, node: null });
+    });
+    const site = select("Site", [], (name) => set({ ...current, site: name, node: null }));
+    const sort = select("Sort the nodes by", SORTS.map((name) => [name, SORT_NAMES[name]]), (value) => sortBy(SORTS.find((name) => name === value) ?? "number"));
+    const statistics = element("div", { class: "scroll" });
+    const facts = element("p", { class: "hint" });
+    const grid = glyphs((node2) => set({ ...current, node: node2 }));
+    const node = nodeView((to) => set({ ...current, node: to }));
+    const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
+    const heads = headsCard(), curves = curvesCard();
+    const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "\xD7");
+    close.hidden = index === 0;
+    const made = element(
+      "section",
+      { class: "card side", "aria-label": index ? "Second site" : "First site" },
+      element(
+        "div",
+        { class: "card-head" },
+        element("h2", {}, index ? "Beside it" : "Site"),
+        ...networks2.size > 1 ? [network] : [],
+        site,
+        close
+      ),
+      facts,
+      element(
+        "div",
+        { class: "side-body" },
+        element(
+          "div",
+          { class: "nodes" },
+          element("div", { class: "card-head" }, element("h3", {}, "Nodes"), element("label", {}, element("span", {}, "sorted by"), sort)),
+          grid.element,
+          element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")
+        ),
+        element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element)
+      ),
+      node.element
+    );
+    function fill2(state, of, chosen) {
+      const label = of.labels.indexOf(state.label), appearances2 = chosen.appearances(state.threshold, state.rule);
+      facts.textContent = `${counted(chosen.data.nodes, "node")}, ${counted(of.labels.length, "label")}, probe accuracy ${shown(chosen.data.accuracy)}` + (label >= 0 ? ` \xB7 ${appearances2[label]} of its nodes know \u201C${state.label}\u201D` : "");
+      statistics.replaceChildren(statisticsTable(chosen, state));
+      grid.render(chosen, state, of.labels, current.node);
+      even.render(of.labels, [appearances2], label, rangeOf(appearances2));
+      const total = labelField(chosen.factors(), chosen.clusters(state.threshold, state.rule));
+      field.render(of.labels, [total], label, rangeOf(total));
+      heads.render(chosen, of.labels, state);
+    }
+    return {
+      element: made,
+      /** @param {State} state */
+      render(state) {
+        const side2 = state.sides[index];
+        made.hidden = !side2;
+        if (!side2) return;
+        const opened2 = side2.node !== null && (current.node === null || current.site !== side2.site);
+        const of = (
+          /** @type {Network} */
+          networks2.get(side2.network)
+        ), chosen = (
+          /** @type {Site} */
+          of.sites.get(side2.site)
+        );
+        if (current.network !== side2.network) site.replaceChildren(...options(of));
+        current = side2;
+        network.value = side2.network;
+        site.value = side2.site;
+        sort.value = state.sort;
+        fill2(state, of, chosen);
+        node.render(state, side2, of);
+        if (opened2) node.element.scrollIntoView({ block: "nearest" });
+      },
+      /**
+       * What takes longer than a frame: the statistics at all thresholds.
+       *
+       * @param {State} state
+       */
+      *later(state) {
+        const side2 = state.sides[index], site2 = side2 && networks2.get(side2.network)?.sites.get(side2.site);
+        if (site2) curves.render(yield* site2.sweep(state.rule), site2, state);
+      }
+    };
+  }
+  function options(network) {
+    return [...network.sites.values()].map((one) => element("option", { value: one.data.name, disabled: !one.explored }, one.data.name));
+  }
+  function rangeOf(values) {
+    const all = Array.from(values);
+    return `From ${shown(Math.min(...all))} to ${shown(Math.max(...all))}.`;
+  }
+  function statisticsTable(site, state) {
+    const own = site.statistics(state.threshold, state.rule);
+    const python = nearest(state.rule === "greedy" ? site.data.python : [], state.threshold);
+    const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
+    const beside = nulls.map(([name, rows]) => (
+      /** @type {const} */
+      [name, nearest(rows, state.threshold)]
+    ));
+    const at = (row) => row ? `at ${row.threshold}` : "";
+    const heads = [["", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+    const body = ROWS.map(([key, symbol, meaning]) => element(
+      "tr",
+      {},
+      element("th", { scope: "row", title: meaning }, symbol, element("small", {}, meaning)),
+      element("td", { class: "number own", "data-statistic": key, "data-value": own[key] }, shown(own[key])),
+      ...[python, ...beside.map(([, row]) => row)].map((row) => element("td", { class: row?.threshold === state.threshold ? "number" : "number other" }, row ? shown(row[key]) : ""))
+    ));
+    return element(
+      "table",
+      { class: "statistics" },
+      element("thead", {}, element("tr", {}, ...heads.map(([name, note]) => element("th", { scope: "col" }, name, element("small", {}, note))))),
+      element("tbody", {}, ...body)
+    );
+  }
+  function nearest(rows, threshold) {
+    return [...rows].sort((a, b) => Math.abs(a.threshold - threshold) - Math.abs(b.threshold - threshold))[0];
+  }
+  function curvesCard() {
+    const charts = [curveChart("SNR against the threshold (Fig. 5a)"), curveChart("SNR_min against the threshold (Fig. 5b)")];
+    const legend = element("p", { class: "legend" });
+    return {
+      element: element("div", {}, ...charts.map((chart) => chart.element), legend),
+      /**
+       * @param {import("./network.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
+       * @param {Site} site
+       * @param {State} state
+       */
+      render(sweep, site, state) {
+        const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
+        ["snr", "snr_min"].forEach((key, i) => charts[i].render([
+          { points: sweep.map((own, k) => [SWEEP[k], own[key]]), series: 0, dashes: [] },
+          ...nulls.map(([name, rows]) => nullCurve(name, rows, key))
+        ], state.threshold));
+        legend.textContent = nulls.length ? "line: this site; dashed grey: untrained; dotted: labels permuted" : "";
+      }
+    };
+  }
+  function nullCurve(name, rows, key) {
+    const untrained = name === "untrained";
+    return { points: rows.map((row) => [row.threshold, row[key] ?? Infinity]), series: untrained ? -1 : 1, dashes: untrained ? [6, 4] : [2, 3] };
+  }
+  function headsCard() {
+    const chart = barChart("Nodes per label and head (Fig. 7)"), list = element("ol", { class: "heads" });
+    const made = element("div", { class: "heads-card" }, element("h3", {}, "Heads"), chart.element, list);
+    return {
+      element: made,
+      /**
+       * @param {Site} site
+       * @param {string[]} names
+       * @param {State} state
+       */
+      render(site, names, state) {
+        const heads = site.data.heads;
+        made.hidden = !heads;
+        if (!heads) return;
+        const count = headAppearances(site.clusters(state.threshold, state.rule), heads);
+        const owner = headOfLabel(count, heads, state.ratio), per = labelsPerHead(owner, heads);
+        const series = Array.from({ length: heads }, (_, head) => count.subarray(head * names.length, (head + 1) * names.length));
+        chart.render(names, series, names.indexOf(state.label), `${[...per].map((labels, head) => `head ${head + 1} has ${labels} labels`).join(", ")}.`);
+        list.replaceChildren(...series.map((own, head) => headLine(head, own, owner, names, state)));
+      }
+    };
+  }
+  function headLine(head, count, owner, names, state) {
+    const labels = names.filter((_, label) => owner[label] === head), searched = names.indexOf(state.label);
+    const known = searched >= 0 ? `; ${count[searched]} of its nodes know \u201C${state.label}\u201D` : "";
+    return element(
+      "li",
+      { "data-head": head, "data-labels": labels.length },
+      element("span", { class: `swatch series-${head % 6}` }),
+      element("strong", {}, `head ${head + 1}: ${counted(labels.length, "label")}`),
+      `${known} `,
+      element("span", { class: "names" }, labels.join(", "))
+    );
+  }
+
+  // page/theme.js
+  var THEMES = (
+    /** @type {const} */
+    ["as the system", "light", "dark"]
+  );
+  function followTheme(button, changed) {
+    let at = 0;
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      at = (at + 1) % THEMES.length;
+      button.textContent = `Theme: ${THEMES[at]}`;
+      if (at) document.documentElement.dataset.theme = THEMES[at];
+      else delete document.documentElement.dataset.theme;
+      changed();
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
+  }
+
+  // main.js
+  function explore(root2, page) {
+    const known = networks(page), later = new Later();
+    if (!known.size) return () => {
+    };
+    let state = opened(location.hash.slice(1), known), waiting = 0, moved = false;
+    const change = (change2) => {
+      state = { ...state, ...change2 };
+      moved = true;
+      waiting ||= requestAnimationFrame(render);
+    };
+    const setSide = (index, side2) => change({
+      sides: side2 ? state.sides.map((own, i) => i === index ? side2 : own) : state.sides.slice(0, 1)
+    });
+    const head = controls(known, change), layers = layersCard(known);
+    const map = drawing(known, (network, site, beside2) => {
+      const sites = known.get(network)?.sites;
+      const name = site || (sites?.get(state.sides[0].site)?.explored ? state.sides[0].site : [...sites?.values() ?? []].filter((one) => one.explored)[0]?.data.name ?? "");
+      const chosen = { network, site: name, node: null };
+      change({ sides: beside2 ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
+    }, (boxes) => change({ boxes }));
+    const knowers2 = knowersCard(known, (site, node) => setSide(0, { ...state.sides[0], site, node }));
+    const sides = [0, 1].map((index) => sidePanel(index, known, (side2) => setSide(index, side2), (sort) => change({ sort })));
+    const beside = document.createElement("button");
+    beside.type = "button";
+    beside.className = "beside";
+    beside.textContent = "Put a second site beside it";
+    beside.addEventListener("click", () => change({ sides: [state.sides[0], { ...state.sides[0], node: null }] }));
+    const pair = document.createElement("div");
+    pair.className = "pair";
+    pair.append(...sides.map((side2) => side2.element));
+    root2.append(head.element, map.element, knowers2.element, pair, beside, layers.element);
+    function render() {
+      waiting = 0;
+      head.render(state);
+      map.render(state);
+      for (const side2 of sides) side2.render(state);
+      beside.hidden = state.sides.length > 1;
+      pair.dataset.count = String(state.sides.length);
+      root2.dataset.settled = "false";
+      later.run((function* () {
+        yield* layers.render(state);
+        yield* map.values(state);
+        yield* knowers2.render(state);
+        for (const side2 of sides) yield* side2.later(state);
+        if (moved) history.replaceState(null, "", `#${address(state)}`);
+        root2.dataset.settled = "true";
+      })());
+    }
+    addEventListener("hashchange", () => {
+      if (!location.hash.includes("=")) return;
+      state = opened(location.hash.slice(1), known);
+      render();
+    });
+    knowers2.element.hidden = !state.label;
+    render();
+    return render;
+  }
+  var root = document.getElementById("explorer");
+  var data = document.getElementById("explorer-data");
+  var redraw = root && data ? explore(root, JSON.parse(data.textContent ?? "")) : () => {
+  };
+  var theme = document.getElementById("theme");
+  if (theme instanceof HTMLButtonElement) followTheme(theme, redraw);
+})();

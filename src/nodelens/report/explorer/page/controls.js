@@ -1,0 +1,88 @@
+// The controls above the explorer: threshold, cluster rule, ratio of the heads, search for a label.
+
+import { RULES } from "../measures/clusters.js";
+import { element, select } from "./element.js";
+import { within } from "./state.js";
+
+/** @typedef {import("./state.js").State} State */
+/** @typedef {import("./network.js").Network} Network */
+/** @typedef {(change: Partial<State>) => void} Change */
+
+/**
+ * @param {Map<string, Network>} networks
+ * @param {Change} change
+ */
+export function controls(networks, change) {
+  const slider = element("input", {
+    type: "range", min: 0.01, max: 0.99, step: 0.01, "aria-label": "Threshold",
+    input: () => change({ threshold: Number(slider.value) }),
+  });
+  const exact = element("input", {
+    type: "number", min: 0.01, max: 0.99, step: "any", "aria-label": "Threshold, as a number",
+    change: () => change({ threshold: within(exact.value, 0.01, 0.99, 0.3) }),
+  });
+  const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) =>
+    change({ rule: value === "maximum" ? "maximum" : "greedy" }));
+  const ratio = element("input", {
+    type: "number", min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads",
+    change: () => change({ ratio: within(ratio.value, 1, 100, 2) }),
+  });
+  const names = [...new Set([...networks.values()].flatMap((network) => network.labels))];
+  const search = labelSearch(names, change);
+  const hasHeads = [...networks.values()].some(({ sites }) => [...sites.values()].some((site) => site.data.heads));
+  const made = element("div", { class: "controls", role: "group", "aria-label": "Controls" },
+    element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
+    element("label", {}, element("span", {}, "clusters"), rule),
+    ...(hasHeads ? [element("label", { title: "a head specialises in a label that it holds so many times as often as any other head" },
+      element("span", {}, "head ratio"), ratio)] : []),
+    search.element,
+  );
+  return {
+    element: made,
+    /** @param {State} state */
+    render(state) {
+      slider.value = String(state.threshold);
+      if (document.activeElement !== exact) exact.value = String(state.threshold);
+      rule.value = state.rule;
+      if (document.activeElement !== ratio) ratio.value = String(state.ratio);
+      search.render(state);
+    },
+  };
+}
+
+/**
+ * @param {string[]} names
+ * @param {Change} change
+ */
+function labelSearch(names, change) {
+  const list = element("datalist", { id: "label-names" }, ...names.map((name) => element("option", { value: name })));
+  const field = element("input", {
+    type: "search", list: "label-names", placeholder: "a label …", "aria-label": "Search a label", autocomplete: "off",
+    input: () => (names.includes(field.value) || !field.value) && change({ label: field.value }),
+    change: () => change({ label: closest(field.value, names) }),
+  });
+  const clear = element("button", { type: "button", "aria-label": "Clear the search", click: () => change({ label: "" }) }, "×");
+  return {
+    element: element("label", { class: "search" }, element("span", {}, "who knows"), field, clear, list),
+    /** @param {State} state */
+    render(state) {
+      if (document.activeElement !== field || names.includes(state.label)) field.value = state.label;
+      clear.hidden = !state.label;
+    },
+  };
+}
+
+/**
+ * The label that begins with, or else contains, what was typed; empty if none does.
+ *
+ * @param {string} typed
+ * @param {string[]} names
+ */
+function closest(typed, names) {
+  const wanted = typed.trim().toLowerCase();
+  if (!wanted) return "";
+  const lower = names.map((name) => name.toLowerCase());
+  const at = [lower.indexOf(wanted), lower.findIndex((name) => name.startsWith(wanted)),
+    lower.findIndex((name) => name.includes(wanted))].find((found) => found >= 0);
+  return at === undefined ? "" : names[at];
+}

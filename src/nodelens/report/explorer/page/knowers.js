@@ -1,0 +1,75 @@
+// Who knows the searched label: its strongest nodes of all sites, and how many nodes of each head.
+
+import { headAppearances, headOfLabel, NOBODY } from "../measures/heads.js";
+import { element, shown } from "./element.js";
+
+/** @typedef {import("./state.js").State} State */
+/** @typedef {import("./network.js").Network} Network */
+/** @typedef {import("./network.js").Site} Site */
+
+const STRONGEST = 12;
+
+/**
+ * @param {Map<string, Network>} networks
+ * @param {(site: string, node: number) => void} open
+ */
+export function knowersCard(networks, open) {
+  const title = element("h2"), nodes = element("div", { class: "knowers" }), heads = element("ul", { class: "heads" });
+  const made = element("section", { class: "card", "aria-label": "Who knows the label" },
+    element("div", { class: "card-head" }, title),
+    element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix:"),
+    nodes, heads);
+  return {
+    element: made,
+    /** @param {State} state */
+    *render(state) {
+      const network = /** @type {Network} */ (networks.get(state.sides[0].network));
+      const label = network.labels.indexOf(state.label), sites = [...network.sites.values()].filter((site) => site.explored);
+      made.hidden = label < 0;
+      if (label < 0) return;
+      /** @type {Knower[]} */
+      let strongest = [];
+      for (const site of sites) {
+        strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share).slice(0, STRONGEST);
+        yield;
+      }
+      title.textContent = `Who knows “${state.label}”`;
+      nodes.replaceChildren(...strongest.map(({ site, node, share }) =>
+        element("button", { type: "button", click: () => open(site, node) },
+          `${site} node ${node} `, element("strong", {}, shown(share, 3)))));
+      heads.replaceChildren(...sites.filter((site) => site.data.heads).map((site) => headsLine(site, label, state)));
+    },
+  };
+}
+
+/** @typedef {{site: string, node: number, share: number}} Knower */
+
+/**
+ * The nodes of a site whose diagonal holds the label.
+ *
+ * @param {Site} site
+ * @param {number} label
+ * @param {State} state
+ * @returns {Knower[]}
+ */
+function knowers(site, label, { threshold, rule }) {
+  const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), { means, weight } = site.factors();
+  const found = [];
+  for (let node = 0, at = label; node < nodes; node++, at += labels) {
+    if (cluster[at] >= 0) found.push({ site: site.data.name, node, share: (means[at] * weight[at]) / maxima[node] });
+  }
+  return found;
+}
+
+/**
+ * @param {Site} site
+ * @param {number} label
+ * @param {State} state
+ */
+function headsLine(site, label, { threshold, rule, ratio }) {
+  const heads = site.data.heads, count = headAppearances(site.clusters(threshold, rule), heads);
+  const owner = headOfLabel(count, heads, ratio)[label];
+  const of = Array.from({ length: heads }, (_, head) => `${count[head * site.labels + label]} of head ${head + 1}`);
+  return element("li", {}, `${site.data.name}: ${of.join(", ")}`,
+    owner === NOBODY ? "" : element("strong", {}, ` · head ${owner + 1} specialises in it`));
+}

@@ -1,0 +1,157 @@
+"""One page about a run that opens from disk: summary, explorer, the paper's tables and figures.
+
+Everything is inside it, and it asks nothing of anyone: its own policy forbids every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from nodelens.errors import InputError
+from nodelens.probing import NETWORK
+from nodelens.report.excitation import add_excitation
+from nodelens.report.explored import Explored, Factors, chosen_split, describe_networks, explored_networks
+from nodelens.report.places import ELSEWHERE, PLACES, Place, place_of
+from nodelens.report.stored import ShownTable, shown_tables, table_names
+from nodelens.report.thumbnails import images_of, label_thumbnails
+from nodelens.runs import RunDirectory, write_atomically
+
+HERE = Path(__file__).parent
+FIGURES = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A place of the page with what one run has for it; `figures` are (name, data address)."""
+
+    place: Place
+    run: str
+    tables: list[ShownTable]
+    figures: list[tuple[str, str]]
+
+
+def write_report(
+    runs: Sequence[RunDirectory], out: Path | None = None, split: str | None = None, images: bool = True
+) -> Path:
+    """Write the page about one run, or several side by side.
+
+    Args:
+        out: file to write; by default `report.html` in the first run.
+        split: which measured images the explorer shows; by default the test images, as in the paper.
+        images: show thumbnails where the data set is at hand.
+
+    Raises:
+        InputError: a run does not exist, holds nothing to show, or is damaged.
+    """
+    for run in runs:
+        _check_run(run)
+    networks = explored_networks(runs)
+    shown_split = chosen_split(networks, split)
+    factors = Factors()
+    described = describe_networks(networks, shown_split, factors)
+    explorer: dict[str, Any] = {"split": shown_split, "networks": described, "thumbnails": None}
+    if images and described:
+        explorer["thumbnails"] = _add_images(networks, described, shown_split)
+    path = out or runs[0].path / "report.html"
+    write_atomically(path, _render(runs, explorer, factors).encode())
+    return path
+
+
+def _add_images(networks: Sequence[Explored], described: Sequence[dict[str, Any]], split: str) -> dict[str, Any] | None:
+    """Thumbnails of the first network's labels; every trained network gets the images that excite its nodes."""
+    runs = {one.name: one.run for one in networks if one.folder == NETWORK}
+    pictures = None
+    for network in described:
+        if network["name"] in runs and (images := images_of(runs[network["name"]], split)):
+            add_excitation(runs[network["name"]], images, network)
+            if network is described[0]:
+                pictures = label_thumbnails(images, network["labels"])
+    return pictures
+
+
+def _check_run(run: RunDirectory) -> None:
+    if not run.path.is_dir():
+        raise InputError(f"there is no run directory {run.path}; `nodelens quickstart` makes one")
+    known = ("config.json", "measure", "tables", "figures")
+    if not any((run.path / name).exists() for name in known):
+        raise InputError(f"{run.path} is no run directory: it holds neither {', '.join(known[:-1])} nor {known[-1]}")
+
+
+def _render(runs: Sequence[RunDirectory], explorer: Mapping[str, Any], factors: Factors) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = ((HERE / name).read_text() for name in ("page.css", "explorer/explorer.js"))
+    names = [run.path.resolve().name for run in runs]
+    return environment.get_template("page.html.j2").render(
+        title=" beside ".join(names),
+        # Written by this package, not by a user: marked as safe, and named by their hashes in the page's policy.
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        facts=[(name, _facts(run)) for name, run in zip(names, runs, strict=True)],
+        sections=[section for run in runs for section in _sections(run, len(runs) > 1)],
+        explorer=explorer,
+        factors=factors,
+        version=metadata.version("nodelens"),
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _facts(run: RunDirectory) -> dict[str, str]:
+    """What the run says of itself: the network, its data, its accuracy, how it was measured."""
+    sections = run.configuration()
+    train, measure = (sections.get(command, {}).get("settings", {}) for command in ("train", "measure"))
+    events = run.events("train")
+    data = (measure or train).get("data", {})
+    seeds = measure.get("probe", {}).get("seeds", [])
+    found = {
+        "network": train.get("network"),
+        "data": data.get("name"),
+        "trained for": f"{events[-1]['epoch']} epochs" if events and "epoch" in events[-1] else None,
+        "test accuracy": f"{events[-1]['test_accuracy']:.4f}" if events and "test_accuracy" in events[-1] else None,
+        "probe seeds": ", ".join(map(str, seeds)),
+        "probes learned": f"{measure['training_split']} images" if "training_split" in measure else None,
+    }
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def _sections(run: RunDirectory, named: bool) -> list[Section]:
+    tables, figures = table_names(run.path / "tables"), _figures(run.path / "figures")
+    found = []
+    for place in (*PLACES, ELSEWHERE):
+        here = [name for name in tables if place_of(name) is place]
+        shown = [table for name in here for table in shown_tables(run.path / "tables", name)]
+        drawn = [(name, _address(path)) for name, path in figures.items() if place_of(name) is place]
+        if shown or drawn:
+            found.append(Section(place, run.path.resolve().name if named else "", shown, drawn))
+    return found
+
+
+def _figures(folder: Path) -> dict[str, Path]:
+    """Each figure by name: the SVG where there is one."""
+    found: dict[str, Path] = {}
+    for suffix in reversed(FIGURES):
+        found |= {path.name.removesuffix(suffix): path for path in folder.glob(f"*{suffix}")}
+    return dict(sorted(found.items()))
+
+
+def _address(path: Path) -> str:
+    return f"data:{FIGURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -1,0 +1,86 @@
+"""Small images of a data set, side by side in one picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nodelens.data import ImageSet, is_at_hand, load_images
+from nodelens.errors import InputError
+from nodelens.runs import RunDirectory, read_metadata
+
+SIDE = 32
+"""Pixels of a thumbnail; smaller images keep their own size."""
+
+EXACT = 16
+"""Images of fewer pixels than this are kept as they are."""
+
+LABELS = 400
+"""Up to so many labels have thumbnails."""
+
+
+def images_of(run: RunDirectory, split: str) -> ImageSet | None:
+    """The images that a run was measured on, or of another split of the data set; None where it is not at hand."""
+    sections = run.configuration()
+    recorded = sections.get("measure") or sections.get("train") or {}
+    name = str(recorded.get("settings", {}).get("data", {}).get("name") or "")
+    size = _image_size(run)
+    # A report asks nobody for images: what is not at hand is not shown.
+    for one in dict.fromkeys((split, "test", "train")) if name and is_at_hand(name) else ():
+        # At their own size where the network takes that, as they were measured.
+        for asked in (None, size):
+            with suppress(InputError):
+                images = load_images(name, one, image_size=asked)
+                if size in (None, images.image_shape[0]):
+                    return images
+    return None
+
+
+def _image_size(run: RunDirectory) -> int | None:
+    """Side of the images that the run's network takes, where it says so."""
+    path = run.path / "model.safetensors"
+    described = json.loads(read_metadata(path).get("config", "{}")) if path.exists() else {}
+    return described.get("image_size")
+
+
+def label_thumbnails(images: ImageSet, label_names: Sequence[str]) -> dict[str, Any] | None:
+    """One image of each label; None where the images have other labels, or one of them has no image."""
+    if tuple(label_names) != images.label_names or len(label_names) > LABELS:
+        return None
+    labels = images.labels.numpy()
+    first = [int(np.argmax(labels == label)) for label in range(len(label_names))]
+    if any(labels[position] != label for label, position in enumerate(first)):
+        return None
+    return thumbnails(images, first)
+
+
+def thumbnails(images: ImageSet, positions: Sequence[int]) -> dict[str, Any]:
+    """The images at these positions in one picture, row by row.
+
+    Returns:
+        `picture`, a data address; `side` of a thumbnail in pixels; `columns` of the picture.
+    """
+    pixels = images.batch(np.asarray(positions, dtype=np.int64)).numpy()
+    side = min(SIDE, max(images.image_shape[:2]))
+    columns = min(len(positions), 50)
+    rows = -(-len(positions) // columns)
+    sheet = Image.new("RGB", (columns * side, rows * side))
+    for i, image in enumerate(pixels):
+        small = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert("RGB")
+        sheet.paste(small.resize((side, side)), (i % columns * side, i // columns * side))
+    return {"picture": _address(sheet, side), "side": side, "columns": columns, "rows": rows}
+
+
+def _address(picture: Image.Image, side: int) -> str:
+    """A data address: JPEG for photographs, a third of the size; every pixel of very small images."""
+    kind, how = ("PNG", {"optimize": True}) if side < EXACT else ("JPEG", {"quality": 85})
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **how)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,305 @@
+"""The page about a run: what it holds, what it says of empty and damaged runs, that it asks nothing of anyone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nodelens.data import load_images, normalise
+from nodelens.data.normalisation import normalisation_from
+from nodelens.networks import load_network, reading, select_sites
+from nodelens.probing import load_measurements, load_probes
+from nodelens.report.explored import Factors, describe_networks, explored_networks
+from nodelens.report.page import HERE, write_report
+from nodelens.report.places import place_of
+from nodelens.report.stored import stored_rows
+from nodelens.runs import RunDirectory
+from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
+from test_cli import nodelens
+
+SOURCES = Path(__file__).parent.parent / "src" / "nodelens" / "report" / "explorer"
+
+
+class Scripts(HTMLParser):
+    """The content of every script element by its id."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: dict[str, str] = {}
+        self.opened: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.opened = (dict(attrs).get("id") or "code") if tag == "script" else None
+
+    def handle_endtag(self, tag: str) -> None:
+        self.opened = None
+
+    def handle_data(self, data: str) -> None:
+        if self.opened:
+            self.found[self.opened] = self.found.get(self.opened, "") + data
+
+
+def page_of(run: RunDirectory) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """The page, its scripts, and the data of its explorer."""
+    html = write_report([run]).read_text()
+    scripts = Scripts(html).found
+    return html, scripts, json.loads(scripts["explorer-data"])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A small network on the digits, trained and measured for a moment."""
+    run = str(tmp_path_factory.mktemp("runs") / "tiny")
+    assert nodelens("train", "cct_2_3x1_16", "--epochs", "1", "--precision", "fp32", "--out", run) == 0
+    assert nodelens("measure", run, "--sites", "block.2.*", "--epochs", "1", "--permutations", "2") == 0
+    return RunDirectory(Path(run))
+
+
+def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nodelens("report", str(tiny.path)) == 0
+    assert "report.html" in capsys.readouterr().out
+    html = (tiny.path / "report.html").read_text()
+    data = json.loads(Scripts(html).found["explorer-data"])
+    assert [network["name"] for network in data["networks"]] == ["network", "untrained"]
+    assert [one["name"] for one in data["networks"][0]["sites"]][-1] == "block.2.linear2"
+    assert {layer["name"] for layer in data["networks"][0]["layers"]} >= {"block.2.linear1", "output"}
+    assert set(data["networks"][0]["sites"][-1]["nulls"]) == {"permuted", "untrained"}
+    assert data["thumbnails"]["picture"].startswith("data:image/png;base64,")
+    assert (
+        html.index("<h2>Training")
+        < html.index("Tables 1 and 2")
+        < html.index("Figure 3: a node")
+        < html.index("Figure 4")
+    )
+    assert html.index("Figure 4") < html.index("Figure 5")
+    assert html.count('src="data:image/svg+xml;base64,') == 4
+
+
+def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
+    _, _, data = page_of(tiny)
+    network, images = load_network(tiny.path), load_images("digits", "test")
+    pictures, (*_, last) = data["networks"][0]["pictures"], data["networks"][0]["sites"]
+    (probe,) = load_probes(tiny, "measure", select_sites(network.sites(), last["name"]))
+    scale = normalisation_from(network.checkpoint_metadata)
+    assert scale is not None
+    pooled: list[torch.Tensor] = []
+    with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x)[0])):
+        network(normalise(images.batch(np.arange(len(images))), scale.mean, scale.std))
+    for key, largest in (("most", True), ("least", False)):
+        shown = np.frombuffer(base64.b64decode(last["excitation"][key]), "<u2").reshape(last["nodes"], 4)
+        expected = pooled[0].topk(4, dim=0, largest=largest).indices
+        assert np.array_equal(np.array(pictures["labels"])[shown].T, images.labels[expected].numpy())
+
+
+def test_images_are_left_out_when_asked(tiny: RunDirectory, tmp_path: Path) -> None:
+    html = write_report([tiny], tmp_path / "page.html", images=False).read_text()
+    data = json.loads(Scripts(html).found["explorer-data"])
+    assert data["thumbnails"] is None
+    assert "pictures" not in data["networks"][0]
+
+
+def test_factors_are_those_of_the_measurement(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    _, scripts, data = page_of(run)
+    measured = load_measurements(run, "test")[0]
+    for one in data["networks"][0]["sites"]:
+        both = np.frombuffer(base64.b64decode(scripts[f"factors-{one['factors']}"]), "<f4")
+        means, weight = both.reshape(2, one["nodes"], len(LABELS))
+        assert np.array_equal(means.T, measured[one["name"]].class_means.numpy())
+        assert np.array_equal(weight.T, measured[one["name"]].weight.numpy())
+
+
+def test_statistics_are_pythons(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    _, _, data = page_of(run)
+    last = data["networks"][0]["sites"][-1]
+    measured = load_measurements(run, "test")[0][last["name"]]
+    for row in last["python"]:
+        expected = measured.statistics(row["threshold"]).scalars()
+        assert all(row[key] in (value, None) for key, value in expected.items())
+
+
+def test_the_policy_forbids_every_request_and_names_the_script(tmp_path: Path) -> None:
+    html, scripts, _ = page_of(write_run(tmp_path))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].replace("&#39;", "'").split(";"))
+    digest = base64.b64encode(hashlib.sha256(scripts["code"].encode()).digest()).decode()
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert rules["img-src"] == "data:"
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+    assert "style=" not in html.split("<script", 1)[0]
+
+
+def test_label_names_stay_text(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    run.write_table("further", [{"label": HOSTILE, "value": 1.0}])
+    html, _, data = page_of(run)
+    assert HOSTILE not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert data["networks"][0]["labels"][2:4] == [HOSTILE, QUOTED]
+
+
+def test_a_run_that_is_only_trained_says_what_is_missing(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_json("config.json", {"train": {"settings": {"network": "cct_7_3x1"}}})
+    html, _, data = page_of(run)
+    assert "No site of this run has been measured yet" in html
+    assert "cct_7_3x1" in html
+    assert data["networks"] == []
+
+
+@pytest.mark.parametrize("labels", [1, 1000])
+def test_few_and_many_labels(tmp_path: Path, labels: int) -> None:
+    _, _, data = page_of(write_run(tmp_path, [f"label {i}" for i in range(labels)]))
+    assert len(data["networks"][0]["labels"]) == labels
+    assert all(one["factors"] is not None for one in data["networks"][0]["sites"])
+
+
+def test_what_has_no_room_is_named(tmp_path: Path) -> None:
+    factors = Factors(room=3000)
+    (network,) = describe_networks(explored_networks([write_run(tmp_path)]), "test", factors)
+    kept = [one["name"] for one in network["sites"] if one["factors"] is not None]
+    assert kept == ["block.1.linear2", "block.2.linear2"]
+    assert len(factors.left_out) == len(SITES) - 2
+
+
+def test_filters_are_named_as_left_out(tmp_path: Path) -> None:
+    html, _, data = page_of(write_run(tmp_path, sites=[site("block.1.conv", 4, positions=9), *SITES]))
+    assert data["networks"][0]["sites"][0]["factors"] is None
+    assert "network: block.1.conv" in html
+
+
+def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
+    runs = [str(write_run(tmp_path / name, seed=i).path) for i, name in enumerate(("dense", "pruned"))]
+    assert nodelens("report", *runs, "--out", str(tmp_path / "both.html")) == 0
+    data = json.loads(Scripts((tmp_path / "both.html").read_text()).found["explorer-data"])
+    assert [network["name"] for network in data["networks"]] == ["dense", "pruned"]
+
+
+def test_another_split_is_shown_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, split="train")
+    assert page_of(run)[2]["split"] == "train"
+    assert nodelens("report", str(tmp_path), "--split", "test") == 2
+    assert "not every network was measured on 'test'; measured are network: train" in capsys.readouterr().err
+    other = write_run(tmp_path / "other")
+    assert nodelens("report", str(tmp_path), str(other.path)) == 2
+    assert "on one split together" in capsys.readouterr().err
+
+
+def test_images_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    monkeypatch.delenv("NODELENS_DATA", raising=False)
+    for name in ("cifar100", "hf:org/name", "flowers102:cct", "nowhere"):
+        run = write_run(tmp_path)
+        measure = run.configuration()["measure"]
+        run.write_json("config.json", {"measure": measure | {"settings": {"data": {"name": name}}}})
+        assert page_of(run)[2]["thumbnails"] is None
+
+
+def test_stored_rows_are_read_as_written(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    path = run.write_table("some", [{"site": "a", "snr": 1.25, "accuracy": ""}])
+    assert stored_rows(path) == [{"site": "a", "snr": 1.25, "accuracy": ""}]
+
+
+def cut_measurement(run: RunDirectory) -> None:
+    path = run.path / "measure" / "block.2.qkv.safetensors"
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def foreign_measurement(run: RunDirectory) -> None:
+    (run.path / "measure" / "block.2.qkv.safetensors").write_bytes(b"no tensors")
+
+
+def measurement_without_site(run: RunDirectory) -> None:
+    tensors = {"class_means.test": torch.ones(1, 3, 4), "accuracy.test": torch.ones(1), "weight": torch.ones(1, 3, 4)}
+    run.write_tensors("measure/block.2.qkv.safetensors", tensors, {"images.test": "none"})
+
+
+DAMAGE = {
+    "a measurement cut off": (cut_measurement, "truncated"),
+    "a measurement that is none": (foreign_measurement, "not a safetensors file"),
+    "a measurement without its site": (measurement_without_site, "is damaged"),
+    "a configuration cut off": (lambda run: (run.path / "config.json").write_text('{"measure": '), "config.json"),
+    "a table cut off": (lambda run: run.write_text("tables/other.csv", "a,b\n1,2\n3"), "a line is cut off"),
+    "statistics of nothing": (lambda run: run.write_text("tables/statistics.test.csv", "a,b\n1,2\n"), "damaged"),
+    "a table that is none": (lambda run: run.write_text("tables/table1.test.md", "nothing"), "no table"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_one_sentence(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path)
+    harm, said = DAMAGE[damage]
+    harm(run)
+    assert nodelens("report", str(tmp_path)) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert error.count("\n") == 0
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, said in ((tmp_path / "nowhere", "there is no run directory"), (tmp_path, "is no run directory")):
+        assert nodelens("report", str(path)) == 2
+        assert said in capsys.readouterr().err
+
+
+def tool(name: str) -> str | None:
+    """A development tool of the explorer: installed beside its sources, or anywhere."""
+    local = SOURCES / "node_modules" / ".bin" / name
+    return str(local) if local.exists() else shutil.which(name)
+
+
+@pytest.mark.skipif(
+    not (SOURCES / "node_modules" / "esbuild").exists(), reason="esbuild is not installed (npm install)"
+)
+def test_the_product_is_what_the_sources_give(tmp_path: Path) -> None:
+    made = tmp_path / "explorer.js"
+    subprocess.run(["node", SOURCES / "build.mjs", made], check=True, capture_output=True)
+    assert made.read_text() == (HERE / "explorer" / "explorer.js").read_text()
+
+
+@pytest.mark.skipif(tool("tsc") is None, reason="the TypeScript compiler is not installed (npm install)")
+def test_the_modules_types_hold() -> None:
+    done = subprocess.run([str(tool("tsc")), "-p", SOURCES / "jsconfig.json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_product_cannot_end_its_own_element() -> None:
+    product = (HERE / "explorer" / "explorer.js").read_text()
+    assert "</script" not in product
+    assert "innerHTML" not in product
+
+
+def test_every_table_and_figure_has_the_paper_s_place() -> None:
+    wanted = {
+        "training": "Training",
+        "table1.test": "Tables 1 and 2",
+        "node.test": "Figure 3",
+        "prune.curve": "Figure 6",
+        "gain.layers": "Figure 6",
+        "heads.appearances.train": "Figures 7 to 10",
+        "heads.training.train": "Figures 7 to 10",
+        "heads.fields.train": "Figure 11",
+        "figure11.overlap.train": "Figure 11",
+        "table10": "Further",
+    }
+    assert all(place_of(name).title.startswith(title) for name, title in wanted.items())
