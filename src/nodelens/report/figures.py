@@ -52,7 +52,7 @@ def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) ->
         for site, (left, right) in zip(sites, axes, strict=True):
             of_site = [row for row in rows if row["site"] == site]
             draw_sweep(left, of_site, "snr", f"{site}: SNR")
-            draw_sweep(right, of_site, "snr_min", f"{site}: SNR of the label that appears least")
+            draw_sweep(right, of_site, "snr_min", f"{site}: SNR of the rarest label")
         axes[0][0].legend(frameon=False)
     return figure
 
