@@ -204,6 +204,7 @@ def training_figure(rows: Sequence[Row], title: str) -> Figure:
             axes.set_title(heading, loc="left", fontsize=9)
             axes.set(xlabel="epoch", ylabel=unit)
             axes.set_ylim(bottom=0)
-        figure.axes[0].legend(frameon=False, fontsize=7, ncols=2)
+        # The accuracies rise, and leave the lower right of their panel free.
+        figure.axes[-1].legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     return figure
