@@ -18,9 +18,12 @@ def attend_materialised(
     scale: float | None = None,
 ) -> Float[Tensor, "batch head query value"]:
     """Scaled dot-product attention with the attention matrix written out."""
-    scaled = q * (q.shape[-1] ** -0.5 if scale is None else scale)
-    weights = torch.matmul(scaled, k.transpose(-2, -1)).softmax(dim=-1)
-    return torch.matmul(F.dropout(weights, dropout, training=dropout > 0), v)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    products = torch.baddbmm(
+        q.new_empty(1, 1, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1), beta=0, alpha=scale
+    )
+    weights = F.dropout(products.softmax(dim=-1), dropout, training=dropout > 0)
+    return torch.bmm(weights, v.flatten(0, 1)).unflatten(0, q.shape[:2])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float | None = None) -> Tensor:

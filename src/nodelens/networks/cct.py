@@ -134,8 +134,9 @@ class Tokenizer(nn.Module):
             *(
                 nn.Sequential(
                     nn.Conv2d(a, b, config.kernel, config.conv_stride, max(1, config.kernel // 2), bias=False),
-                    nn.ReLU(),
+                    # The same as the ReLU before the pooling, on a quarter of the values.
                     nn.MaxPool2d(3, 2, 1),
+                    nn.ReLU(),
                 )
                 for a, b in pairwise(widths)
             )
@@ -149,17 +150,19 @@ class Tokenizer(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drop a residual branch for whole samples, and scale the others up so that the mean stays."""
+    """Add a residual branch; in training drop it for whole samples, and scale the others up so that the mean stays."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+    def forward(
+        self, x: Float[Tensor, "batch token embedding"], branch: Float[Tensor, "batch token embedding"]
+    ) -> Float[Tensor, "batch token embedding"]:
         if not self.training or self.probability == 0.0:
-            return x
+            return x + branch
         kept = 1.0 - self.probability
-        return x * x.new_empty(x.shape[0], 1, 1).bernoulli_(kept).div_(kept)
+        return torch.addcmul(x, branch, branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept))
 
 
 class Block(nn.Module):
@@ -176,8 +179,8 @@ class Block(nn.Module):
         self.drop_path = StochasticDepth(stochastic_depth)
 
     def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
-        x = self.norm1(x + self.drop_path(self.self_attn(self.pre_norm(x))))
-        return x + self.drop_path(self.linear2(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
+        x = self.norm1(self.drop_path(x, self.self_attn(self.pre_norm(x))))
+        return self.drop_path(x, self.linear2(self.activation(self.linear1(x))))  # type: ignore[no-any-return]
 
 
 class Classifier(nn.Module):
@@ -200,8 +203,8 @@ class Classifier(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def place(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
-        """Tell the tokens where they are."""
-        return x + self.positional_emb
+        """Tell the tokens where they are; under autocast the residual stream keeps the tokens' format."""
+        return x + self.positional_emb.to(x.dtype)
 
     def read_out(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
         """What follows the last block."""
