@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ __all__ = [
     "cifar_sized",
     "forget_peak",
     "in_fresh_process",
+    "in_own_process",
     "machine",
     "peak_megabytes",
     "print_table",
@@ -62,6 +66,36 @@ def in_fresh_process(script: str, *arguments: str) -> list[float]:
     command = [sys.executable, script, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [float(number) for number in done.stdout.splitlines()[-1].split()]
+
+
+@contextmanager
+def in_own_process(build: Callable[..., Callable[[], object]], *arguments: object) -> Iterator[Callable[[], None]]:
+    """What `build(*arguments)` returns, built and called in a process of its own, whose memory nothing else shares.
+
+    The process waits while others take their turns. `build` stands at the top of a module.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, build, arguments), daemon=True)
+    process.start()
+    there.close()
+    here.recv()
+
+    def call() -> None:
+        here.send(True)
+        here.recv()
+
+    yield call
+    here.send(False)
+    process.join()
+
+
+def _serve(requests: Connection, build: Callable[..., Callable[[], object]], arguments: tuple[object, ...]) -> None:
+    work = build(*arguments)
+    requests.send(None)
+    while requests.recv():
+        work()
+        requests.send(None)
 
 
 def cifar_sized(images: int, split: str = "test") -> ImageSet:

@@ -198,13 +198,14 @@ def test_attention_dropout_keeps_the_mean_and_drops_its_share() -> None:
 def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
     layer = StochasticDepth(0.3)
-    x = torch.ones(20_000, 2, 3)
-    out = layer(x)
+    x = torch.zeros(20_000, 2, 3)
+    branch = torch.ones_like(x)
+    out = layer(x, branch)
     assert torch.equal(out, out[:, :1, :1].expand_as(out))
     assert out.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
     spread = math.sqrt(0.3 / 0.7 / len(x))
     assert abs(out[:, 0, 0].mean().item() - 1) < 5 * spread
-    assert layer.eval()(x) is x
+    assert torch.equal(layer.eval()(x, branch), branch)
 
 
 def test_stochastic_depth_rises_linearly_over_the_blocks() -> None:

@@ -15,6 +15,7 @@ from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
 from nodelens.cli.training import train
 from nodelens.errors import InputError
+from nodelens.memory import keep_freed_memory
 
 # In the order in which a user meets them.
 COMMANDS = (quickstart, train, measure, heads, prune, gain, export, report, reproduce)
@@ -48,6 +49,7 @@ def options(
 
 def main() -> None:
     """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug."""
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -23,7 +23,7 @@ def attend_materialised(
         q.new_empty(1, 1, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1), beta=0, alpha=scale
     )
     weights = F.dropout(products.softmax(dim=-1), dropout, training=dropout > 0)
-    return torch.bmm(weights, v.flatten(0, 1)).unflatten(0, q.shape[:2])
+    return torch.bmm(weights, v.flatten(0, 1)).view(*q.shape[:3], v.shape[-1])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float | None = None) -> Tensor:
