@@ -6,7 +6,7 @@ the pass only adds up pooled activations per label. Sums are float64, whatever t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -95,26 +95,60 @@ class Measurement(Mapping[str, SiteMeasurement]):
 
 
 class LabelSums:
-    """Running sums of pooled activations per label, for one site."""
+    """Running sums per label of pooled activations, and the probes' hits, for sites of one shape.
 
-    def __init__(self, probe: Probe, labels: int) -> None:
-        seeds, inputs = probe.weight.shape[0], probe.weight.shape[2]
-        device = probe.weight.device
-        # Without pooling every seed sees the same activations.
-        self.shared = probe.site.layout != "tokens"
-        self.sums = torch.zeros(labels, (1 if self.shared else seeds) * inputs, dtype=torch.float64, device=device)
-        self.correct = torch.zeros(seeds, dtype=torch.int64, device=device)
+    What is pooled is small: that of all these sites is added together, which takes a sixtieth of the calls.
 
-    def add(self, probe: Probe, activations: Tensor, labels: Int[Tensor, "batch"], one_hot: Tensor | None) -> None:
-        """Take in one batch of activations."""
-        pooled = probe.pool(activations)
-        logits = pooled @ probe.weight.transpose(1, 2)
-        self.correct += (logits.argmax(dim=2) == labels).sum(dim=1)
-        values = pooled[0] if self.shared else pooled.transpose(0, 1).flatten(1)
+    Attributes:
+        sums: (site, seed, label, input); a single seed where all see the same activations, without pooling.
+        correct: images that the probes classify correctly, (site, seed).
+    """
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self.probes = {probe.site.name: probe for probe in probes}
+        self.weights = torch.stack([probe.weight for probe in probes])
+        sites, seeds, labels, inputs = self.weights.shape
+        self.apart = seeds if probes[0].site.layout == "tokens" else 1
+        device = self.weights.device
+        self.sums = torch.zeros(sites, self.apart, labels, inputs, dtype=torch.float64, device=device)
+        self.correct = torch.zeros(sites, seeds, dtype=torch.int64, device=device)
+        self._pooled: dict[str, Float[Tensor, "seed batch input"]] = {}
+
+    def add(
+        self,
+        site: str,
+        pooled: Float[Tensor, "seed batch input"],
+        labels: Int[Tensor, "batch"],
+        one_hot: Float[Tensor, "label batch"] | None,
+    ) -> None:
+        """Take in what a site's probe pooled of one batch; the sums follow when all sites have theirs."""
+        self._pooled[site] = pooled
+        if len(self._pooled) == len(self.probes):
+            self._sum(torch.stack([self._pooled.pop(name) for name in self.probes]), labels, one_hot)
+
+    def _sum(
+        self,
+        pooled: Float[Tensor, "site seed batch input"],
+        labels: Int[Tensor, "batch"],
+        one_hot: Float[Tensor, "label batch"] | None,
+    ) -> None:
+        logits = pooled @ self.weights.transpose(2, 3)
+        self.correct += (logits.argmax(dim=3) == labels).sum(dim=2)
+        values = pooled[:, : self.apart]
         if one_hot is None:
-            self.sums.index_add_(0, labels, values.double())
+            self.sums.index_add_(2, labels, values.double())
         else:
             self.sums += one_hot @ values
+
+
+def sums_of_sites(probes: Probes) -> dict[str, LabelSums]:
+    """Empty sums for every site; sites with as many tokens' nodes share theirs."""
+    groups: dict[object, list[Probe]] = {}
+    for probe in probes:
+        # Without pooling a site's activations are large: each is added where it arises.
+        alike = probe.site.nodes if probe.site.layout == "tokens" else probe.site.name
+        groups.setdefault(alike, []).append(probe)
+    return {probe.site.name: sums for group in groups.values() for sums in [LabelSums(group)] for probe in group}
 
 
 def measure_probes(
@@ -136,7 +170,7 @@ def measure_probes(
     counts = label_counts(images)
     network.eval()
     device = next(network.parameters()).device
-    sums = {site.name: LabelSums(probes[site.name], probes.labels) for site in probes.sites}
+    sums = sums_of_sites(probes)
     with torch.inference_mode(), progress(f"{title} ({images.split})", len(images)) as bar:
         done = 0
         for pixels, labels in images.batches(batch_size):
@@ -164,7 +198,7 @@ def add_batch(
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(inputs.device.type, enabled=False):
-            sums[site].add(probes[site], activations, labels, one_hot)
+            sums[site].add(site, probes[site].pool(activations), labels, one_hot)
 
     with reading(network, probes.sites, reader), autocast(inputs.device, precision):
         network(inputs)
@@ -193,9 +227,9 @@ def _measurement(
     by_site = {}
     for probe in probes:
         tally = sums[probe.site.name]
+        place = list(tally.probes).index(probe.site.name)
         shape = (probes.labels, probe.site.nodes, probe.site.positions)[: 3 if probe.site.positions > 1 else 2]
-        inputs = probe.weight.shape[2]
-        part = tally.sums if tally.shared else tally.sums[:, index * inputs : (index + 1) * inputs]
+        part = tally.sums[place, index % tally.apart]
         means = (part.cpu() / counts[:, None]).float().reshape(shape)
         if not bool(torch.isfinite(means).all()):
             raise InputError(f"the activations at {probe.site.name} are NaN or infinite; the network is damaged")
@@ -205,7 +239,7 @@ def _measurement(
             probes.seeds[index],
             means,
             probe.weight[index].detach().cpu().reshape(shape),
-            tally.correct[index].item() / len(images),
+            tally.correct[place, index].item() / len(images),
             counts,
         )
     return Measurement(by_site, images.split, probes.seeds[index], images.label_names)

@@ -53,13 +53,28 @@ class Probe(nn.Module):
             return activations.flatten(1).float().expand(seeds, -1, -1)
         if self.layer_norm:
             activations = F.layer_norm(activations, activations.shape[-1:])
-        scores = activations @ self.pool_weight.to(activations.dtype).T
-        shares = scores.float().softmax(dim=1).to(activations.dtype)
-        return (shares.transpose(1, 2) @ activations).transpose(0, 1).float()
+        return pool_tokens(activations, self.pool_weight)
 
     def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:
         """Logits of the probe: ``z Wᵀ``."""
         return self.pool(activations) @ self.weight.transpose(1, 2)
+
+
+def pool_tokens(
+    activations: Float[Tensor, "batch token node"], queries: Float[Tensor, "query node"]
+) -> Float[Tensor, "query batch node"]:
+    """Sequence pooling, once per query: the mean over the tokens x with the shares `softmax(x·g)` of query g."""
+    queries = queries.to(activations.dtype)
+    if torch.is_grad_enabled() and queries.requires_grad:
+        shares = (activations @ queries.T).float().softmax(dim=1).to(activations.dtype)
+        return (shares.transpose(1, 2) @ activations).transpose(0, 1).float()
+    # It is attention with keys and values alike, whose kernel reads the activations once, not twice.
+    tokens, asked = activations.unsqueeze(1), queries.expand(len(activations), 1, -1, -1)
+    if activations.dtype != torch.float32 and len(queries) <= 3:
+        # Measured on a CPU: few queries are faster as heads than as positions.
+        tokens, asked = tokens.expand(-1, len(queries), -1, -1), asked.transpose(1, 2)
+        return F.scaled_dot_product_attention(asked, tokens, tokens, scale=1.0).squeeze(2).transpose(0, 1).float()
+    return F.scaled_dot_product_attention(asked, tokens, tokens, scale=1.0).squeeze(1).transpose(0, 1).float()
 
 
 class Probes(nn.Module):
