@@ -4,7 +4,8 @@
 
 Compares, on a frozen CCT-7/3x2 with random weights and 32×32 images (CIFAR-100 where NODELENS_DATA has it, else
 noise): `nodelens.probing.train_probes` for block.7.linear2 and for all 63 sites, an epoch of `--steps` steps each.
-How: in one process, one warm-up each, then in turns; the median of the ratios within a round.
+How: in one process that keeps freed memory, as the command line does, one warm-up each, then in turns; the median of
+the ratios within a round.
 Memory: peak of a fresh process that trains all probes for an epoch and then measures, on 1,000 and on 4,000
 images (the 4,000 images themselves are 12 MB).
 Target: all sites at most twice one site; the same memory. About three minutes on two cores.
@@ -21,6 +22,7 @@ import torch
 from timing import cifar_sized, in_fresh_process, peak_megabytes, print_table, ratio, take_turns
 
 from nodelens.data import Normalisation
+from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import ProbeSettings, measure_probes, probe_recipe, train_probes
@@ -63,6 +65,7 @@ def main() -> None:
         train_and_measure(asked.memory_of, asked.batch_size, asked.precision)
         return
 
+    keep_freed_memory()
     network, chosen = frozen_network(), settings(asked.batch_size, asked.precision)
     data = cifar_sized(asked.steps * asked.batch_size)
     everywhere = network.sites()

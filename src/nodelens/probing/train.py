@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nodelens.data.augment import Augmentation
 from nodelens.data.datasets import ImageSet
@@ -129,13 +128,9 @@ def probe_gradients(network: nn.Module, probes: Probes, batch: Batch, precision:
     losses: dict[str, Tensor] = {}
 
     def reader(site: str, activations: Tensor) -> None:
-        with torch.enable_grad():
-            logits = probes[site](activations.detach())
-            targets = batch.targets.expand(logits.shape[0], -1, -1)
-            loss = F.cross_entropy(logits.transpose(1, 2), targets.transpose(1, 2), reduction="none").mean(dim=1)
-            # The sum over seeds gives each of them the gradient of its own loss.
-            loss.sum().backward()  # type: ignore[no-untyped-call]
-        losses[site] = loss.detach()
+        # The probe itself always computes in the dtype that it chose.
+        with torch.autocast(batch.images.device.type, enabled=False):
+            losses[site] = probes[site].learn(activations, batch.targets)
 
     device = batch.images.device
     with torch.no_grad(), reading(network, probes.sites, reader), autocast(device, precision):
