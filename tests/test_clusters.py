@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodelens.measures.filters import maximum_cliques
 from nodelens.measures import NodalMatrices
+from nodelens.measures.filters import maximum_cliques
 
 Above = list[list[bool]]
 METHODS = ["greedy", "maximum"]
