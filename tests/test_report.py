@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
+from nodelens.errors import InputError
 from nodelens.measures import site_statistics
 from nodelens.networks import load_network, reading, select_sites
 from nodelens.probing import load_measurements, load_probes
 from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
+from nodelens.report.figures import label_figure, node_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import stored_rows
@@ -357,6 +360,17 @@ def test_the_product_cannot_end_its_own_element() -> None:
     assert "innerHTML" not in product
 
 
+def test_figures_are_drawn_into_given_axes(tmp_path: Path) -> None:
+    measured = load_measurements(write_run(tmp_path), "test")[0]["block.2.linear2"]
+    own = Figure()
+    panels = own.subplots(2, 3)
+    assert node_figure(measured.matrices, 0, LABELS, into=panels[0]) is own
+    assert label_figure(measured.statistics(0.3), LABELS, "a title", into=panels[1, :2]) is own
+    assert panels[0, 0].get_title(loc="left") == "average field"
+    with pytest.raises(InputError, match="give as many axes of one figure, not 3"):
+        label_figure(measured.statistics(0.3), LABELS, into=panels[1])
+
+
 def test_every_table_and_figure_has_the_paper_s_place() -> None:
     wanted = {
         "training": "Training",
@@ -373,8 +387,8 @@ def test_every_table_and_figure_has_the_paper_s_place() -> None:
         "figure10.train": "Figure 10",
         "table5.train": "Table 5",
         "heads.depth.train": "Table 5",
-        "heads.training.train": "Table 5",
-        "enforced": "Table 5",
+        "heads.training.train": "The heads, beyond",
+        "enforced": "The heads, beyond",
         "heads.fields.train": "Figure 11",
         "figure11.overlap.train": "Figure 11",
         "table10": "Further",

@@ -109,10 +109,9 @@ PLACES = (
         "nodelens heads",
     ),
     Place(
-        "Table 5: symmetry breaking along the blocks, and beyond",
-        "Accuracy of the probe and labels of each head in every block; along training; heads silenced in the network "
-        "itself; networks whose heads were given their labels.",
-        ("table5", "heads", "enforced"),
+        "Table 5: symmetry breaking along the blocks",
+        "Accuracy of the probe, and labels of each head in every block.",
+        ("table5", "heads.depth", "heads.order"),
         ("Table 5",),
         "nodelens heads",
     ),
@@ -122,6 +121,11 @@ PLACES = (
         ("figure11", "heads.fields", "heads.overlap"),
         ("Figure 11",),
         "nodelens heads",
+    ),
+    Place(
+        "The heads, beyond the paper",
+        "Along training; silenced in the network itself; heads that were given their labels in advance.",
+        ("heads", "enforced"),
     ),
 )
 

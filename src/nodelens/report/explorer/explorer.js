@@ -1847,7 +1847,7 @@
       [name, nearest(rows, state.threshold)]
     ));
     const at = (row) => row ? `at ${row.threshold}` : "";
-    const heads = [["", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+    const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
     const body = ROWS.map(([key, symbol, meaning]) => element(
       "tr",
       {},

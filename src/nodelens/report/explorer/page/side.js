@@ -207,7 +207,7 @@ function statisticsTable(site, state) {
   const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
   const beside = nulls.map(([name, rows]) => /** @type {const} */ ([name, nearest(rows, state.threshold)]));
   const at = (/** @type {StoredStatistics | undefined} */ row) => row ? `at ${row.threshold}` : "";
-  const heads = [["", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+  const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
   const body = ROWS.map(([key, symbol, meaning]) => element("tr", {},
     element("th", { scope: "row", title: meaning }, symbol, element("small", {}, meaning)),
     element("td", { class: "number own", "data-statistic": key, "data-value": own[key] }, shown(own[key])),
