@@ -1,4 +1,4 @@
-"""Pictures of the report's views, at two widths, light and dark: `python benchmarks/screenshots.py RUN/report.html docs/images`.
+"""Pictures of the report's views at two widths, light and dark: `python benchmarks/screenshots.py REPORT docs/images`.
 
 Needs playwright and Chromium. Says how long the page took to show its first site, and all its numbers.
 """
@@ -19,7 +19,7 @@ VIEWS = {
     "network": (f"site1={SITE}&sort=diagonal", "#explorer"),
     "label": (f"site1={SITE}&sort=label&label=bear", ".drawing"),
     "site": (f"site1={SITE}&sort=diagonal", ".side"),
-    "node": (f"site1={SITE}&node1=142&threshold=0.4", ".side .node"),
+    "node": (f"site1={SITE}&node1=174", ".side .node"),
     "pair": (f"network1=network&site1={SITE}&network2=untrained&site2={SITE}", ".pair"),
     "tables": ("", "#results"),
 }
@@ -58,7 +58,7 @@ def show(page: Page, address: str, target: str) -> None:
     page.evaluate("(address) => { location.hash = address; }", address or "site1=none")
     page.wait_for_timeout(200)
     page.wait_for_selector("#explorer[data-settled=true]", timeout=120_000)
-    page.locator(target).first.evaluate("(one) => window.scrollTo({ top: one.offsetTop - 70, behavior: 'instant' })")
+    page.locator(target).first.evaluate("(one) => one.scrollIntoView({ block: 'start', behavior: 'instant' })")
     page.wait_for_timeout(200)
 
 

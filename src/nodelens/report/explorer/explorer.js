@@ -204,15 +204,21 @@
   function filters(labels, nodes, fields) {
     const size = labels ** 2;
     const own = (node) => fields.subarray(node * size, (node + 1) * size);
+    const maxima = Float64Array.from({ length: nodes }, (_, node) => maximum(own(node)));
     return {
       labels,
       nodes,
       field: (node, input, output) => fields[node * size + input * labels + output],
-      maximum: (node) => own(node).reduce((a, b) => Math.max(a, b)),
+      maximum: (node) => maxima[node],
       countAbove: (node, limit) => countAbove(own(node), limit),
       clusterNode: (node, limit, rule, cluster) => clusterFilter(own(node), limit, rule, cluster),
-      addLabelField: (node, cluster, maximum2, total) => addLabelField(own(node), cluster, maximum2, total)
+      addLabelField: (node, cluster, maximum3, total) => addLabelField(own(node), cluster, maximum3, total)
     };
+  }
+  function maximum(field) {
+    let highest = -Infinity;
+    for (let at = 0; at < field.length; at++) if (field[at] > highest) highest = field[at];
+    return highest;
   }
   function countAbove(field, limit) {
     let count = 0;
@@ -241,7 +247,7 @@
     }
     return found;
   }
-  function addLabelField(field, cluster, maximum2, total) {
+  function addLabelField(field, cluster, maximum3, total) {
     const labels = cluster.length;
     for (let output = 0; output < labels; output++) {
       if (cluster[output] < 0) continue;
@@ -249,7 +255,7 @@
       for (let input = 0; input < labels; input++) {
         if (cluster[input] === cluster[output]) sum2 += field[input * labels + output];
       }
-      total[output] += sum2 / maximum2;
+      total[output] += sum2 / maximum3;
     }
   }
 
@@ -260,13 +266,13 @@
       labels,
       nodes,
       field: (node, input, output) => means[node * labels + input] * weight[node * labels + output],
-      maximum: (node) => maximum(factors, node),
+      maximum: (node) => maximum2(factors, node),
       countAbove: (node, limit) => countAbove2(factors, node, limit),
       clusterNode: (node, limit, rule, cluster) => clusterNode(factors, node, limit, rule, cluster),
-      addLabelField: (node, cluster, maximum2, total) => addLabelField2(factors, node, cluster, maximum2, total)
+      addLabelField: (node, cluster, maximum3, total) => addLabelField2(factors, node, cluster, maximum3, total)
     };
   }
-  function maximum({ labels, means, weight }, node) {
+  function maximum2({ labels, means, weight }, node) {
     const begin2 = node * labels;
     let lowMean = Infinity, highMean = -Infinity, lowWeight = Infinity, highWeight = -Infinity;
     for (let at = begin2; at < begin2 + labels; at++) {
@@ -308,19 +314,19 @@
     }
     return count;
   }
-  function addLabelField2({ labels, means, weight }, node, cluster, maximum2, total) {
+  function addLabelField2({ labels, means, weight }, node, cluster, maximum3, total) {
     const begin2 = node * labels, meanOfCluster = new Float64Array(labels);
     for (let label = 0; label < labels; label++) {
       if (cluster[label] >= 0) meanOfCluster[cluster[label]] += means[begin2 + label];
     }
     for (let label = 0; label < labels; label++) {
-      if (cluster[label] >= 0) total[label] += weight[begin2 + label] * (meanOfCluster[cluster[label]] / maximum2);
+      if (cluster[label] >= 0) total[label] += weight[begin2 + label] * (meanOfCluster[cluster[label]] / maximum3);
     }
   }
 
   // measures/matrices.js
-  function bound(maximum2, threshold) {
-    return maximum2 > 0 ? threshold * maximum2 : Infinity;
+  function bound(maximum3, threshold) {
+    return maximum3 > 0 ? threshold * maximum3 : Infinity;
   }
 
   // measures/statistics.js

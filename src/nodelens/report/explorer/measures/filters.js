@@ -42,15 +42,23 @@ export function filters(labels, nodes, fields) {
   const size = labels ** 2;
   /** @param {number} node */
   const own = (node) => fields.subarray(node * size, (node + 1) * size);
+  const maxima = Float64Array.from({ length: nodes }, (_, node) => maximum(own(node))); // the same at any threshold
   return {
     labels,
     nodes,
     field: (node, input, output) => fields[node * size + input * labels + output],
-    maximum: (node) => own(node).reduce((a, b) => Math.max(a, b)),
+    maximum: (node) => maxima[node],
     countAbove: (node, limit) => countAbove(own(node), limit),
     clusterNode: (node, limit, rule, cluster) => clusterFilter(own(node), limit, rule, cluster),
     addLabelField: (node, cluster, maximum, total) => addLabelField(own(node), cluster, maximum, total),
   };
+}
+
+/** @param {Float64Array} field */
+function maximum(field) {
+  let highest = -Infinity;
+  for (let at = 0; at < field.length; at++) if (field[at] > highest) highest = field[at];
+  return highest;
 }
 
 /**
