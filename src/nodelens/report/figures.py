@@ -50,12 +50,12 @@ Panels = Axes | Sequence[Axes] | np.ndarray | None
 
 
 def panels_of(
-    into: Panels, down: int, across: int, size: tuple[float, float], **shared: bool
+    into: Panels, down: int, across: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, np.ndarray]:
     """The figure and its panels, (down, across): new ones of this size in inches, or the caller's axes.
 
     Args:
-        shared: `sharex`, `sharey` of new panels.
+        sharex: whether new panels share their axes; the caller's stay as they are.
 
     Raises:
         InputError: the caller's axes are fewer or more than the panels, or of different figures.
@@ -67,7 +67,7 @@ def panels_of(
     """
     if into is None:
         figure = Figure(figsize=size, layout="constrained")
-        return figure, figure.subplots(down, across, squeeze=False, **shared)
+        return figure, figure.subplots(down, across, squeeze=False, sharex=sharex, sharey=sharey)
     panels = np.asarray(into, dtype=object).reshape(-1)
     owners = {axes.get_figure(root=True) for axes in panels}
     if len(panels) != down * across or len(owners) != 1:
