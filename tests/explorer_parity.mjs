@@ -4,25 +4,31 @@ import { pathToFileURL } from "node:url";
 
 const [, , explorer, file] = process.argv;
 const load = (name) => import(pathToFileURL(`${explorer}/measures/${name}.js`).href);
-const [statistics, heads, masks] = await Promise.all(["statistics", "heads", "masks"].map(load));
+const names = ["statistics", "heads", "masks", "outer", "filters"];
+const [statistics, heads, masks, outer, filters] = await Promise.all(names.map(load));
 
 const floats = (text) => new Float32Array(new Uint8Array(Buffer.from(text, "base64")).buffer);
 
-function measured({ labels, nodes, means, weight, threshold, method, heads: count, ratio }) {
+function matricesOf({ labels, nodes, positions, means, weight }) {
   const factors = { labels, nodes, means: floats(means), weight: floats(weight) };
-  const found = statistics.siteClusters(factors, threshold, method);
+  if (positions === 1) return outer.outerProducts(factors);
+  return filters.filters(labels, nodes, filters.formed(labels, nodes, factors.means, factors.weight));
+}
+
+function measured({ threshold, method, heads: count, ratio, ...site }) {
+  const matrices = matricesOf(site);
+  const found = statistics.siteClusters(matrices, threshold, method);
   const appearances = heads.headAppearances(found, count);
   return {
     found,
-    factors,
     shown: {
       maxima: [...found.maxima],
       cluster: [...found.cluster],
       noise: [...found.noise],
       statistics: statistics.siteStatistics(found),
-      node: statistics.nodeStatistics(found, nodes - 1),
+      node: statistics.nodeStatistics(found, site.nodes - 1),
       appearances: [...statistics.appearances(found)],
-      labelField: [...statistics.labelField(factors, found)],
+      labelField: [...statistics.labelField(matrices, found)],
       headAppearances: [...appearances],
       headOfLabel: [...heads.headOfLabel(appearances, count, ratio)],
       outputDilution: masks.outputDilution(found),

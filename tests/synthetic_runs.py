@@ -38,28 +38,34 @@ SITES = (
 
 
 def write_run(
-    path: Path, labels: Sequence[str] = LABELS, sites: Sequence[Site] = SITES, split: str = "test", seed: int = 0
+    path: Path,
+    labels: Sequence[str] = LABELS,
+    sites: Sequence[Site] = SITES,
+    split: str = "test",
+    seed: int = 0,
+    seeds: int = 1,
 ) -> RunDirectory:
-    """A run directory whose sites were measured on one split, with one probe seed."""
+    """A run directory whose sites were measured on one split, or several, with so many probe seeds."""
     run = RunDirectory(path)
     run.write_json("config.json", {"measure": {"sites": [one.name for one in sites], "layers": LAYERS}})
     generator = torch.Generator().manual_seed(seed)
     for one in sites:
-        shape = (1, len(labels), one.nodes * one.positions)
+        shape = (seeds, len(labels), one.nodes * one.positions)
+        parts = (seeds, len(labels), one.nodes, one.positions)[: 4 if one.positions > 1 else 3]
         means, extra = (torch.randn(shape, generator=generator) for _ in range(2))
-        parts = (len(labels), one.nodes, one.positions)[: 3 if one.positions > 1 else 2]
-        tensors = {
-            "weight": means + extra,
-            f"class_means.{split}": means.reshape(1, *parts),
-            f"counts.{split}": torch.ones(len(labels), dtype=torch.int64),
-            f"accuracy.{split}": torch.tensor([0.5], dtype=torch.float64),
-        }
+        tensors = {"weight": means + extra}
         metadata = {
             "site": json.dumps(dataclasses.asdict(one)),
-            "seeds": "[0]",
+            "seeds": json.dumps(list(range(seeds))),
             "label_names": json.dumps(list(labels)),
             "layer_norm": "false",
-            f"images.{split}": "none",
         }
+        for i, measured in enumerate(split.split(",")):
+            tensors |= {
+                f"class_means.{measured}": (means + 0.1 * i).reshape(parts),
+                f"counts.{measured}": torch.ones(len(labels), dtype=torch.int64),
+                f"accuracy.{measured}": torch.full((seeds,), 0.5, dtype=torch.float64),
+            }
+            metadata[f"images.{measured}"] = "none"
         run.write_tensors(f"measure/{one.name}.safetensors", tensors, metadata)
     return run

@@ -2,12 +2,15 @@
 
 from itertools import combinations
 
+import networkx as nx
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodelens.measures import NodalMatrices
+from nodelens.measures.filters import maximum_cliques
 
 Above = list[list[bool]]
 METHODS = ["greedy", "maximum"]
@@ -141,6 +144,20 @@ def test_the_compact_form_counts_what_the_clusters_hold(method: str) -> None:
     assert clustering.sizes.tolist() == [len(s) for c in clusters for s in c]
     assert clustering.members() == [s for c in clusters for s in c]
     assert torch.equal(clustering.appearances, matrices.diagonals(0.2).sum(dim=0))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_the_largest_cluster_of_a_filter_is_the_first_of_the_largest(share: float) -> None:
+    generator = np.random.default_rng(int(10 * share))
+    for labels in (1, 5, 9, 24):
+        above = generator.random((labels, labels)) < share
+        np.fill_diagonal(above, True)
+        graph = nx.Graph()
+        graph.add_nodes_from(range(labels))
+        graph.add_edges_from((i, j) for i, j in np.argwhere(above & above.T).tolist() if i != j)
+        cliques = [sorted(clique) for clique in nx.find_cliques(graph)]
+        largest = max(map(len, cliques))
+        assert maximum_cliques(above)[0] == min(clique for clique in cliques if len(clique) == largest)
 
 
 @pytest.mark.parametrize("method", METHODS)

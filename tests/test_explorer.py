@@ -12,11 +12,12 @@ import pytest
 from nodelens.measures import andc_mask, dilution, head_specialization, sweep
 from nodelens.probing import Measurement, load_measurements
 from nodelens.report.page import write_report
-from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, write_run
+from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+EXPLORER = Path(__file__).parent.parent / "src" / "nodelens" / "report" / "explorer"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SWITCHES = (
     "--no-sandbox",
@@ -28,6 +29,7 @@ SWITCHES = (
     "--disable-sync",
 )
 SITE = "block.2.attention"
+AXE = EXPLORER / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +224,77 @@ def test_everything_that_can_be_used_has_a_name(opened: Opened) -> None:
         .filter((one) => !`${one.ariaLabel ?? ""}${one.closest("label")?.textContent ?? ""}${one.textContent}`.trim())
         .map((one) => one.outerHTML)"""
     assert opened.page.evaluate(unnamed) == []
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is not installed (npm install)")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_accessibility_rules_hold(browser: Browser, report: Path, theme: str) -> None:
+    one = Opened(browser, report, f"site1={SITE}&node1=2&label=otter", color_scheme=theme)
+    one.page.evaluate(AXE.read_text())
+    found = one.page.evaluate(
+        "async () => (await axe.run()).violations.map((rule) => `${rule.id}: ${rule.nodes[0].html}`)"
+    )
+    assert found == []
+    one.close()
+
+
+def test_changes_are_told(opened: Opened) -> None:
+    told = opened.page.get_by_role("status").first
+    assert told.inner_text() == ""  # a page that opens is read anyway
+    opened.move_slider(0.42)
+    assert told.inner_text().startswith(f"{SITE}, test images, probe seed 0, threshold 0.42: SNR ")
+    opened.page.locator(".cells button").nth(3).click()
+    opened.settle()
+    assert told.inner_text().endswith(f"Node 3 of {SITE} is open.")
+
+
+def test_tab_reaches_everything_in_order_and_shows_where_it_is(opened: Opened) -> None:
+    names = []
+    for _ in range(12):
+        opened.page.keyboard.press("Tab")
+        names.append(opened.page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent"))
+        assert opened.page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert [name for name in names if name in ("Threshold", "Cluster rule", "Search a label")] == [
+        "Threshold",
+        "Cluster rule",
+        "Search a label",
+    ]
+    assert names[0] == "to the explorer"
+
+
+def test_a_reader_chooses_split_and_seed(browser: Browser, tmp_path: Path) -> None:
+    run = write_run(tmp_path, split="test,train", seeds=2)
+    one = Opened(browser, write_report([run]), f"site1={SITE}")
+    one.page.get_by_label("Split", exact=True).first.select_option("train")
+    one.settle()
+    one.page.get_by_label("Probe seed", exact=True).first.select_option("1")
+    one.settle()
+    expected = load_measurements(run, "train")[1][SITE].statistics(0.3).scalars()
+    assert one.statistics() == {key: expected[key] for key in one.statistics()}
+    again = Opened(browser, tmp_path / "report.html", one.page.url.split("#")[1])
+    assert again.statistics() == one.statistics()
+    assert "measured on train images with probe seed 1" in again.page.locator(".side .hint").first.inner_text()
+    assert one.complaints == again.complaints == []
+    one.close()
+    again.close()
+
+
+@pytest.mark.parametrize("positions", [4, 16])
+def test_filters_follow_the_slider(browser: Browser, tmp_path: Path, positions: int) -> None:
+    run = write_run(tmp_path, sites=[site("block.1.conv", 6, positions=positions), *SITES])
+    one = Opened(browser, write_report([run]), "site1=block.1.conv&node1=2")
+    measured = load_measurements(run, "test")[0]["block.1.conv"]
+    for rule in ("greedy", "maximum"):
+        one.page.get_by_label("Cluster rule").select_option(rule)
+        for threshold in (0.3, 0.12):
+            one.move_slider(threshold)
+            expected = measured.statistics(threshold, rule).scalars()
+            assert one.statistics() == {key: expected[key] for key in one.statistics()}
+            sizes = sorted((len(own) for own in measured.matrices.clusters(2, threshold, rule)), reverse=True)
+            lines = one.page.locator(".side:not([hidden]) .clusters li").all()
+            assert [len(line.locator(".label").all()) for line in lines] == sizes
+    assert one.complaints == []
+    one.close()
 
 
 def test_themes(opened: Opened) -> None:

@@ -52,6 +52,19 @@ def opposed(labels: int, nodes: int, seed: int) -> Pair:
     return means.abs(), -weight.abs()
 
 
+def filters(labels: int, nodes: int, positions: int, seed: int) -> Pair:
+    """Filters that own several positions: factors (label, node, position)."""
+    parts = [(correlated, coarse)[seed % 2](labels, nodes, seed + position) for position in range(positions)]
+    return torch.stack([means for means, _ in parts], -1), torch.stack([weight for _, weight in parts], -1)
+
+
+def noisy_filters(labels: int, nodes: int) -> Pair:
+    """Filters of one matrix each, random and of full rank: clusters that no product of two vectors has."""
+    field = torch.randn(nodes, labels, labels, generator=torch.Generator().manual_seed(labels)) + torch.eye(labels)
+    weight = torch.eye(labels).expand(nodes, labels, labels)
+    return field.transpose(0, 1).contiguous(), weight.transpose(0, 1).contiguous()
+
+
 DEGENERATE = {
     "zero": (torch.zeros(7, 4), torch.zeros(7, 4)),
     "one label": (torch.tensor([[1.0, -2.0, 0.0, 3.0]]), torch.tensor([[2.0, -1.0, 5.0, -1.0]])),
@@ -73,16 +86,20 @@ def cases() -> list[tuple[Pair, float, str, int, float]]:
                 for seed in range(3):
                     for kind in (correlated, coarse, opposed):
                         found.append((kind(labels, 16, seed), threshold, method, (1, 2, 4)[seed], 1 + seed / 2))
+            for labels, positions in ((1, 4), (7, 9), (33, 2), (100, 4)):
+                for seed in range(2):
+                    found.append((filters(labels, 8, positions, seed), threshold, method, 2, 2.0))
+            found += [(noisy_filters(labels, 8), max(threshold, 0.2), method, 1, 1.0) for labels in (12, 40)]
     return found
 
 
 def encoded(values: Tensor) -> str:
-    return base64.b64encode(values.T.contiguous().numpy().tobytes()).decode()
+    return base64.b64encode(values.transpose(0, 1).contiguous().numpy().tobytes()).decode()
 
 
 def question(case: tuple[Pair, float, str, int, float]) -> dict[str, Any]:
     (means, weight), threshold, method, heads, ratio = case
-    shape = {"labels": means.shape[0], "nodes": means.shape[1]}
+    shape = {"labels": means.shape[0], "nodes": means.shape[1], "positions": NodalMatrices(means, weight).positions}
     how = {"threshold": threshold, "method": method, "heads": heads, "ratio": ratio}
     return {**shape, **how, "means": encoded(means), "weight": encoded(weight)}
 

@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
+from nodelens.errors import InputError
+from nodelens.measures import site_statistics
 from nodelens.networks import load_network, reading, select_sites
 from nodelens.probing import load_measurements, load_probes
-from nodelens.report.explored import Factors, describe_networks, explored_networks
+from nodelens.report.explored import describe_networks, explored_networks
+from nodelens.report.factors import Factors
+from nodelens.report.figures import label_figure, node_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import stored_rows
@@ -58,6 +63,12 @@ def page_of(run: RunDirectory) -> tuple[str, dict[str, str], dict[str, Any]]:
     return html, scripts, json.loads(scripts["explorer-data"])
 
 
+def sites_of(data: dict[str, Any], network: int = 0, view: int = 0) -> list[dict[str, Any]]:
+    """The sites of a network at one of its splits and seeds."""
+    sites: list[dict[str, Any]] = data["networks"][network]["views"][view]["sites"]
+    return sites
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A small network on the digits, trained and measured for a moment."""
@@ -73,24 +84,19 @@ def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixtur
     html = (tiny.path / "report.html").read_text()
     data = json.loads(Scripts(html).found["explorer-data"])
     assert [network["name"] for network in data["networks"]] == ["network", "untrained"]
-    assert [one["name"] for one in data["networks"][0]["sites"]][-1] == "block.2.linear2"
+    assert [one["name"] for one in sites_of(data)][-1] == "block.2.linear2"
     assert {layer["name"] for layer in data["networks"][0]["layers"]} >= {"block.2.linear1", "output"}
-    assert set(data["networks"][0]["sites"][-1]["nulls"]) == {"permuted", "untrained"}
+    assert set(sites_of(data)[-1]["nulls"]) == {"permuted", "untrained"}
     assert data["thumbnails"]["picture"].startswith("data:image/png;base64,")
-    assert (
-        html.index("<h2>Training")
-        < html.index("Tables 1 and 2")
-        < html.index("Figure 3: a node")
-        < html.index("Figure 4")
-    )
-    assert html.index("Figure 4") < html.index("Figure 5")
+    headings = re.findall("<h2>([^<:]+)", html)
+    assert headings == ["Training", "Tables 1 and 2", "Figure 3", "Figure 4", "Figure 5"]
     assert html.count('src="data:image/svg+xml;base64,') == 4
 
 
 def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
     _, _, data = page_of(tiny)
     network, images = load_network(tiny.path), load_images("digits", "test")
-    pictures, (*_, last) = data["networks"][0]["pictures"], data["networks"][0]["sites"]
+    pictures, (*_, last) = data["networks"][0]["pictures"], sites_of(data)
     (probe,) = load_probes(tiny, "measure", select_sites(network.sites(), last["name"]))
     scale = normalisation_from(network.checkpoint_metadata)
     assert scale is not None
@@ -98,7 +104,8 @@ def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
     with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x)[0])):
         network(normalise(images.batch(np.arange(len(images))), scale.mean, scale.std))
     for key, largest in (("most", True), ("least", False)):
-        shown = np.frombuffer(base64.b64decode(last["excitation"][key]), "<u2").reshape(last["nodes"], 4)
+        excitation = data["networks"][0]["excitation"]["0"][last["name"]]
+        shown = np.frombuffer(base64.b64decode(excitation[key]), "<u2").reshape(last["nodes"], 4)
         expected = pooled[0].topk(4, dim=0, largest=largest).indices
         assert np.array_equal(np.array(pictures["labels"])[shown].T, images.labels[expected].numpy())
 
@@ -110,13 +117,18 @@ def test_images_are_left_out_when_asked(tiny: RunDirectory, tmp_path: Path) -> N
     assert "pictures" not in data["networks"][0]
 
 
+def factor(scripts: dict[str, str], site: dict[str, Any], part: str) -> np.ndarray:
+    """The numbers behind one of a site's texts."""
+    text = base64.b64decode(scripts[f"factors-{site['factors'][part]}"])
+    return np.frombuffer(text, "<f8" if part == "fields" else "<f4")
+
+
 def test_factors_are_those_of_the_measurement(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     _, scripts, data = page_of(run)
     measured = load_measurements(run, "test")[0]
-    for one in data["networks"][0]["sites"]:
-        both = np.frombuffer(base64.b64decode(scripts[f"factors-{one['factors']}"]), "<f4")
-        means, weight = both.reshape(2, one["nodes"], len(LABELS))
+    for one in sites_of(data):
+        means, weight = (factor(scripts, one, part).reshape(one["nodes"], len(LABELS)) for part in ("means", "weight"))
         assert np.array_equal(means.T, measured[one["name"]].class_means.numpy())
         assert np.array_equal(weight.T, measured[one["name"]].weight.numpy())
 
@@ -124,7 +136,7 @@ def test_factors_are_those_of_the_measurement(tmp_path: Path) -> None:
 def test_statistics_are_pythons(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     _, _, data = page_of(run)
-    last = data["networks"][0]["sites"][-1]
+    last = sites_of(data)[-1]
     measured = load_measurements(run, "test")[0][last["name"]]
     for row in last["python"]:
         expected = measured.statistics(row["threshold"]).scalars()
@@ -166,21 +178,80 @@ def test_a_run_that_is_only_trained_says_what_is_missing(tmp_path: Path) -> None
 def test_few_and_many_labels(tmp_path: Path, labels: int) -> None:
     _, _, data = page_of(write_run(tmp_path, [f"label {i}" for i in range(labels)]))
     assert len(data["networks"][0]["labels"]) == labels
-    assert all(one["factors"] is not None for one in data["networks"][0]["sites"])
+    assert all(one["factors"] is not None for one in sites_of(data))
 
 
 def test_what_has_no_room_is_named(tmp_path: Path) -> None:
-    factors = Factors(room=3000)
+    factors = Factors(room=3300)
     (network,) = describe_networks(explored_networks([write_run(tmp_path)]), "test", factors)
-    kept = [one["name"] for one in network["sites"] if one["factors"] is not None]
+    kept = [one["name"] for one in network["views"][0]["sites"] if one["factors"] is not None]
     assert kept == ["block.1.linear2", "block.2.linear2"]
-    assert len(factors.left_out) == len(SITES) - 2
+    (left_out,) = factors.left_out.values()
+    assert len(left_out) == len(SITES) - 2
 
 
-def test_filters_are_named_as_left_out(tmp_path: Path) -> None:
-    html, _, data = page_of(write_run(tmp_path, sites=[site("block.1.conv", 4, positions=9), *SITES]))
-    assert data["networks"][0]["sites"][0]["factors"] is None
-    assert "network: block.1.conv" in html
+@pytest.mark.parametrize("positions", [4, 16])
+def test_filters_are_explored(tmp_path: Path, positions: int) -> None:
+    run = write_run(tmp_path, sites=[site("block.1.conv", 6, positions=positions), *SITES])
+    _, scripts, data = page_of(run)
+    shown, measured = sites_of(data)[0], load_measurements(run, "test")[0]["block.1.conv"]
+    if positions > len(LABELS):  # the matrices are smaller than their factors
+        fields = factor(scripts, shown, "fields").reshape(6, len(LABELS), len(LABELS))
+        assert all(np.array_equal(fields[node], measured.matrices.raw_field(node)) for node in range(6))
+    else:
+        means = factor(scripts, shown, "means").reshape(6, len(LABELS), positions)
+        assert np.array_equal(means, measured.class_means.transpose(0, 1))
+    statistics = measured.statistics(0.3).scalars()
+    row = next(row for row in shown["python"] if row["threshold"] == 0.3)
+    assert all(row[key] in (value, None) for key, value in statistics.items())
+
+
+def test_filters_without_room_are_shown_in_part(tmp_path: Path) -> None:
+    convolutions = [site(f"block.{k}.conv", 8, positions=4) for k in (1, 2)]
+    run, factors = write_run(tmp_path, sites=convolutions), Factors(room=5000)
+    (network,) = describe_networks(explored_networks([run]), "test", factors)
+    first, second = network["views"][0]["sites"]
+    assert abs(first["nodes"] - second["nodes"]) <= 1
+    assert 0 < first["nodes"] < first["of"] == 8
+    measured = load_measurements(run, "test")[0]["block.1.conv"].matrices.select(range(first["nodes"]))
+    row = next(row for row in first["python"] if row["threshold"] == 0.3)
+    assert row["noise"] == site_statistics(measured, 0.3).noise
+    assert f"block.1.conv with the first {first['nodes']} of 8 nodes" in factors.partly[-1]
+
+
+def test_every_split_and_seed_is_a_view(tmp_path: Path) -> None:
+    run = write_run(tmp_path, split="test,train", seeds=2)
+    html, scripts, data = page_of(run)
+    views = data["networks"][0]["views"]
+    assert [(view["split"], view["seed"]) for view in views] == [("test", 0), ("train", 0), ("test", 1), ("train", 1)]
+    assert "have no nodes in the explorer" not in html
+    weights = {(view["seed"], view["sites"][0]["factors"]["weight"]) for view in views}
+    assert len(weights) == 2  # the probes are the same on every split
+    for view in views:
+        measured = load_measurements(run, view["split"])[view["seed"]]
+        means = factor(scripts, view["sites"][0], "means").reshape(12, len(LABELS))
+        assert np.array_equal(means.T, measured["block.1.linear2"].class_means)
+
+
+def test_views_without_room_are_named(tmp_path: Path) -> None:
+    run, factors = write_run(tmp_path, split="test,train"), Factors(room=14_000)
+    (network,) = describe_networks(explored_networks([run]), "test", factors)
+    assert all(one["factors"] for one in network["views"][0]["sites"])
+    assert list(factors.left_out) == ["network, train images, probe seed 0"]
+
+
+def test_studies_inside_a_run_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    inner = RunDirectory(tmp_path / "prune" / "table3")
+    inner.write_text(
+        "tables/table3.md", "**Table 3: ours**\n\n| layer | | removed |\n|---|---|--:|\n| qkv | paper | 0.85 |\n"
+    )
+    RunDirectory(tmp_path / "heads").write_table("figure9.train", [{"of": "paper", "with": 0.82}])
+    html, _, _ = page_of(run)
+    assert "prune/table3/tables/table3.csv" in html
+    assert "heads/tables/figure9.train.csv" in html
+    assert '<a href="#figure-6">Table 3</a>' in html
+    assert "Figure 11<span" in html  # named as missing
 
 
 def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
@@ -192,7 +263,7 @@ def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_another_split_is_shown_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path, split="train")
-    assert page_of(run)[2]["split"] == "train"
+    assert page_of(run)[2]["networks"][0]["views"][0]["split"] == "train"
     assert nodelens("report", str(tmp_path), "--split", "test") == 2
     assert "not every network was measured on 'test'; measured are network: train" in capsys.readouterr().err
     other = write_run(tmp_path / "other")
@@ -289,6 +360,17 @@ def test_the_product_cannot_end_its_own_element() -> None:
     assert "innerHTML" not in product
 
 
+def test_figures_are_drawn_into_given_axes(tmp_path: Path) -> None:
+    measured = load_measurements(write_run(tmp_path), "test")[0]["block.2.linear2"]
+    own = Figure()
+    panels = own.subplots(2, 3)
+    assert node_figure(measured.matrices, 0, LABELS, into=panels[0]) is own
+    assert label_figure(measured.statistics(0.3), LABELS, "a title", into=panels[1, :2]) is own
+    assert panels[0, 0].get_title(loc="left") == "average field"
+    with pytest.raises(InputError, match="give as many axes of one figure, not 3"):
+        label_figure(measured.statistics(0.3), LABELS, into=panels[1])
+
+
 def test_every_table_and_figure_has_the_paper_s_place() -> None:
     wanted = {
         "training": "Training",
@@ -296,8 +378,17 @@ def test_every_table_and_figure_has_the_paper_s_place() -> None:
         "node.test": "Figure 3",
         "prune.curve": "Figure 6",
         "gain.layers": "Figure 6",
-        "heads.appearances.train": "Figures 7 to 10",
-        "heads.training.train": "Figures 7 to 10",
+        "heads.appearances.train": "Figure 7",
+        "table4.random.train": "Table 4",
+        "heads.superclasses.train": "Table 4",
+        "figure8.train": "Figure 8",
+        "heads.experts.train": "Figure 8",
+        "heads.symmetry.train": "Figure 9",
+        "figure10.train": "Figure 10",
+        "table5.train": "Table 5",
+        "heads.depth.train": "Table 5",
+        "heads.training.train": "The heads, beyond",
+        "enforced": "The heads, beyond",
         "heads.fields.train": "Figure 11",
         "figure11.overlap.train": "Figure 11",
         "table10": "Further",

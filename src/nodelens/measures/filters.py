@@ -6,11 +6,10 @@ a few nodes at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
@@ -59,12 +58,26 @@ class FilterBlock:
     def clusters(self, bound: Float64[np.ndarray, " node"], method: str) -> Clustering:
         """The clusters of every filter by either rule.
 
-        `maximum` is NP-hard for these matrices: it is exact, deterministic, and slow where a filter holds
-        hundreds of labels. Of equally large clusters, which goes first may depend on the order of labels.
+        `maximum` is NP-hard for these matrices: it is exact, and slow where a filter holds hundreds of labels.
+        Of equally large clusters, the one whose labels come first is taken.
         """
         check_method(method)
         rule = greedy_cliques if method == "greedy" else maximum_cliques
         return _clustering(self.fields > bound[:, None, None], rule)
+
+    def label_field(
+        self, maxima: Float64[np.ndarray, " node"], clustering: Clustering, total: Float64[np.ndarray, " label"]
+    ) -> Float64[np.ndarray, " label"]:
+        """`total` and, on each output, the elements in the clusters' blocks: `Σ_{i in S} F_ij / max F`.
+
+        Labels and nodes are added one after the other, ascending: the order fixes every bit of the sum.
+        """
+        cluster = clustering.index().numpy()
+        inside = (cluster[:, :, None] == cluster[:, None, :]) & (cluster >= 0)[:, None, :]
+        on_output = np.add.reduce(np.where(inside, self.fields, 0.0), axis=1)
+        shares = on_output / np.where(maxima > 0, maxima, 1.0)[:, None]
+        found: Float64[np.ndarray, " label"] = np.cumsum(np.concatenate([total[None], shares]), axis=0)[-1]
+        return found
 
 
 Cliques = list[list[int]]
@@ -97,16 +110,79 @@ def maximum_cliques(above: Bool[np.ndarray, "label label"]) -> Cliques:
     >>> maximum_cliques(np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]], dtype=bool))
     [[1, 2, 3], [0]]
     """
-    graph = nx.Graph()
-    graph.add_nodes_from(np.flatnonzero(np.diagonal(above)).tolist())
-    pairs = np.argwhere(np.triu(above & above.T, k=1))
-    graph.add_edges_from(pair for pair in pairs.tolist() if pair[0] in graph and pair[1] in graph)
+    neighbours = [_bits(row) for row in above & above.T]
+    left = _bits(np.diagonal(above))
     cliques: Cliques = []
-    while len(graph):
-        clique, _ = nx.max_weight_clique(graph, weight=None)
-        cliques.append(sorted(clique))
-        graph.remove_nodes_from(clique)
+    while left:
+        cliques.append(largest_clique(neighbours, left))
+        left &= ~sum(1 << label for label in cliques[-1])
     return cliques
+
+
+def _bits(flags: Bool[np.ndarray, " label"]) -> int:
+    """A set of labels as an integer, label `i` its bit `i`."""
+    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+
+
+def _members(bits: int) -> Iterator[int]:
+    """The labels of a set, ascending."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+def largest_clique(neighbours: Sequence[int], candidates: int) -> list[int]:
+    """The largest set of mutual neighbours among the candidates; of equally large ones the one that comes first.
+
+    Branch and bound over ascending labels: a branch is left where even its colours, of which a clique needs one
+    per label, would not give a larger clique than the best so far.
+
+    Args:
+        neighbours: per label, its neighbours as bits (itself may be among them).
+        candidates: the labels to choose from, as bits; at least one.
+
+    >>> largest_clique([0b0010, 0b1101, 0b1010, 0b0110], 0b1111)
+    [1, 2, 3]
+    """
+    best = list(_first_clique(neighbours, candidates))
+
+    def extend(clique: list[int], allowed: int) -> None:
+        nonlocal best
+        if len(clique) > len(best):
+            best = clique
+        for label, colours in _colours_from(neighbours, allowed):
+            if len(clique) + colours <= len(best):
+                return
+            allowed &= ~(1 << label)
+            extend([*clique, label], allowed & neighbours[label])
+
+    extend([], candidates)
+    return best
+
+
+def _first_clique(neighbours: Sequence[int], candidates: int) -> Iterator[int]:
+    """Each label, ascending, that is a neighbour of all taken before: where a search begins."""
+    while candidates:
+        label = next(_members(candidates))
+        yield label
+        candidates &= neighbours[label] & ~(1 << label)
+
+
+def _colours_from(neighbours: Sequence[int], candidates: int) -> list[tuple[int, int]]:
+    """Every label, ascending, with the number of colours that it and the labels after it take.
+
+    Neighbours have different colours, so that no clique among those labels is larger than their number.
+    """
+    coloured: list[int] = []
+    found = []
+    for label in reversed(list(_members(candidates))):
+        k = next((k for k, same in enumerate(coloured) if not same & neighbours[label]), len(coloured))
+        if k == len(coloured):
+            coloured.append(0)
+        coloured[k] |= 1 << label
+        found.append((label, len(coloured)))
+    return found[::-1]
 
 
 def _clustering(

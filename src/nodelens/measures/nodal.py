@@ -101,7 +101,7 @@ class NodalMatrices:
         Raises:
             InputError: the node does not exist.
         """
-        field = self._raw_field(node)
+        field = self.raw_field(node)
         maximum = field.max()
         return field / maximum if maximum > 0 else field
 
@@ -112,7 +112,7 @@ class NodalMatrices:
             InputError: the node does not exist, or the threshold is not between 0 and 1.
         """
         check_threshold(threshold)
-        field = self._raw_field(node)
+        field = self.raw_field(node)
         bound = bounds(field.max().reshape(1).numpy(), threshold)
         return field > torch.from_numpy(bound)
 
@@ -179,7 +179,12 @@ class NodalMatrices:
             return FilterBlock(means, weight)
         return OuterBlock(means.reshape(-1, self.labels), weight.reshape(-1, self.labels))
 
-    def _raw_field(self, node: int) -> Float64[Tensor, "label label"]:
+    def raw_field(self, node: int) -> Float64[Tensor, "label label"]:
+        """Nodal matrix of one node in its own units; rows: label of the input, columns: output.
+
+        Raises:
+            InputError: the node does not exist.
+        """
         self._check_node(node)
         block = self._block(slice(node, node + 1))
         if isinstance(block, FilterBlock):

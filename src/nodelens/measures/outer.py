@@ -52,6 +52,16 @@ class OuterBlock:
         """The clusters of every node by either rule."""
         return cluster_rows(diagonal_rows(self.means, self.weight, bound), self.means.shape[1], method)
 
+    def label_field(
+        self, maxima: Float64[np.ndarray, " node"], clustering: Clustering, total: Float64[np.ndarray, " label"]
+    ) -> Float64[np.ndarray, " label"]:
+        """`total` and, on each output, the elements in the clusters' blocks: `W_j · Σ_{i in S} μ_i / max F`."""
+        node, label, cluster = clustering.node, clustering.label, clustering.cluster
+        mean_of_cluster = np.bincount(cluster, self.means[node, label], minlength=len(clustering.owner))
+        field = self.weight[node, label] * (mean_of_cluster[cluster] / maxima[node])
+        added: Float64[np.ndarray, " label"] = total + np.bincount(label, field, minlength=clustering.labels)
+        return added
+
 
 def _candidates(
     values: Float64[np.ndarray, "node label"],

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from nodelens.measures.clusters import Clustering, check_method
+from nodelens.measures.clusters import check_method
 from nodelens.measures.nodal import Block, NodalMatrices, bounds, check_threshold
 
 STATISTICS = {
@@ -137,7 +136,7 @@ def site_statistics(matrices: NodalMatrices, threshold: float = 0.3, method: str
     check_method(method)
     total = _Tally.of_nothing(matrices.labels)
     for block in matrices.blocks():
-        total = total + _measure(block, threshold, method)
+        total = _measured(total, block, threshold, method)
     return SiteStatistics(
         nodes=matrices.nodes,
         labels=matrices.labels,
@@ -208,41 +207,17 @@ class _Tally:
         none = torch.zeros(labels, dtype=torch.int64)
         return cls(0, 0, 0, 0, none, none.double())
 
-    def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(
-            self.clusters + other.clusters,
-            self.diagonal + other.diagonal,
-            self.block_elements + other.block_elements,
-            self.above + other.above,
-            self.appearances + other.appearances,
-            self.label_field + other.label_field,
-        )
 
-
-def _measure(block: Block, threshold: float, method: str) -> _Tally:
+def _measured(total: _Tally, block: Block, threshold: float, method: str) -> _Tally:
+    """The sums with the nodes of one more block."""
     maxima = block.maxima()
     bound = bounds(maxima, threshold)
     clustering = block.clusters(bound, method)
     return _Tally(
-        clusters=len(clustering.owner),
-        diagonal=len(clustering.label),
-        block_elements=int(clustering.block_elements.sum()),
-        above=int(block.count_above(bound).sum()),
-        appearances=clustering.appearances,
-        label_field=_label_field(block, maxima, clustering),
+        clusters=total.clusters + len(clustering.owner),
+        diagonal=total.diagonal + len(clustering.label),
+        block_elements=total.block_elements + int(clustering.block_elements.sum()),
+        above=total.above + int(block.count_above(bound).sum()),
+        appearances=total.appearances + clustering.appearances,
+        label_field=torch.from_numpy(block.label_field(maxima, clustering, total.label_field.numpy())),
     )
-
-
-def _label_field(
-    block: Block, maxima: Float64[np.ndarray, " node"], clustering: Clustering
-) -> Float64[Tensor, " label"]:
-    """Sum of the elements in the clusters' blocks on each output: `Σ_p W_jp · Σ_{i in S} μ_ip / max F`."""
-    node, label, cluster = clustering.node, clustering.label, clustering.cluster
-    total = np.zeros(clustering.labels)
-    positions = block.means.shape[2] if block.means.ndim == 3 else 1
-    for position in range(positions):
-        at = (node, label, position)[: block.means.ndim]
-        mean_of_cluster = np.bincount(cluster, block.means[at], minlength=len(clustering.owner))
-        field = block.weight[at] * (mean_of_cluster[cluster] / maxima[node])
-        total += np.bincount(label, field, minlength=clustering.labels)
-    return torch.from_numpy(total)

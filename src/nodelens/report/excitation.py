@@ -15,7 +15,7 @@ from torch import Tensor
 from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_from
-from nodelens.networks import Network, fingerprint, load_network, reading, select_sites
+from nodelens.networks import Network, Site, fingerprint, load_network, reading, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing import NETWORK, Probes, load_probes
 from nodelens.progress import progress
@@ -52,25 +52,31 @@ def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any])
     Leaves it as it is where the run does not hold the network that was measured.
 
     Args:
-        network: as `describe_networks` gives it; gets `pictures`, its sites get `excitation`.
+        network: as `describe_networks` gives it; gets `pictures`, and `excitation` by seed and site.
     """
     loaded, measured = _measured_network(run), run.configuration().get("measure", {}).get("settings", {})
     scale = normalisation_from(measured.get("normalisation", {}))
     if loaded is None or scale is None or not _takes(loaded, images):
         return
-    names = [one["name"] for one in network["sites"] if one["factors"] is not None]
-    probes = load_probes(run, NETWORK, select_sites(sites_of(loaded), names))
+    held = {
+        (view["seed"], one["name"]): one["nodes"]
+        for view in network["views"]
+        for one in view["sites"]
+        if one["factors"]
+    }
+    probes = load_probes(run, NETWORK, select_sites(sites_of(loaded), sorted({name for _, name in held})))
     count = min(IMAGES, len(images))
     shown = images.take(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.split)
-    found = _extremes(loaded, probes, shown, scale)
+    found = {key: both for key, both in _extremes(loaded, probes, shown, scale).items() if key in held}
     used = sorted({int(i) for both in found.values() for extremes in both for i in extremes.images.flatten()})
-    network["pictures"] = thumbnails(shown, used) | {"labels": shown.labels[used].tolist()}
+    network["pictures"] = thumbnails(shown, used) | {"labels": shown.labels[used].tolist(), "split": images.split}
     place = np.zeros(count, dtype="<u2")
     place[used] = np.arange(len(used))
-    for one in network["sites"]:
-        if one["name"] in found:
-            most, least = (_text(place[extremes.images.T.numpy()]) for extremes in found[one["name"]])
-            one["excitation"] = {"each": min(EACH, count), "most": most, "least": least}
+    excitation: dict[int, dict[str, Any]] = {}
+    for (seed, name), both in found.items():
+        most, least = (_text(place[extremes.images[:, : held[seed, name]].T.numpy()]) for extremes in both)
+        excitation.setdefault(seed, {})[name] = {"each": min(EACH, count), "most": most, "least": least}
+    network["excitation"] = excitation
 
 
 def _measured_network(run: RunDirectory) -> Network | None:
@@ -88,19 +94,22 @@ def _takes(network: Network, images: ImageSet) -> bool:
 
 def _extremes(
     network: Network, probes: Probes, images: ImageSet, scale: Normalisation
-) -> Mapping[str, Sequence[Extremes]]:
-    """For each site the images that excite its nodes most, and those that do least."""
+) -> Mapping[tuple[int, str], Sequence[Extremes]]:
+    """For each seed and site the images that excite its nodes most, and those that do least."""
     none, nobody = (torch.empty(0, 1, dtype=dtype) for dtype in (torch.float32, torch.int64))
     found = {
-        site.name: [Extremes(sign, none.expand(0, site.nodes), nobody.expand(0, site.nodes)) for sign in (1, -1)]
+        (seed, site.name): [
+            Extremes(sign, none.expand(0, site.nodes), nobody.expand(0, site.nodes)) for sign in (1, -1)
+        ]
         for site in probes.sites
+        for seed in probes.seeds
     }
     done = 0
 
     def reader(site: str, activations: Tensor) -> None:
-        pooled = probes[site].pool(activations)[0]
-        for extremes in found[site]:
-            extremes.add(pooled, done)
+        for seed, pooled in zip(probes.seeds, probes[site].pool(activations), strict=True):
+            for extremes in found[seed, site]:
+                extremes.add(_of_nodes(pooled, probes[site].site), done)
 
     with (
         torch.inference_mode(),
@@ -112,6 +121,11 @@ def _extremes(
             done += len(labels)
             bar.reach(done)
     return found
+
+
+def _of_nodes(pooled: Float[Tensor, "batch input"], site: Site) -> Float[Tensor, "batch node"]:
+    """How active each node is; a filter, on average over its positions."""
+    return pooled.reshape(len(pooled), site.nodes, site.positions).mean(dim=2)
 
 
 def _text(numbers: np.ndarray) -> str:

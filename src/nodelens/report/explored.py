@@ -1,23 +1,21 @@
-"""What the explorer holds of a network: the factors of every node, and what Python computed from them.
+"""What the explorer holds of a network: its views, the factors of every node, and what Python computed from them.
 
-A node is two vectors, so a page can hold a whole network: class means and probe weights of every site as
-float32, node after node. What would make the page too large is left out and named.
+A network was measured on one split of its data or several, with probes of one seed or several: each pair is a view.
+What would make the page too large is left out and named.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from nodelens.errors import InputError
 from nodelens.measures import site_statistics
 from nodelens.networks import load_network
-from nodelens.probing import NETWORK, UNTRAINED, SiteMeasurement, load_measurements, measured_splits
+from nodelens.probing import NETWORK, UNTRAINED, Measurement, SiteMeasurement, load_measurements, measured_splits
+from nodelens.report.factors import Factors, shares, view_name
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import PERMUTED
 from nodelens.runs import RunDirectory
@@ -25,34 +23,8 @@ from nodelens.runs import RunDirectory
 CHECKED = tuple(round(0.1 * i, 1) for i in range(1, 10))
 """Thresholds at which the page shows Python's statistics beside its own."""
 
-FACTOR_BYTES = 23_500_000
-"""Room for factors, as text: a seven-block CCT with all its sites and 100 labels takes 22.9 MB."""
-
-
-@dataclass
-class Factors:
-    """The factors that a page holds, as base64 text, while they have room.
-
-    Attributes:
-        texts: for each site that has room, its class means and then its weights, (node, label), float32.
-        left_out: sites that have no room, or that the explorer cannot show.
-    """
-
-    room: int = FACTOR_BYTES
-    texts: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def add(self, network: str, measured: SiteMeasurement) -> int | None:
-        """Index of the site's text; None if it was left out."""
-        size = 4 * math.ceil(2 * measured.weight.numel() * 4 / 3)
-        # A filter's matrix is a sum of outer products: the page would need an array of labels x labels.
-        if measured.site.positions > 1 or size > self.room:
-            self.left_out.append(f"{network}: {measured.site.name}")
-            return None
-        self.room -= size
-        both = torch.stack([measured.class_means.T, measured.weight.T]).float().contiguous()
-        self.texts.append(base64.b64encode(both.numpy().astype("<f4").tobytes()).decode())
-        return len(self.texts) - 1
+CHECKED_ELSEWHERE = (0.3,)
+"""The same for other splits and seeds than those that the page opens with."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +49,7 @@ def explored_networks(runs: Sequence[RunDirectory]) -> list[Explored]:
     return [one for one in (*own, *twins) if measured_splits(one.run, one.folder)]
 
 
-def chosen_split(networks: Sequence[Explored], asked: str | None) -> str:
+def opening_split(networks: Sequence[Explored], asked: str | None) -> str:
     """The split that was asked for, else the test split, else another that every run was measured on.
 
     Raises:
@@ -96,43 +68,92 @@ def _splits(explored: Explored) -> set[str]:
     return {split for splits in measured_splits(explored.run, explored.folder).values() for split in splits}
 
 
+@dataclass(frozen=True)
+class View:
+    """A network as it was measured on one split, with the probes of one seed (`index` among the seeds).
+
+    Attributes:
+        rank: 0 for what the page opens with, 1 for another split, 2 for another seed: what has room last.
+    """
+
+    explored: Explored
+    split: str
+    index: int
+    rank: int
+
+    def measurement(self, sites: Sequence[str]) -> Measurement:
+        """The view's numbers of these sites."""
+        return load_measurements(self.explored.run, self.split, sites, self.explored.folder)[self.index]
+
+
 def describe_networks(networks: Sequence[Explored], split: str, factors: Factors) -> list[dict[str, Any]]:
-    """Every network that has sites measured on the split, as the page's script reads it.
+    """Every network and its views that have room, as the page's script reads them.
+
+    Args:
+        split: what the page opens with.
 
     Raises:
         InputError: a file of a measurement is damaged.
     """
-    described = (_network(one, split, factors) for one in networks)
-    return [network for network in described if network["sites"]]
+    described: dict[str, dict[str, Any]] = {one.name: {"name": one.name} for one in networks}
+    for view in sorted(_views(networks, split), key=lambda view: view.rank):
+        network, found = described[view.explored.name], _described_view(view, factors)
+        network.setdefault("labels", found.pop("labels"))
+        if any(site["factors"] for site in found["sites"]):
+            network.setdefault("views", []).append(found)
+    for one in networks:
+        described[one.name]["layers"] = _layers(one.run)
+    return [network for network in described.values() if network.get("views")]
 
 
-def _network(explored: Explored, split: str, factors: Factors) -> dict[str, Any]:
-    names = [n for n, splits in measured_splits(explored.run, explored.folder).items() if split in splits]
+def _views(networks: Sequence[Explored], first: str) -> Iterator[View]:
+    for one in networks:
+        for split in sorted(_splits(one), key=lambda split: (split != first, split)):
+            seeds = len(load_measurements(one.run, split, _measured_on(one, split)[:1], one.folder))
+            for index in range(seeds):
+                yield View(one, split, index, 2 if index else int(split != first))
+
+
+def _measured_on(explored: Explored, split: str) -> list[str]:
+    """The sites that were measured on a split, in the network's order."""
+    return [n for n, splits in measured_splits(explored.run, explored.folder).items() if split in splits]
+
+
+def _described_view(view: View, factors: Factors) -> dict[str, Any]:
+    names = _measured_on(view.explored, view.split)
+    nulls = _nulls(view.explored, view.split)
+    measurement = view.measurement(_most_telling_first(names))
+    called = view_name(view.explored.name, view.split, measurement.seed)
+    thresholds = CHECKED_ELSEWHERE if view.rank else CHECKED
     sites: dict[str, dict[str, Any]] = {}
-    labels: tuple[str, ...] = ()
-    nulls = _nulls(explored, split)
-    for name in _most_telling_first(names):
-        measurement = load_measurements(explored.run, split, [name], explored.folder)[0]
-        labels = measurement.label_names
-        described = _site(measurement[name], factors.add(explored.name, measurement[name]))
-        sites[name] = described | {"nulls": nulls.get(name, {})}
+    for one, share in zip(measurement.values(), shares(list(measurement.values())), strict=True):
+        held = factors.add(called, view.explored.name, one, share)
+        sites[one.site.name] = _site(one, held, thresholds) | {"nulls": _of_all(held, one, nulls)}
     return {
-        "name": explored.name,
-        "labels": labels,
-        "layers": _layers(explored.run),
+        "split": view.split,
+        "seed": measurement.seed,
+        "labels": measurement.label_names,
         "sites": [sites[name] for name in names],
     }
 
 
-def _site(measured: SiteMeasurement, text: int | None) -> dict[str, Any]:
+def _site(measured: SiteMeasurement, held: dict[str, Any] | None, thresholds: Sequence[float]) -> dict[str, Any]:
     site = measured.site
-    facts = {"name": site.name, "block": site.block, "nodes": site.nodes, "heads": site.heads}
-    statistics = [] if text is None else [_scalars(measured, threshold) for threshold in CHECKED]
-    return {**facts, "accuracy": measured.accuracy, "seed": measured.seed, "factors": text, "python": statistics}
+    nodes = held["nodes"] if held else site.nodes
+    facts = {"name": site.name, "block": site.block, "nodes": nodes, "of": site.nodes, "heads": site.heads}
+    statistics = [_scalars(measured, nodes, threshold) for threshold in thresholds] if held else []
+    return {**facts, "accuracy": measured.accuracy, "factors": held, "python": statistics}
 
 
-def _scalars(measured: SiteMeasurement, threshold: float) -> dict[str, float | None]:
-    found = site_statistics(measured.matrices, threshold)
+def _of_all(held: dict[str, Any] | None, measured: SiteMeasurement, nulls: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The nulls of a site; none where the page holds a part of its nodes, with which they cannot be compared."""
+    whole = held is not None and held["nodes"] == measured.site.nodes
+    found: Mapping[str, Any] = nulls.get(measured.site.name, {}) if whole else {}
+    return found
+
+
+def _scalars(measured: SiteMeasurement, nodes: int, threshold: float) -> dict[str, float | None]:
+    found = site_statistics(measured.matrices.select(range(nodes)), threshold)
     return {"threshold": threshold, **{name: _finite(value) for name, value in found.scalars().items()}}
 
 

@@ -17,7 +17,7 @@ from nodelens.heads.fields import attention_fields, field_overlap, luminance
 from nodelens.heads.study import HeadStudy
 from nodelens.measures import HeadSpecialization
 from nodelens.networks import Network, Site
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE
+from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of
 from nodelens.report.tables import Row, TextTable
 
 SHOWN = 2
@@ -89,19 +89,19 @@ def field_pictures(
     return pictures
 
 
-def fields_figure(pictures: Sequence[FieldPicture], title: str) -> Figure:
+def fields_figure(pictures: Sequence[FieldPicture], title: str, into: Panels = None) -> Figure:
     """Fig. 11: a row per image: itself, the mean over all heads, its expert head, the others, the pruned network.
 
     Above each field stands its overlap |r| with the image's luminance; each field has its own range of grey.
     """
     columns = 2 + len(pictures[0].fields) + (pictures[0].pruned is not None)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.5 * columns, 1.85 * len(pictures) + 0.4), layout="constrained")
-        for row, picture in zip(figure.subplots(len(pictures), columns, squeeze=False), pictures, strict=True):
+        figure, panels = panels_of(into, len(pictures), columns, (1.5 * columns, 1.85 * len(pictures) + 0.4))
+        for row, picture in zip(panels, pictures, strict=True):
             _draw_pixels(row[0], picture)
             for axes, (name, field) in zip(row[1:], _named_fields(picture), strict=True):
                 _draw_field(axes, name, field, picture)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 
@@ -176,12 +176,13 @@ def overlap_table(rows: Sequence[Row], title: str) -> TextTable:
     return table
 
 
-def overlap_figure(shown: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
+def overlap_figure(shown: Mapping[str, tuple[Tensor, Tensor]], title: str, into: Panels = None) -> Figure:
     """Distribution of the overlap over the test set, one panel per view; grey: with another image."""
     shown = {view: pair for view, pair in shown.items() if len(pair[0])}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.4 * max(2, len(shown)) + 0.6, 2.7), layout="constrained")
-        panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+        size = (2.4 * max(2, len(shown)) + 0.6, 2.7)
+        figure, grid = panels_of(into, 1, len(shown), size, sharex=True, sharey=True)
+        panels = grid[0]
         bins = np.linspace(0, 1, 26)
         for axes, (view, (itself, chance)) in zip(panels, shown.items(), strict=True):
             for values, colour, line, name in (
@@ -198,5 +199,5 @@ def overlap_figure(shown: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Fi
             axes.set_xlabel("overlap |r|")
             axes.legend(frameon=False, fontsize=7)
         panels[0].set_ylabel("share of fields")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure

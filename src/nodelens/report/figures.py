@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics
 from nodelens.runs import write_atomically
 
@@ -44,16 +45,57 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
     return written
 
 
-def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Figure:
-    """Fig. 5: SNR (left) and SNR_min (right) of each site against the threshold."""
+Panels = Axes | Sequence[Axes] | np.ndarray | None
+"""Where a figure is drawn: into axes of the caller's, one per panel in reading order, or a figure of its own."""
+
+
+def panels_of(
+    into: Panels, down: int, across: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """The figure and its panels, (down, across): new ones of this size in inches, or the caller's axes.
+
+    Args:
+        sharex: whether new panels share their axes; the caller's stay as they are.
+
+    Raises:
+        InputError: the caller's axes are fewer or more than the panels, or of different figures.
+
+    >>> figure, panels = panels_of(None, 1, 2, (4.0, 2.0))
+    >>> same, again = panels_of(panels, 1, 2, (4.0, 2.0))
+    >>> same is figure, again.shape
+    (True, (1, 2))
+    """
+    if into is None:
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots(down, across, squeeze=False, sharex=sharex, sharey=sharey)
+    panels = np.asarray(into, dtype=object).reshape(-1)
+    owners = {axes.get_figure(root=True) for axes in panels}
+    if len(panels) != down * across or len(owners) != 1:
+        raise InputError(
+            f"this figure has {down} x {across} panels; give as many axes of one figure, not {len(panels)}"
+        )
+    return owners.pop(), panels.reshape(down, across)
+
+
+def head_line(figure: Figure, title: str, into: Panels) -> None:
+    """A title above all panels; a figure that the caller made keeps its own."""
+    if title and into is None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+
+
+def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str], into: Panels = None) -> Figure:
+    """Fig. 5: SNR (left) and SNR_min (right) of each site against the threshold.
+
+    Args:
+        into: two axes per site to draw into; a new figure by default.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.6 * len(sites)), layout="constrained")
-        axes = figure.subplots(len(sites), 2, squeeze=False)
-        for site, (left, right) in zip(sites, axes, strict=True):
+        figure, panels = panels_of(into, len(sites), 2, (7.2, 2.6 * len(sites)))
+        for site, (left, right) in zip(sites, panels, strict=True):
             of_site = [row for row in rows if row["site"] == site]
             draw_sweep(left, of_site, "snr", f"{site}: SNR")
             draw_sweep(right, of_site, "snr_min", f"{site}: SNR of the rarest label")
-        axes[0][0].legend(frameon=False)
+        panels[0][0].legend(frameon=False)
     return figure
 
 
@@ -76,18 +118,23 @@ def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, ti
     axes.set_ylim(bottom=0)
 
 
-def label_figure(statistics: SiteStatistics, label_names: Sequence[str], title: str = "") -> Figure:
-    """Fig. 4: appearances of each label in the diagonals of a site's nodes, and its total field in their clusters."""
+def label_figure(
+    statistics: SiteStatistics, label_names: Sequence[str], title: str = "", into: Panels = None
+) -> Figure:
+    """Fig. 4: appearances of each label in the diagonals of a site's nodes, and its total field in their clusters.
+
+    Args:
+        into: two axes to draw into; a new figure by default.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 4.2), layout="constrained")
-        upper, lower = figure.subplots(2, 1, sharex=True)
+        figure, panels = panels_of(into, 2, 1, (7.6, 4.2), sharex=True)
+        upper, lower = panels[:, 0]
         draw_labels(upper, statistics.appearances.numpy(), "nodes whose diagonal holds the label")
         draw_labels(lower, statistics.label_field.numpy(), "total field in the clusters")
         lower.set_xlabel("label")
         if len(label_names) <= NAMED_LABELS:
             lower.set_xticks(range(len(label_names)), label_names, fontsize=6.5, rotation=90)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 
@@ -100,20 +147,27 @@ def draw_labels(axes: Axes, values: np.ndarray, title: str) -> None:
 
 
 def node_figure(
-    matrices: NodalMatrices, node: int, label_names: Sequence[str], threshold: float = 0.3, title: str = ""
+    matrices: NodalMatrices,
+    node: int,
+    label_names: Sequence[str],
+    threshold: float = 0.3,
+    title: str = "",
+    into: Panels = None,
 ) -> Figure:
     """Fig. 3: a node's matrix of average fields, clipped, and permuted into its clusters.
 
     The right panel shows the cluster labels first, named; elements outside the clusters' blocks are noise.
+
+    Args:
+        into: three axes to draw into; a new figure by default.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 3.7), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        figure, panels = panels_of(into, 1, 3, (10.5, 3.7))
+        left, middle, right = panels[0]
         draw_field(left, matrices, node, label_names)
         draw_clipped(middle, matrices, node, label_names, threshold)
         draw_clusters(right, matrices, node, label_names, threshold)
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 

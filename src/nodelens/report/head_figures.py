@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE
+from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of
 from nodelens.report.head_tables import NOBODY, numbered
 from nodelens.report.tables import Row
 
@@ -33,16 +33,18 @@ def colour_of(head: int | str) -> str:
     return PALE if isinstance(head, str) else COLOURS[(head - 1) % len(COLOURS)]
 
 
-def label_figure(rows: Sequence[Row], quantity: str, title: str) -> Figure:
+def label_figure(rows: Sequence[Row], quantity: str, title: str, into: Panels = None) -> Figure:
     """Figs. 7 and 8: `appearances` or `accuracy` of every label in every head, a panel per head.
 
     Args:
         rows: of `label_rows`. Labels stand head by head, in the colour of the head that owns them, or grey.
+        into: axes to draw into, one per head; a new figure by default.
     """
     keys = numbered(rows[0], f"{quantity}_")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_width(len(rows)), 1.15 * len(keys) + 1.7), layout="constrained")
-        panels = figure.subplots(len(keys), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        size = (_width(len(rows)), 1.15 * len(keys) + 1.7)
+        figure, grid = panels_of(into, len(keys), 1, size, sharex=True, sharey=True)
+        panels = grid[:, 0]
         colours = [colour_of(row["head"]) for row in rows]
         for head, (axes, key) in enumerate(zip(panels, keys, strict=True), start=1):
             axes.bar(range(len(rows)), [row[key] for row in rows], color=colours, width=0.85)
@@ -54,7 +56,7 @@ def label_figure(rows: Sequence[Row], quantity: str, title: str) -> Figure:
             if quantity == "accuracy":
                 axes.set_ylim(0, 1)
         name_labels(panels[-1], rows)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 
@@ -79,7 +81,7 @@ def name_labels(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xlabel("label, in the colour of the head that owns it (grey: nobody's)")
 
 
-def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str) -> Figure:
+def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str, into: Panels = None) -> Figure:
     """Fig. 9: the network's accuracy per label, with and without symmetry breaking; the last block first.
 
     All panels share the labels' order, by accuracy; dashed: the mean of each group.
@@ -87,8 +89,9 @@ def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str) -> Figur
     first = next(iter(of_blocks.values()))
     order = [row["label"] for row in sorted(first, key=lambda row: row["network"])]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(_width(len(order)), 2.1 * len(of_blocks) + 1.2), layout="constrained")
-        panels = figure.subplots(len(of_blocks), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        size = (_width(len(order)), 2.1 * len(of_blocks) + 1.2)
+        figure, grid = panels_of(into, len(of_blocks), 1, size, sharex=True, sharey=True)
+        panels = grid[:, 0]
         for axes, (block, rows) in zip(panels, sorted(of_blocks.items(), reverse=True), strict=True):
             by_label = {row["label"]: row for row in rows}
             draw_groups(axes, [by_label[label] for label in order])
@@ -96,10 +99,10 @@ def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str) -> Figur
             axes.set_ylabel("test accuracy")
         if len(order) <= NAMED_LABELS:
             names = {row["label"]: str(row["name"]) for row in first}
-            size = _name_size(len(order))
-            panels[-1].set_xticks(range(len(order)), [names[label] for label in order], rotation=90, fontsize=size)
+            points = _name_size(len(order))
+            panels[-1].set_xticks(range(len(order)), [names[label] for label in order], rotation=90, fontsize=points)
         panels[-1].set_xlabel("label, by its accuracy")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 
@@ -117,7 +120,7 @@ def draw_groups(axes: Axes, rows: Sequence[Row]) -> None:
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=8, handletextpad=0)
 
 
-def ratio_figure(rows: Sequence[Row], labels: int, title: str) -> Figure:
+def ratio_figure(rows: Sequence[Row], labels: int, title: str, into: Panels = None) -> Figure:
     """Fig. 10: labels owned in all heads together against the ratio, block by block, the null as a band.
 
     The other blocks stand in each panel as thin grey lines.
@@ -126,8 +129,8 @@ def ratio_figure(rows: Sequence[Row], labels: int, title: str) -> Figure:
     across = min(4, len(blocks))
     down = -(-len(blocks) // across)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(4.0, 2.3 * across + 0.4), 2.1 * down + 0.5), layout="constrained")
-        panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        size = (max(4.0, 2.3 * across + 0.4), 2.1 * down + 0.5)
+        figure, panels = panels_of(into, down, across, size, sharex=True, sharey=True)
         for i, axes in enumerate(panels.flat):
             if i >= len(blocks):
                 axes.set_visible(False)
@@ -141,7 +144,7 @@ def ratio_figure(rows: Sequence[Row], labels: int, title: str) -> Figure:
             axes.set_ylabel(f"labels owned, of {labels}")
         panels[0, 0].set_ylim(bottom=0)
         panels.flat[len(blocks) - 1].legend(frameon=False, fontsize=7, loc="upper right")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        head_line(figure, title, into)
     return figure
 
 
@@ -162,11 +165,11 @@ def _columns(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[np.ndarray]:
     return [np.array([row[key] for row in rows], dtype=float) for key in keys]
 
 
-def depth_figure(rows: Sequence[Row], title: str) -> Figure:
+def depth_figure(rows: Sequence[Row], title: str, into: Panels = None) -> Figure:
     """Labels owned and the order parameters block by block, each with its null as a band."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 2.8), layout="constrained")
-        for axes, (name, (heading, unit)) in zip(figure.subplots(1, len(ORDER)), ORDER.items(), strict=True):
+        figure, panels = panels_of(into, 1, len(ORDER), (9.0, 2.8))
+        for axes, (name, (heading, unit)) in zip(panels[0], ORDER.items(), strict=True):
             x, y, spread, null, low, high = _columns(
                 rows, "block", name, f"{name}_std", f"{name}_null", f"{name}_low", f"{name}_high"
             )
@@ -180,18 +183,18 @@ def depth_figure(rows: Sequence[Row], title: str) -> Figure:
             axes.set_title(heading, loc="left", fontsize=9)
             axes.set_ylabel(unit)
             axes.set_ylim(bottom=0)
-        figure.axes[0].legend(frameon=False, fontsize=8)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        panels[0, 0].legend(frameon=False, fontsize=8)
+        head_line(figure, title, into)
     return figure
 
 
-def training_figure(rows: Sequence[Row], title: str) -> Figure:
+def training_figure(rows: Sequence[Row], title: str, into: Panels = None) -> Figure:
     """Labels owned and the order parameters against the epoch, a line per block; dotted: what chance gives."""
     blocks = sorted({row["block"] for row in rows})
     shades = matplotlib.colormaps["cividis"](np.linspace(0.0, 0.9, max(2, len(blocks))))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.0, 5.2), layout="constrained")
-        panels = figure.subplots(2, 2, squeeze=False).flat
+        figure, grid = panels_of(into, 2, 2, (9.0, 5.2))
+        panels = grid.flat
         quantities = {**ORDER, "accuracy": ("accuracy of the probe", "accuracy")}
         for axes, (name, (heading, unit)) in zip(panels, quantities.items(), strict=True):
             for block, colour in zip(blocks, shades, strict=False):
@@ -205,6 +208,6 @@ def training_figure(rows: Sequence[Row], title: str) -> Figure:
             axes.set(xlabel="epoch", ylabel=unit)
             axes.set_ylim(bottom=0)
         # The accuracies rise, and leave the lower right of their panel free.
-        figure.axes[-1].legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        grid[1, 1].legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
+        head_line(figure, title, into)
     return figure

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,8 @@ from markupsafe import Markup
 from nodelens.errors import InputError
 from nodelens.probing import NETWORK
 from nodelens.report.excitation import add_excitation
-from nodelens.report.explored import Explored, Factors, chosen_split, describe_networks, explored_networks
+from nodelens.report.explored import Explored, describe_networks, explored_networks, opening_split
+from nodelens.report.factors import FACTOR_BYTES, Factors
 from nodelens.report.places import ELSEWHERE, PLACES, Place, place_of
 from nodelens.report.stored import ShownTable, shown_tables, table_names
 from nodelens.report.thumbnails import images_of, label_thumbnails
@@ -27,6 +28,16 @@ from nodelens.runs import RunDirectory, write_atomically
 
 HERE = Path(__file__).parent
 FIGURES = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+PAGE_BYTES = 24_500_000
+"""A page is no larger; what its tables and figures take, the nodes cannot."""
+
+SVG_BYTES = 400_000
+"""A larger drawing is shown as pixels where those are at hand: thousands of marks draw slowly."""
+
+STUDIES = ("prune", "heads", "enforced", "flowers102")
+"""Where studies of a run lie inside of it: run directories, or folders of them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,11 @@ class Section:
     tables: list[ShownTable]
     figures: list[tuple[str, str]]
 
+    @property
+    def anchor(self) -> str:
+        """The section's address in the page."""
+        return "-".join(filter(None, (anchor_of(self.place), self.run))).replace(" ", "-")
+
 
 def write_report(
     runs: Sequence[RunDirectory], out: Path | None = None, split: str | None = None, images: bool = True
@@ -46,7 +62,7 @@ def write_report(
 
     Args:
         out: file to write; by default `report.html` in the first run.
-        split: which measured images the explorer shows; by default the test images, as in the paper.
+        split: which measured images the explorer opens with; by default the test images, as in the paper.
         images: show thumbnails where the data set is at hand.
 
     Raises:
@@ -54,16 +70,21 @@ def write_report(
     """
     for run in runs:
         _check_run(run)
+    sections = [section for run in runs for section in _sections(run, len(runs) > 1)]
     networks = explored_networks(runs)
-    shown_split = chosen_split(networks, split)
-    factors = Factors()
-    described = describe_networks(networks, shown_split, factors)
-    explorer: dict[str, Any] = {"split": shown_split, "networks": described, "thumbnails": None}
+    opening = opening_split(networks, split)
+    factors = Factors(max(0, min(FACTOR_BYTES, PAGE_BYTES - _size(sections))))
+    described = describe_networks(networks, opening, factors)
+    explorer: dict[str, Any] = {"networks": described, "thumbnails": None}
     if images and described:
-        explorer["thumbnails"] = _add_images(networks, described, shown_split)
+        explorer["thumbnails"] = _add_images(networks, described, opening)
     path = out or runs[0].path / "report.html"
-    write_atomically(path, _render(runs, explorer, factors).encode())
+    write_atomically(path, _render(runs, sections, explorer, factors).encode())
     return path
+
+
+def _size(sections: Sequence[Section]) -> int:
+    return sum(len(address) for section in sections for _, address in section.figures)
 
 
 def _add_images(networks: Sequence[Explored], described: Sequence[dict[str, Any]], split: str) -> dict[str, Any] | None:
@@ -86,7 +107,9 @@ def _check_run(run: RunDirectory) -> None:
         raise InputError(f"{run.path} is no run directory: it holds neither {', '.join(known[:-1])} nor {known[-1]}")
 
 
-def _render(runs: Sequence[RunDirectory], explorer: Mapping[str, Any], factors: Factors) -> str:
+def _render(
+    runs: Sequence[RunDirectory], sections: Sequence[Section], explorer: Mapping[str, Any], factors: Factors
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -104,7 +127,10 @@ def _render(runs: Sequence[RunDirectory], explorer: Mapping[str, Any], factors: 
         style_hash=_hash(style),
         script_hash=_hash(script),
         facts=[(name, _facts(run)) for name, run in zip(names, runs, strict=True)],
-        sections=[section for run in runs for section in _sections(run, len(runs) > 1)],
+        sections=sections,
+        contents=_contents(sections),
+        missing=sorted({entry.command for entry in _contents(sections) if not entry.anchor}),
+        page_megabytes=f"{PAGE_BYTES / 1e6:.0f}",
         explorer=explorer,
         factors=factors,
         version=metadata.version("nodelens"),
@@ -133,25 +159,63 @@ def _facts(run: RunDirectory) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value}
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A line of the contents: a table or figure of the paper, the section that holds it, what makes it otherwise."""
+
+    name: str
+    anchor: str
+    command: str
+
+
+def _contents(sections: Sequence[Section]) -> list[Entry]:
+    """The paper's tables and figures in the order of the page; no anchor where no run has them."""
+    held = {section.place.title: section.anchor for section in reversed(sections)}
+    return [Entry(name, held.get(place.title, ""), place.command) for place in PLACES for name in place.paper]
+
+
+def anchor_of(place: Place) -> str:
+    """The place's address in the page.
+
+    >>> anchor_of(PLACES[2])
+    'figure-3'
+    """
+    return (place.paper[0] if place.paper else place.title).lower().replace(" ", "-")
+
+
 def _sections(run: RunDirectory, named: bool) -> list[Section]:
-    tables, figures = table_names(run.path / "tables"), _figures(run.path / "figures")
+    tables, figures = _stored(run, "tables", table_names), _stored(run, "figures", _figures)
     found = []
     for place in (*PLACES, ELSEWHERE):
-        here = [name for name in tables if place_of(name) is place]
-        shown = [table for name in here for table in shown_tables(run.path / "tables", name)]
-        drawn = [(name, _address(path)) for name, path in figures.items() if place_of(name) is place]
+        here = [(folder, name) for folder, name in tables if place_of(name) is place]
+        shown = [
+            table for folder, name in here for table in shown_tables(run.path / folder, name, called=folder.as_posix())
+        ]
+        drawn = [
+            ((folder / name).as_posix(), _address(run.path / folder, name))
+            for folder, name in figures
+            if place_of(name) is place
+        ]
         if shown or drawn:
             found.append(Section(place, run.path.resolve().name if named else "", shown, drawn))
     return found
 
 
-def _figures(folder: Path) -> dict[str, Path]:
-    """Each figure by name: the SVG where there is one."""
-    found: dict[str, Path] = {}
-    for suffix in reversed(FIGURES):
-        found |= {path.name.removesuffix(suffix): path for path in folder.glob(f"*{suffix}")}
-    return dict(sorted(found.items()))
+def _stored(run: RunDirectory, kind: str, names: Callable[[Path], Sequence[str]]) -> list[tuple[Path, str]]:
+    """What the run and the studies inside of it have in their folders of tables or figures: (folder, name)."""
+    nested = [
+        path for study in STUDIES for depth in ("", "*/") for path in sorted(run.path.glob(f"{study}/{depth}{kind}"))
+    ]
+    folders = [path.relative_to(run.path) for path in (run.path / kind, *nested)]
+    return [(folder, name) for folder in folders for name in names(run.path / folder)]
 
 
-def _address(path: Path) -> str:
+def _figures(folder: Path) -> list[str]:
+    return sorted({path.name.removesuffix(path.suffix) for path in folder.glob("*") if path.suffix in FIGURES})
+
+
+def _address(folder: Path, name: str) -> str:
+    """A figure inside the page: the SVG, or the PNG where there is no other or it is much smaller."""
+    drawn, pixels = folder / f"{name}.svg", folder / f"{name}.png"
+    path = pixels if pixels.exists() and (not drawn.exists() or drawn.stat().st_size > SVG_BYTES) else drawn
     return f"data:{FIGURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"

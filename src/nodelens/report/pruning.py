@@ -18,7 +18,7 @@ from nodelens.pruning.decide import LayerThresholds, Masks
 from nodelens.pruning.search import DilutionSearch
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, save_figure
+from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
 
 TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
@@ -204,19 +204,22 @@ def vanished_table(rows: Sequence[Mapping[str, Any]], title: str) -> TextTable:
     return table
 
 
-def curve_figure(rows: Sequence[Row], controls: Sequence[Row], title: str, tolerance: float = 0.005) -> Figure:
+def curve_figure(
+    rows: Sequence[Row], controls: Sequence[Row], title: str, tolerance: float = 0.005, into: Panels = None
+) -> Figure:
     """Accuracy against dilution, before and after retraining, for every method; bands: one standard deviation.
 
     Args:
         rows: of `PruningStudy.curve`.
         controls: of `PruningStudy.prune`: the dense network and the removed branch are drawn as levels.
         tolerance: height of the band below the dense network's accuracy.
+        into: two axes to draw into; a new figure by default.
     """
     averaged, levels = accuracy_rows(rows), accuracy_rows(controls)
     last = max(row["epoch"] for row in averaged)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
-        axes = figure.subplots(1, 2, sharey=True, squeeze=False)[0]
+        figure, panels = panels_of(into, 1, 2, (7.6, 3.4), sharey=True)
+        axes = panels[0]
         for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epoch(s) of retraining")):
             draw_levels(part, [row for row in levels if row["epoch"] == epoch], tolerance)
             draw_curves(part, [row for row in averaged if row["epoch"] == epoch])
@@ -225,7 +228,7 @@ def curve_figure(rows: Sequence[Row], controls: Sequence[Row], title: str, toler
             part.set_ylim(bottom=0)
         axes[0].set_ylabel("test accuracy")
         axes[0].legend(frameon=False, loc="lower left")
-        figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+        head_line(figure, title, into)
     return figure
 
 

@@ -54,16 +54,21 @@ def table_names(folder: Path) -> list[str]:
     hidden = {name for name in found if name.split(".")[0] == "sweep"}
     hidden |= {name for name in found if name.startswith("statistics.") and f"table1.{name.split('.')[1]}" in found}
     hidden |= {"prune"} if "prune.accuracy" in found else set()
+    # Figs. 7 and 10 show these rows, one per label or ratio.
+    hidden |= {name for name in found if name.startswith(("heads.labels.", "heads.ratio."))}
     return sorted(found - hidden)
 
 
-def shown_tables(folder: Path, name: str) -> list[ShownTable]:
+def shown_tables(folder: Path, name: str, called: str = "tables") -> list[ShownTable]:
     """The tables that `name`.csv (or `name`.md, its form for readers) is shown as.
+
+    Args:
+        called: the folder as seen from the run directory.
 
     Raises:
         InputError: the file is damaged.
     """
-    page, file = folder / f"{name}.md", f"{folder.name}/{name}.csv"
+    page, file = folder / f"{name}.md", f"{called}/{name}.csv"
     if page.exists():
         return [_from_markdown(page, file)]
     rows = stored_rows(folder / f"{name}.csv")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nodelens.report.figures import BLUE, GREY, STYLE, save_figure
+from nodelens.report.figures import BLUE, GREY, STYLE, Panels, panels_of, save_figure
 from nodelens.runs import RunDirectory
 
 Event = dict[str, Any]
@@ -23,11 +23,15 @@ def report_training(run: RunDirectory) -> None:
     save_figure(learning_curve_figure(events), run.path / "figures" / "training")
 
 
-def learning_curve_figure(events: Sequence[Event]) -> Figure:
-    """Test accuracy (left) and training loss with the learning rate (right) after every epoch."""
+def learning_curve_figure(events: Sequence[Event], into: Panels = None) -> Figure:
+    """Test accuracy (left) and training loss with the learning rate (right) after every epoch.
+
+    Args:
+        into: two axes to draw into; a new figure by default.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, panels = panels_of(into, 1, 2, (7.2, 2.8))
+        left, right = panels[0]
         draw_epochs(left, events, "test_accuracy", "test accuracy")
         last = events[-1]
         left.annotate(

@@ -1,6 +1,64 @@
 // Made from the modules beside this file by build.mjs; edit those.
 "use strict";
 (() => {
+  // page/element.js
+  function element(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    setAttributes(made, attributes);
+    made.append(...children);
+    return made;
+  }
+  function setAttributes(target, attributes) {
+    for (const [name, value] of Object.entries(attributes)) {
+      if (typeof value === "function") target.addEventListener(name, value);
+      else if (value === null || value === false) target.removeAttribute(name);
+      else target.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+  function select(name, options, chosen) {
+    const made = element("select", { "aria-label": name, change: () => chosen(made.value) });
+    made.append(...options.map(([value, text]) => element("option", { value }, text)));
+    return made;
+  }
+  function shown(value, digits = 4) {
+    if (value === void 0) return "";
+    if (value === null || !Number.isFinite(value)) return "\u221E";
+    if (value === 0) return "0";
+    return Math.abs(value) >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
+  }
+  function percent(share) {
+    return `${(100 * share).toFixed(1)}%`;
+  }
+  function counted(number, what) {
+    return `${number} ${what}${number === 1 ? "" : "s"}`;
+  }
+
+  // page/announcer.js
+  function announcer(networks) {
+    const made = element("p", { class: "unseen", role: "status", "aria-live": "polite" });
+    let told = "";
+    return {
+      element: made,
+      /** @param {State} state */
+      render(state) {
+        const text = summary(networks, state);
+        if (told && told !== text) made.textContent = text;
+        told = text;
+      }
+    };
+  }
+  function summary(networks, state) {
+    const [side2] = state.sides, network = networks.of(side2), site = network.sites.get(side2.site);
+    if (!site) return "";
+    const own = site.statistics(state.threshold, state.rule), label = network.labels.indexOf(state.label);
+    return [
+      `${side2.site}, ${side2.split} images, probe seed ${side2.seed}, threshold ${state.threshold}:`,
+      `SNR ${shown(own.snr, 3)}, ${shown(own.diagonal, 3)} labels per diagonal, noise ${shown(own.noise, 3)}.`,
+      label < 0 ? "" : `${counted(site.appearances(state.threshold, state.rule)[label], "node")} know ${state.label}.`,
+      ...state.sides.map((one) => one.node === null ? "" : `Node ${one.node} of ${one.site} is open.`)
+    ].filter(Boolean).join(" ");
+  }
+
   // measures/clusters.js
   var RULES = ["greedy", "maximum"];
   function clusterNode(factors, node, limit, rule, cluster) {
@@ -40,14 +98,14 @@
     return found.map((members) => members.length);
   }
   function peel({ labels, means, weight }, node, limit, sign) {
-    const begin = node * labels;
+    const begin2 = node * labels;
     let left = numbers();
     for (let label = 0; label < labels; label++) {
-      const at = begin + label;
+      const at = begin2 + label;
       if (means[at] * weight[at] > limit && sign * means[at] > 0) left.push(label);
     }
-    left.sort((a, b) => sign * (means[begin + b] - means[begin + a]));
-    let leaves = left.map((label) => partners(left, means, begin, weight[begin + label], limit));
+    left.sort((a, b) => sign * (means[begin2 + b] - means[begin2 + a]));
+    let leaves = left.map((label) => partners(left, means, begin2, weight[begin2 + label], limit));
     const taken = [];
     while (left.length) {
       const cut = bestCut(leaves);
@@ -60,11 +118,11 @@
     }
     return taken;
   }
-  function partners(left, means, begin, partner, limit) {
+  function partners(left, means, begin2, partner, limit) {
     let low = 0, high = left.length;
     while (low < high) {
       const middle = low + high >> 1;
-      if (partner * means[begin + left[middle]] > limit) low = middle + 1;
+      if (partner * means[begin2 + left[middle]] > limit) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -86,36 +144,471 @@
     return [];
   }
 
-  // page/element.js
-  function element(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    setAttributes(made, attributes);
-    made.append(...children);
-    return made;
+  // measures/cliques.js
+  function cliques(members, joined) {
+    const found = [];
+    let left = members;
+    while (left.length) {
+      const largest = new Set(largestClique(left, joined));
+      found.push(left.filter((one) => largest.has(one)));
+      left = left.filter((one) => !largest.has(one));
+    }
+    return found;
   }
-  function setAttributes(target, attributes) {
-    for (const [name, value] of Object.entries(attributes)) {
-      if (typeof value === "function") target.addEventListener(name, value);
-      else if (value === null || value === false) target.removeAttribute(name);
-      else target.setAttribute(name, value === true ? "" : String(value));
+  function largestClique(members, joined) {
+    let best = firstClique(members, joined);
+    const extend = (clique, allowed) => {
+      if (clique.length > best.length) best = clique;
+      const colours2 = coloursFrom(allowed, joined);
+      for (let i = 0; i < allowed.length; i++) {
+        if (clique.length + colours2[i] <= best.length) return;
+        const chosen = allowed[i];
+        extend([...clique, chosen], allowed.slice(i + 1).filter((one) => joined(chosen, one)));
+      }
+    };
+    extend([], members);
+    return best;
+  }
+  function firstClique(members, joined) {
+    const taken = [];
+    for (const one of members) if (taken.every((other) => joined(other, one))) taken.push(one);
+    return taken;
+  }
+  function coloursFrom(members, joined) {
+    const coloured = [];
+    const found = new Int32Array(members.length);
+    for (let i = members.length - 1; i >= 0; i--) {
+      const same = coloured.find((colour) => !colour.some((other) => joined(other, members[i])));
+      if (same) same.push(members[i]);
+      else coloured.push([members[i]]);
+      found[i] = coloured.length;
+    }
+    return found;
+  }
+
+  // measures/filters.js
+  function formed(labels, nodes, means, weight) {
+    const fields = new Float64Array(nodes * labels * labels), positions = means.length / (nodes * labels);
+    for (let node = 0, at = 0; node < nodes; node++) {
+      const begin2 = node * labels, end = begin2 + labels;
+      for (let input = begin2; input < end; input++) {
+        for (let output = begin2; output < end; output++, at++) {
+          let sum2 = 0;
+          for (let p = 0; p < positions; p++) sum2 += means[input * positions + p] * weight[output * positions + p];
+          fields[at] = sum2;
+        }
+      }
+    }
+    return fields;
+  }
+  function filters(labels, nodes, fields) {
+    const size = labels ** 2;
+    const own = (node) => fields.subarray(node * size, (node + 1) * size);
+    const maxima = Float64Array.from({ length: nodes }, (_, node) => maximum(own(node)));
+    return {
+      labels,
+      nodes,
+      field: (node, input, output) => fields[node * size + input * labels + output],
+      maximum: (node) => maxima[node],
+      countAbove: (node, limit) => countAbove(own(node), limit),
+      clusterNode: (node, limit, rule, cluster) => clusterFilter(own(node), limit, rule, cluster),
+      addLabelField: (node, cluster, maximum3, total) => addLabelField(own(node), cluster, maximum3, total)
+    };
+  }
+  function maximum(field) {
+    let highest = -Infinity;
+    for (let at = 0; at < field.length; at++) if (field[at] > highest) highest = field[at];
+    return highest;
+  }
+  function countAbove(field, limit) {
+    let count = 0;
+    for (let at = 0; at < field.length; at++) if (field[at] > limit) count++;
+    return count;
+  }
+  function clusterFilter(field, limit, rule, cluster) {
+    cluster.fill(-1);
+    if (limit === Infinity) return [];
+    const labels = cluster.length;
+    const joined = (a, b) => field[a * labels + b] > limit && field[b * labels + a] > limit;
+    const held = Array.from(cluster.keys()).filter((label) => joined(label, label));
+    const found = rule === "greedy" ? firstFit2(held, joined) : cliques(held, joined);
+    found.forEach((members, k) => members.forEach((label) => cluster[label] = k));
+    return found.map((members) => members.length);
+  }
+  function firstFit2(held, joined) {
+    const found = [];
+    let left = held;
+    while (left.length) {
+      const members = [];
+      const others = [];
+      for (const label of left) (members.every((own) => joined(own, label)) ? members : others).push(label);
+      found.push(members);
+      left = others;
+    }
+    return found;
+  }
+  function addLabelField(field, cluster, maximum3, total) {
+    const labels = cluster.length;
+    for (let output = 0; output < labels; output++) {
+      if (cluster[output] < 0) continue;
+      let sum2 = 0;
+      for (let input = 0; input < labels; input++) {
+        if (cluster[input] === cluster[output]) sum2 += field[input * labels + output];
+      }
+      total[output] += sum2 / maximum3;
     }
   }
-  function select(name, options2, chosen) {
-    const made = element("select", { "aria-label": name, change: () => chosen(made.value) });
-    made.append(...options2.map(([value, text]) => element("option", { value }, text)));
-    return made;
+
+  // measures/outer.js
+  function outerProducts(factors) {
+    const { labels, nodes, means, weight } = factors;
+    return {
+      labels,
+      nodes,
+      field: (node, input, output) => means[node * labels + input] * weight[node * labels + output],
+      maximum: (node) => maximum2(factors, node),
+      countAbove: (node, limit) => countAbove2(factors, node, limit),
+      clusterNode: (node, limit, rule, cluster) => clusterNode(factors, node, limit, rule, cluster),
+      addLabelField: (node, cluster, maximum3, total) => addLabelField2(factors, node, cluster, maximum3, total)
+    };
   }
-  function shown(value, digits = 4) {
-    if (value === void 0) return "";
-    if (value === null || !Number.isFinite(value)) return "\u221E";
-    if (value === 0) return "0";
-    return Math.abs(value) >= 10 ** (digits - 1) ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
+  function maximum2({ labels, means, weight }, node) {
+    const begin2 = node * labels;
+    let lowMean = Infinity, highMean = -Infinity, lowWeight = Infinity, highWeight = -Infinity;
+    for (let at = begin2; at < begin2 + labels; at++) {
+      if (means[at] < lowMean) lowMean = means[at];
+      if (means[at] > highMean) highMean = means[at];
+      if (weight[at] < lowWeight) lowWeight = weight[at];
+      if (weight[at] > highWeight) highWeight = weight[at];
+    }
+    return Math.max(lowMean * lowWeight, lowMean * highWeight, highMean * lowWeight, highMean * highWeight);
   }
-  function percent(share) {
-    return `${(100 * share).toFixed(1)}%`;
+  function countAbove2(factors, node, limit) {
+    return limit === Infinity ? 0 : countSign(factors, node, limit, 1) + countSign(factors, node, limit, -1);
   }
-  function counted(number, what) {
-    return `${number} ${what}${number === 1 ? "" : "s"}`;
+  var meansOfSign = new Float64Array(128);
+  var weightsOfSign = new Float64Array(128);
+  function countSign({ labels, means, weight }, node, limit, sign) {
+    if (meansOfSign.length < labels) {
+      meansOfSign = new Float64Array(labels);
+      weightsOfSign = new Float64Array(labels);
+    }
+    const begin2 = node * labels;
+    let highMean = 0, highWeight = 0;
+    for (let at = begin2; at < begin2 + labels; at++) {
+      highMean = Math.max(highMean, sign * means[at]);
+      highWeight = Math.max(highWeight, sign * weight[at]);
+    }
+    let meanCount = 0, weightCount = 0;
+    for (let at = begin2; at < begin2 + labels; at++) {
+      const mean = sign * means[at], partner = sign * weight[at];
+      if (mean > 0 && mean * highWeight > limit) meansOfSign[meanCount++] = mean;
+      if (partner > 0 && partner * highMean > limit) weightsOfSign[weightCount++] = partner;
+    }
+    const ascending = meansOfSign.subarray(0, meanCount).sort();
+    const partners2 = weightsOfSign.subarray(0, weightCount).sort();
+    let count = 0, first = weightCount;
+    for (const mean of ascending) {
+      while (first > 0 && mean * partners2[first - 1] > limit) first--;
+      count += weightCount - first;
+    }
+    return count;
+  }
+  function addLabelField2({ labels, means, weight }, node, cluster, maximum3, total) {
+    const begin2 = node * labels, meanOfCluster = new Float64Array(labels);
+    for (let label = 0; label < labels; label++) {
+      if (cluster[label] >= 0) meanOfCluster[cluster[label]] += means[begin2 + label];
+    }
+    for (let label = 0; label < labels; label++) {
+      if (cluster[label] >= 0) total[label] += weight[begin2 + label] * (meanOfCluster[cluster[label]] / maximum3);
+    }
+  }
+
+  // measures/matrices.js
+  function bound(maximum3, threshold) {
+    return maximum3 > 0 ? threshold * maximum3 : Infinity;
+  }
+
+  // measures/statistics.js
+  function siteClusters(matrices, threshold, rule) {
+    const { labels, nodes } = matrices;
+    const cluster = new Int32Array(nodes * labels);
+    const clusters = new Int32Array(nodes), diagonal = new Int32Array(nodes);
+    const noise = new Float64Array(nodes), maxima = new Float64Array(nodes);
+    for (let node = 0; node < nodes; node++) {
+      maxima[node] = matrices.maximum(node);
+      const limit = bound(maxima[node], threshold);
+      const own = cluster.subarray(node * labels, (node + 1) * labels);
+      const sizes = matrices.clusterNode(node, limit, rule, own);
+      let inside = 0;
+      for (const size of sizes) {
+        diagonal[node] += size;
+        inside += size * size;
+      }
+      clusters[node] = sizes.length;
+      noise[node] = matrices.countAbove(node, limit) - inside;
+    }
+    return { labels, nodes, cluster, clusters, diagonal, noise, maxima };
+  }
+  function appearances({ labels, cluster }) {
+    const count = new Int32Array(labels);
+    for (let at = 0; at < cluster.length; at++) if (cluster[at] >= 0) count[at % labels]++;
+    return count;
+  }
+  function siteStatistics(found) {
+    const clusters = sum(found.clusters), diagonal = sum(found.diagonal);
+    const { nodes, labels } = found;
+    const averages = {
+      n_clusters: clusters / nodes,
+      cluster_size: clusters ? diagonal / clusters : 0,
+      diagonal: diagonal / nodes,
+      noise: sum(found.noise) / nodes
+    };
+    return withRatios(averages, appearances(found).reduce((a, b) => Math.min(a, b)), nodes, labels);
+  }
+  function nodeStatistics(found, node) {
+    const clusters = found.clusters[node], diagonal = found.diagonal[node];
+    const averages = {
+      n_clusters: clusters,
+      cluster_size: clusters ? diagonal / clusters : 0,
+      diagonal,
+      noise: found.noise[node]
+    };
+    return withRatios(averages, diagonal === found.labels ? 1 : 0, 1, found.labels);
+  }
+  function labelField(matrices, { labels, nodes, cluster, maxima }) {
+    const total = new Float64Array(labels);
+    for (let node = 0; node < nodes; node++) {
+      const own = cluster.subarray(node * labels, (node + 1) * labels);
+      if (maxima[node] > 0) matrices.addLabelField(node, own, maxima[node], total);
+    }
+    return total;
+  }
+  function withRatios(averages, fewest, nodes, labels) {
+    const { n_clusters, cluster_size, diagonal, noise } = averages;
+    const signal = diagonal * nodes / labels;
+    const noise_internal = internalNoise(cluster_size, signal, labels);
+    const noise_external = noise * nodes / labels ** 2;
+    const snr = ratio(signal, noise_internal + noise_external);
+    const snr_min = ratio(fewest, internalNoise(cluster_size, fewest, labels) + noise_external);
+    const snr_approximation = ratio(cluster_size * n_clusters * labels, noise);
+    return { ...averages, signal, noise_internal, noise_external, snr, snr_min, snr_approximation };
+  }
+  function internalNoise(size, signal, labels) {
+    return Math.max(size - 1, 0) * signal / Math.max(labels - 1, 1);
+  }
+  function ratio(signal, noise) {
+    if (noise > 0) return signal / noise;
+    return signal > 0 ? Infinity : 0;
+  }
+  function sum(numbers2) {
+    let total = 0;
+    for (const number of numbers2) total += number;
+    return total;
+  }
+
+  // page/site.js
+  var SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
+  var FORMED = 3;
+  var Site = class {
+    /** @type {NodalMatrices | null} */
+    #matrices = null;
+    #asked = "";
+    /** @type {SiteClusters | null} */
+    #clusters = null;
+    /** @type {SiteStatistics | null} */
+    #statistics = null;
+    /** @type {Int32Array | null} */
+    #appearances = null;
+    /** @type {Map<Rule, SiteStatistics[]>} */
+    #sweeps = /* @__PURE__ */ new Map();
+    /**
+     * @param {SiteData} data
+     * @param {number} labels
+     * @param {Excitation | null} excitation
+     */
+    constructor(data, labels, excitation) {
+      this.data = data;
+      this.labels = labels;
+      this.excitingImages = excitation;
+    }
+    get explored() {
+      return this.data.factors !== null;
+    }
+    /** Whether the page has all its nodes. */
+    get whole() {
+      return this.explored && this.data.nodes === this.data.of;
+    }
+    /** Whether its nodes are filters. */
+    get filters() {
+      return (this.data.factors?.positions ?? 1) > 1;
+    }
+    /** @returns {NodalMatrices} */
+    matrices() {
+      if (this.filters) return keptFormed(this, () => filterMatrices(this));
+      this.#matrices ??= unitMatrices(this);
+      return this.#matrices;
+    }
+    /**
+     * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
+     *
+     * @param {number} node
+     */
+    excitation(node) {
+      const known = this.excitingImages;
+      if (!known) return null;
+      const [most, least] = [known.most, known.least].map((text) => [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
+      return { most, least };
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     * @returns {SiteClusters}
+     */
+    clusters(threshold, rule) {
+      this.#ask(threshold, rule);
+      this.#clusters ??= siteClusters(this.matrices(), threshold, rule);
+      return this.#clusters;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    statistics(threshold, rule) {
+      const found = this.clusters(threshold, rule);
+      this.#statistics ??= siteStatistics(found);
+      return this.#statistics;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    appearances(threshold, rule) {
+      const found = this.clusters(threshold, rule);
+      this.#appearances ??= appearances(found);
+      return this.#appearances;
+    }
+    /**
+     * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
+     *
+     * @param {Rule} rule
+     * @returns {Generator<void, SiteStatistics[], void>}
+     */
+    *sweep(rule) {
+      const known = this.#sweeps.get(rule);
+      if (known) return known;
+      const found = [];
+      for (const threshold of SWEEP) {
+        found.push(siteStatistics(siteClusters(this.matrices(), threshold, rule)));
+        yield;
+      }
+      this.#sweeps.set(rule, found);
+      return found;
+    }
+    /**
+     * @param {number} threshold
+     * @param {Rule} rule
+     */
+    #ask(threshold, rule) {
+      if (this.#asked === `${threshold} ${rule}`) return;
+      this.#asked = `${threshold} ${rule}`;
+      this.#clusters = this.#statistics = this.#appearances = null;
+    }
+  };
+  function unitMatrices({ data, labels }) {
+    const held = data.factors;
+    if (!held || !("means" in held)) throw new Error(`${data.name} has no factors`);
+    return outerProducts({ labels, nodes: data.nodes, means: floats(held.means), weight: floats(held.weight) });
+  }
+  function filterMatrices({ data, labels }) {
+    const held = data.factors;
+    if (!held) throw new Error(`${data.name} has no factors`);
+    const fields = "means" in held ? formed(labels, data.nodes, floats(held.means), floats(held.weight)) : new Float64Array(bytes(held.fields).buffer);
+    return filters(labels, data.nodes, fields);
+  }
+  var kept = /* @__PURE__ */ new Map();
+  function keptFormed(site, form) {
+    const found = kept.get(site) ?? form();
+    kept.delete(site);
+    kept.set(site, found);
+    for (const oldest of [...kept.keys()].slice(0, -FORMED)) kept.delete(oldest);
+    return found;
+  }
+  var decoded = /* @__PURE__ */ new Map();
+  function bytes(text) {
+    const holder = document.getElementById(`factors-${text}`);
+    const found = decoded.get(text) ?? bytesOf((holder?.textContent ?? "").trim());
+    decoded.set(text, found);
+    holder?.remove();
+    return found;
+  }
+  function floats(text) {
+    return new Float32Array(bytes(text).buffer);
+  }
+  function bytesOf(text) {
+    const letters = atob(text), found = new Uint8Array(letters.length);
+    for (let at = 0; at < letters.length; at++) found[at] = letters.charCodeAt(at);
+    return found;
+  }
+
+  // page/network.js
+  var Networks = class {
+    /** @type {Network[]} */
+    #views;
+    /** @param {PageData} page */
+    constructor(page) {
+      const first = page.networks[0]?.labels.join("\n");
+      this.#views = page.networks.flatMap((data) => viewsOf(data, data.labels.join("\n") === first ? page.thumbnails : null));
+    }
+    /** @returns {string[]} */
+    get names() {
+      return [...new Set(this.#views.map((view) => view.name))];
+    }
+    /** @returns {string[]} the labels of all networks, each once */
+    get labels() {
+      return [...new Set(this.#views.flatMap((view) => view.labels))];
+    }
+    get hasHeads() {
+      return this.#views.some((view) => [...view.sites.values()].some((site) => site.data.heads));
+    }
+    /** @returns {Network | undefined} what the page opens with */
+    get first() {
+      return this.#views[0];
+    }
+    /** @param {string} name @returns {Network[]} */
+    views(name) {
+      return this.#views.filter((view) => view.name === name);
+    }
+    /**
+     * The network that is chosen, or the view of it that is most like the one that is.
+     *
+     * @param {Choice} choice
+     * @returns {Network | undefined} none where the page has no network of that name
+     */
+    nearest({ network, split, seed }) {
+      const views = this.views(network);
+      return views.find((view) => view.split === split && view.seed === seed) ?? views.find((view) => view.split === split) ?? views.find((view) => view.seed === seed) ?? views[0];
+    }
+    /**
+     * @param {Choice} choice one that the page has
+     * @returns {Network}
+     */
+    of(choice) {
+      const found = this.nearest(choice);
+      if (!found) throw new Error(`no network ${choice.network}`);
+      return found;
+    }
+  };
+  function viewsOf({ name, labels, layers, views, pictures = void 0, excitation = {} }, thumbnails) {
+    return views.map(({ split, seed, sites }) => {
+      const made = sites.map((site) => new Site(site, labels.length, excitation[seed]?.[site.name] ?? null));
+      const bySite = new Map(made.map((site) => [site.data.name, site]));
+      return { name, split, seed, labels, layers, sites: bySite, pictures: pictures ?? null, thumbnails };
+    });
+  }
+  function siteLike(network, name = "") {
+    if (network.sites.get(name)?.explored) return name;
+    return [...network.sites.values()].filter((site) => site.explored).pop()?.data.name ?? "";
   }
 
   // page/state.js
@@ -127,19 +620,21 @@
     /** @type {const} */
     ["snr", "diagonal", "noise", "accuracy"]
   );
-  function initial(networks2) {
-    const network = (
-      /** @type {Network} */
-      networks2.values().next().value
-    );
-    const site = [...network.sites.values()].filter((one) => one.explored).pop();
-    const side2 = { network: network.name, site: site?.data.name ?? "", node: null };
+  function initial(networks) {
+    const { first } = networks;
+    const side2 = first ? sideOf(first) : { network: "", split: "", seed: 0, site: "", node: null };
     return { sides: [side2], threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
+  }
+  function sideOf(network, site) {
+    const { name, split, seed } = network;
+    return { network: name, split, seed, site: siteLike(network, site), node: null };
   }
   function address(state) {
     const words = new URLSearchParams();
     state.sides.forEach((side2, i) => {
       words.set(`network${i + 1}`, side2.network);
+      words.set(`split${i + 1}`, side2.split);
+      words.set(`seed${i + 1}`, String(side2.seed));
       words.set(`site${i + 1}`, side2.site);
       if (side2.node !== null) words.set(`node${i + 1}`, String(side2.node));
     });
@@ -151,27 +646,32 @@
     if (state.label) words.set("label", state.label);
     return words.toString();
   }
-  function opened(fragment, networks2) {
-    const words = new URLSearchParams(fragment), start = initial(networks2);
-    const first = side(words, 1, networks2, start.sides[0]) ?? start.sides[0], second = side(words, 2, networks2, null);
+  function opened(fragment, networks) {
+    const words = new URLSearchParams(fragment), start = initial(networks);
+    const first = side(words, 1, networks, start.sides[0]) ?? start.sides[0], second = side(words, 2, networks, null);
     const label = words.get("label") ?? "";
     return {
       sides: second ? [first, second] : [first],
       threshold: within(words.get("threshold"), 0.01, 0.99, start.threshold),
       rule: oneOf(words.get("clusters"), RULES, start.rule),
       ratio: within(words.get("ratio"), 1, 100, start.ratio),
-      label: [...networks2.values()].some((network) => network.labels.includes(label)) ? label : "",
+      label: networks.labels.includes(label) ? label : "",
       sort: oneOf(words.get("sort"), SORTS, start.sort),
       boxes: oneOf(words.get("boxes"), BOXES, start.boxes)
     };
   }
-  function side(words, number, networks2, otherwise) {
-    const network = networks2.get(words.get(`network${number}`) ?? otherwise?.network ?? "");
+  function side(words, number, networks, otherwise) {
+    const seed = words.get(`seed${number}`);
+    const network = networks.nearest({
+      network: words.get(`network${number}`) ?? otherwise?.network ?? "",
+      split: words.get(`split${number}`) ?? otherwise?.split ?? networks.first?.split ?? "",
+      seed: seed === null ? otherwise?.seed ?? networks.first?.seed ?? 0 : Number(seed)
+    });
     const site = network?.sites.get(words.get(`site${number}`) ?? otherwise?.site ?? "");
     if (!network || !site?.explored) return null;
     const node = words.get(`node${number}`) ?? "";
     const exists = /^\d+$/.test(node) && Number(node) < site.data.nodes;
-    return { network: network.name, site: site.data.name, node: exists ? Number(node) : null };
+    return { ...sideOf(network, site.data.name), node: exists ? Number(node) : null };
   }
   function within(text, low, high, otherwise) {
     const value = text === null || text.trim() === "" ? NaN : Number(text);
@@ -182,7 +682,7 @@
   }
 
   // page/controls.js
-  function controls(networks2, change) {
+  function controls(networks, change) {
     const slider = element("input", {
       type: "range",
       min: 0.01,
@@ -208,15 +708,13 @@
       "aria-label": "Ratio of the heads",
       change: () => change({ ratio: within(ratio2.value, 1, 100, 2) })
     });
-    const names = [...new Set([...networks2.values()].flatMap((network) => network.labels))];
-    const search = labelSearch(names, change);
-    const hasHeads = [...networks2.values()].some(({ sites }) => [...sites.values()].some((site) => site.data.heads));
+    const search = labelSearch(networks.labels, change);
     const made = element(
       "div",
       { class: "controls", role: "group", "aria-label": "Controls" },
       element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
       element("label", {}, element("span", {}, "clusters"), rule),
-      ...hasHeads ? [element(
+      ...networks.hasHeads ? [element(
         "label",
         { title: "a head specialises in a label that it holds so many times as often as any other head" },
         element("span", {}, "head ratio"),
@@ -273,23 +771,23 @@
   function dilution(source, target) {
     const words = Math.ceil(source.labels / 32);
     const inputs = labelBits(source, words), outputs = labelBits(target, words);
-    let kept = 0;
+    let kept2 = 0;
     for (let out = 0; out < outputs.length; out += words) {
       for (let into = 0; into < inputs.length; into += words) {
         for (let word = 0; word < words; word++) {
           if (outputs[out + word] & inputs[into + word]) {
-            kept++;
+            kept2++;
             break;
           }
         }
       }
     }
-    return 1 - kept / (source.nodes * target.nodes);
+    return 1 - kept2 / (source.nodes * target.nodes);
   }
   function outputDilution(source) {
-    let kept = 0;
-    for (const own of source.diagonal) kept += own;
-    return 1 - kept / (source.nodes * source.labels);
+    let kept2 = 0;
+    for (const own of source.diagonal) kept2 += own;
+    return 1 - kept2 / (source.nodes * source.labels);
   }
   function labelBits({ nodes, labels, cluster }, words) {
     const bits = new Int32Array(nodes * words);
@@ -304,21 +802,14 @@
   // page/drawing.js
   var NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
   var NO_SKIP = ".no_skip";
-  function drawing(networks2, choose, showIn) {
+  function drawing(networks, choose, showIn) {
     const body = element("div", { class: "network" });
     const boxes = select("Value in the boxes", BOXES.map((name) => [name, NAMES[name]]), (value) => showIn(BOXES.find((name) => name === value) ?? "snr"));
-    const which = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => drawn?.pick(name));
+    const which = select("Network", networks.names.map((name) => [name, name]), (name) => {
+      if (drawn) choose(sideOf(networks.of({ ...drawn.network, network: name })), false);
+    });
     const caption = element("p", { class: "hint" });
     let drawn = null;
-    function draw4(name) {
-      if (drawn?.name === name) return;
-      const network = (
-        /** @type {Network} */
-        networks2.get(name)
-      );
-      drawn = { ...drawNetwork(network, choose), name, pick: (other) => choose(other, "", false) };
-      body.replaceChildren(...drawn.rows);
-    }
     return {
       element: element(
         "section",
@@ -327,7 +818,7 @@
           "div",
           { class: "card-head" },
           element("h2", {}, "The network"),
-          ...networks2.size > 1 ? [which] : [],
+          ...networks.names.length > 1 ? [which] : [],
           element("label", {}, element("span", {}, "in the boxes"), boxes)
         ),
         body,
@@ -335,13 +826,15 @@
       ),
       /** @param {State} state */
       render(state) {
-        const name = state.sides[0].network;
-        draw4(name);
-        which.value = name;
+        const network = networks.of(state.sides[0]);
+        if (drawn?.network !== network) {
+          drawn = drawNetwork(network, choose);
+          body.replaceChildren(...drawn.rows);
+        }
+        which.value = network.name;
         boxes.value = state.boxes;
-        const label = networks2.get(name)?.labels.indexOf(state.label) ?? -1;
-        caption.textContent = label >= 0 ? `Number of nodes whose diagonal holds \u201C${state.label}\u201D. Shift-click a site to put it beside the first.` : "Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that ANDC would remove. Shift-click a site to put it beside the first.";
-        for (const box of drawn?.boxes ?? []) mark(box, state, name);
+        caption.textContent = explanation(network, state);
+        for (const box of drawn.boxes) mark(box, state, network);
       },
       /**
        * What takes longer than a frame: the numbers of all sites.
@@ -349,58 +842,59 @@
        * @param {State} state
        */
       *values(state) {
-        if (!drawn) return;
-        const label = networks2.get(drawn.name)?.labels.indexOf(state.label) ?? -1;
-        const block = networks2.get(drawn.name)?.sites.get(state.sides[0].site)?.data.block;
-        const near = [...drawn.boxes].sort((a, b) => Number(b.site.data.block === block) - Number(a.site.data.block === block));
-        for (const box of near) {
-          if (box.site.explored) box.site.clusters(state.threshold, state.rule);
-          yield;
-        }
-        fill(drawn.boxes, state, label);
-        for (const [layer, text] of drawn.links) {
-          text.textContent = removed(
-            /** @type {Network} */
-            networks2.get(drawn.name),
-            layer,
-            state
-          ) ?? "";
-          yield;
-        }
+        if (drawn) yield* fillIn(drawn, state);
       }
     };
   }
+  function explanation({ labels }, state) {
+    const beside = "Shift-click a site to put it beside the first.";
+    return labels.includes(state.label) ? `Number of nodes whose diagonal holds \u201C${state.label}\u201D. ${beside}` : `Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that ANDC would remove. ${beside}`;
+  }
+  function* fillIn({ network, boxes, links }, state) {
+    const block = network.sites.get(state.sides[0].site)?.data.block;
+    const near = [...boxes].sort((a, b) => Number(b.site.data.block === block) - Number(a.site.data.block === block));
+    const values = /* @__PURE__ */ new Map();
+    for (const { site } of near) {
+      values.set(site, boxValue(site, state, network.labels.indexOf(state.label)));
+      yield;
+    }
+    fill(boxes, values, network.labels.includes(state.label) ? "nodes that know it" : NAMES[state.boxes]);
+    for (const [layer, text] of links) {
+      text.textContent = removed(network, layer, state) ?? "";
+      yield;
+    }
+  }
   function removed(network, layer, { threshold, rule }) {
     const source = network.sites.get(layer.source), target = network.sites.get(layer.target ?? "");
-    if (!source?.explored || layer.target !== null && !target?.explored) return null;
+    if (!source?.whole || layer.target !== null && !target?.whole) return null;
     const from = source.clusters(threshold, rule);
     return percent(target ? dilution(from, target.clusters(threshold, rule)) : outputDilution(from));
   }
   function drawNetwork(network, choose) {
-    const boxes = [];
-    const links = /* @__PURE__ */ new Map();
-    const rows = byBlock(network).map(([block, sites]) => {
-      const row = element(
-        "div",
-        { class: "block", role: "group", "aria-label": `block ${block}` },
-        element("span", { class: "block-name" }, block ? `block ${block}` : "")
-      );
-      let before = null;
-      for (const site of sites.filter((one) => !one.data.name.endsWith(NO_SKIP))) {
-        const last = before?.data.name;
-        const layer = network.layers.find((one) => one.source === last && one.target === site.data.name);
-        if (before) row.append(arrow(layer, links));
-        const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
-        const own = [site, ...bare ? [bare] : []].map((one) => makeBox(network, one, choose));
-        boxes.push(...own);
-        row.append(element("span", { class: "place-of-site" }, ...own.map((box) => box.button)));
-        before = site;
-      }
-      const output = network.layers.find((one) => one.target === null && one.source === before?.data.name);
-      if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
-      return row;
+    const drawn = { network, rows: [], boxes: [], links: /* @__PURE__ */ new Map() };
+    drawn.rows = byBlock(network).map(([block, sites]) => drawBlock(drawn, block, sites, choose));
+    return drawn;
+  }
+  function drawBlock({ network, boxes, links }, block, sites, choose) {
+    const row = element(
+      "div",
+      { class: "block", role: "group", "aria-label": `block ${block}` },
+      element("span", { class: "block-name" }, block ? `block ${block}` : "")
+    );
+    const main = sites.filter((one) => !one.data.name.endsWith(NO_SKIP));
+    main.forEach((site, i) => {
+      if (i) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
+      const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
+      const own = [site, ...bare ? [bare] : []].map((one) => makeBox(network, one, choose));
+      boxes.push(...own);
+      row.append(element("span", { class: "place-of-site" }, ...own.map((box) => box.button)));
     });
-    return { rows, boxes, links };
+    const output = network.layers.find((one) => one.target === null && one.source === main[main.length - 1]?.data.name);
+    if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
+    return row;
+  }
+  function joins(layer, source, target) {
+    return layer.source === source.data.name && layer.target === target.data.name;
   }
   function byBlock(network) {
     const found = /* @__PURE__ */ new Map();
@@ -422,12 +916,12 @@
       type: "button",
       class: bare ? "box bare" : "box",
       disabled: !site.explored,
-      click: (event) => choose(network.name, site.data.name, event.shiftKey)
+      click: (event) => choose(sideOf(network, site.data.name), event.shiftKey)
     }, element("span", { class: "site-name" }, short), value);
     return { site, button, value };
   }
-  function mark({ site, button, value }, state, network) {
-    const at = state.sides.findIndex((side2) => side2.network === network && side2.site === site.data.name);
+  function mark({ site, button, value }, { sides }, { name, split, seed }) {
+    const at = sides.findIndex((side2) => side2.network === name && side2.split === split && side2.seed === seed && side2.site === site.data.name);
     button.dataset.side = at < 0 ? "" : String(at + 1);
     setAttributes(button, {
       "aria-pressed": String(at >= 0),
@@ -435,17 +929,16 @@
       title: `${site.data.name}: ${site.data.nodes} nodes, probe accuracy ${shown(site.data.accuracy)}`
     });
   }
-  function fill(boxes, state, label) {
-    const values = boxes.map(({ site }) => boxValue(site, state, label));
-    const finite = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
+  function fill(boxes, values, what) {
+    const finite = [...values.values()].filter((value) => value !== null && Number.isFinite(value)).map(Number);
     const low = Math.min(...finite), high = Math.max(...finite);
-    boxes.forEach(({ button, value, site }, i) => {
-      const number = values[i];
+    for (const { button, value, site } of boxes) {
+      const number = values.get(site) ?? null;
       value.textContent = number === null ? "" : shown(number, 3);
       const share = number === null || high === low ? 0 : (Math.min(number, high) - low) / (high - low);
       button.style.setProperty("--share", share.toFixed(3));
-      button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${label < 0 ? NAMES[state.boxes] : "nodes that know it"} ${value.textContent}`);
-    });
+      button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${what} ${value.textContent}`);
+    }
   }
   function boxValue(site, { threshold, rule, boxes }, label) {
     if (!site.explored) return null;
@@ -489,7 +982,7 @@
 
   // page/knowers.js
   var STRONGEST = 12;
-  function knowersCard(networks2, open) {
+  function knowersCard(networks, open) {
     const title = element("h2"), nodes = element("div", { class: "knowers" }), heads = element("ul", { class: "heads" });
     const made = element(
       "section",
@@ -503,10 +996,7 @@
       element: made,
       /** @param {State} state */
       *render(state) {
-        const network = (
-          /** @type {Network} */
-          networks2.get(state.sides[0].network)
-        );
+        const network = networks.of(state.sides[0]);
         const label = network.labels.indexOf(state.label), sites = [...network.sites.values()].filter((site) => site.explored);
         made.hidden = label < 0;
         if (label < 0) return;
@@ -527,10 +1017,11 @@
     };
   }
   function knowers(site, label, { threshold, rule }) {
-    const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), { means, weight } = site.factors();
+    const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), matrices = site.matrices();
     const found = [];
-    for (let node = 0, at = label; node < nodes; node++, at += labels) {
-      if (cluster[at] >= 0) found.push({ site: site.data.name, node, share: means[at] * weight[at] / maxima[node] });
+    for (let node = 0; node < nodes; node++) {
+      if (cluster[node * labels + label] < 0) continue;
+      found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node] });
     }
     return found;
   }
@@ -556,8 +1047,8 @@
     run(work) {
       const turn = ++this.#turn, steps = work[Symbol.iterator]();
       const slice = () => {
-        const begin = performance.now();
-        while (turn === this.#turn && performance.now() - begin < SLICE) if (steps.next().done) return;
+        const begin2 = performance.now();
+        while (turn === this.#turn && performance.now() - begin2 < SLICE) if (steps.next().done) return;
         if (turn === this.#turn) setTimeout(slice);
       };
       setTimeout(slice);
@@ -565,7 +1056,7 @@
   };
 
   // page/layers.js
-  function layersCard(networks2) {
+  function layersCard(networks) {
     const body = element("tbody"), title = element("h2");
     const made = element(
       "section",
@@ -583,18 +1074,14 @@
       element: made,
       /** @param {State} state */
       *render(state) {
-        const { network: name, site: chosen } = state.sides[0];
-        const network = (
-          /** @type {Network} */
-          networks2.get(name)
-        ), block = network.sites.get(chosen)?.data.block;
+        const network = networks.of(state.sides[0]), block = network.sites.get(state.sides[0].site)?.data.block;
         const own = network.layers.filter((layer) => network.sites.get(layer.source)?.data.block === block);
         made.hidden = !own.length;
         title.textContent = `Pruning block ${block} at threshold ${state.threshold}`;
         const rows = [];
         for (const layer of own) {
-          const inputs = network.sites.get(layer.source)?.data.nodes ?? 0;
-          const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.nodes ?? 0;
+          const inputs = network.sites.get(layer.source)?.data.of ?? 0;
+          const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.of ?? 0;
           const share = removed(network, layer, state);
           rows.push(element(
             "tr",
@@ -608,253 +1095,6 @@
         body.replaceChildren(...rows);
       }
     };
-  }
-
-  // measures/outer.js
-  function maximum({ labels, means, weight }, node) {
-    const begin = node * labels;
-    let lowMean = Infinity, highMean = -Infinity, lowWeight = Infinity, highWeight = -Infinity;
-    for (let at = begin; at < begin + labels; at++) {
-      if (means[at] < lowMean) lowMean = means[at];
-      if (means[at] > highMean) highMean = means[at];
-      if (weight[at] < lowWeight) lowWeight = weight[at];
-      if (weight[at] > highWeight) highWeight = weight[at];
-    }
-    return Math.max(lowMean * lowWeight, lowMean * highWeight, highMean * lowWeight, highMean * highWeight);
-  }
-  function bound(maximum2, threshold) {
-    return maximum2 > 0 ? threshold * maximum2 : Infinity;
-  }
-  function countAbove(factors, node, limit) {
-    return limit === Infinity ? 0 : countSign(factors, node, limit, 1) + countSign(factors, node, limit, -1);
-  }
-  var meansOfSign = new Float64Array(128);
-  var weightsOfSign = new Float64Array(128);
-  function countSign({ labels, means, weight }, node, limit, sign) {
-    if (meansOfSign.length < labels) {
-      meansOfSign = new Float64Array(labels);
-      weightsOfSign = new Float64Array(labels);
-    }
-    const begin = node * labels;
-    let highMean = 0, highWeight = 0;
-    for (let at = begin; at < begin + labels; at++) {
-      highMean = Math.max(highMean, sign * means[at]);
-      highWeight = Math.max(highWeight, sign * weight[at]);
-    }
-    let meanCount = 0, weightCount = 0;
-    for (let at = begin; at < begin + labels; at++) {
-      const mean = sign * means[at], partner = sign * weight[at];
-      if (mean > 0 && mean * highWeight > limit) meansOfSign[meanCount++] = mean;
-      if (partner > 0 && partner * highMean > limit) weightsOfSign[weightCount++] = partner;
-    }
-    const ascending = meansOfSign.subarray(0, meanCount).sort();
-    const partners2 = weightsOfSign.subarray(0, weightCount).sort();
-    let count = 0, first = weightCount;
-    for (const mean of ascending) {
-      while (first > 0 && mean * partners2[first - 1] > limit) first--;
-      count += weightCount - first;
-    }
-    return count;
-  }
-
-  // measures/statistics.js
-  function siteClusters(factors, threshold, rule) {
-    const { labels, nodes } = factors;
-    const cluster = new Int32Array(nodes * labels);
-    const clusters = new Int32Array(nodes), diagonal = new Int32Array(nodes);
-    const noise = new Float64Array(nodes), maxima = new Float64Array(nodes);
-    for (let node = 0; node < nodes; node++) {
-      maxima[node] = maximum(factors, node);
-      const limit = bound(maxima[node], threshold);
-      const own = cluster.subarray(node * labels, (node + 1) * labels);
-      const sizes = clusterNode(factors, node, limit, rule, own);
-      let inside = 0;
-      for (const size of sizes) {
-        diagonal[node] += size;
-        inside += size * size;
-      }
-      clusters[node] = sizes.length;
-      noise[node] = countAbove(factors, node, limit) - inside;
-    }
-    return { labels, nodes, cluster, clusters, diagonal, noise, maxima };
-  }
-  function appearances({ labels, cluster }) {
-    const count = new Int32Array(labels);
-    for (let at = 0; at < cluster.length; at++) if (cluster[at] >= 0) count[at % labels]++;
-    return count;
-  }
-  function siteStatistics(found) {
-    const clusters = sum(found.clusters), diagonal = sum(found.diagonal);
-    const { nodes, labels } = found;
-    const averages = {
-      n_clusters: clusters / nodes,
-      cluster_size: clusters ? diagonal / clusters : 0,
-      diagonal: diagonal / nodes,
-      noise: sum(found.noise) / nodes
-    };
-    return withRatios(averages, appearances(found).reduce((a, b) => Math.min(a, b)), nodes, labels);
-  }
-  function nodeStatistics(found, node) {
-    const clusters = found.clusters[node], diagonal = found.diagonal[node];
-    const averages = {
-      n_clusters: clusters,
-      cluster_size: clusters ? diagonal / clusters : 0,
-      diagonal,
-      noise: found.noise[node]
-    };
-    return withRatios(averages, diagonal === found.labels ? 1 : 0, 1, found.labels);
-  }
-  function labelField({ means, weight }, { labels, nodes, cluster, clusters, maxima }) {
-    const total = new Float64Array(labels);
-    for (let node = 0; node < nodes; node++) {
-      const begin = node * labels, meanOfCluster = new Float64Array(clusters[node]);
-      for (let at = begin; at < begin + labels; at++) {
-        if (cluster[at] >= 0) meanOfCluster[cluster[at]] += means[at];
-      }
-      for (let label = 0, at = begin; label < labels; label++, at++) {
-        if (cluster[at] >= 0) total[label] += weight[at] * (meanOfCluster[cluster[at]] / maxima[node]);
-      }
-    }
-    return total;
-  }
-  function withRatios(averages, fewest, nodes, labels) {
-    const { n_clusters, cluster_size, diagonal, noise } = averages;
-    const signal = diagonal * nodes / labels;
-    const noise_internal = internalNoise(cluster_size, signal, labels);
-    const noise_external = noise * nodes / labels ** 2;
-    const snr = ratio(signal, noise_internal + noise_external);
-    const snr_min = ratio(fewest, internalNoise(cluster_size, fewest, labels) + noise_external);
-    const snr_approximation = ratio(cluster_size * n_clusters * labels, noise);
-    return { ...averages, signal, noise_internal, noise_external, snr, snr_min, snr_approximation };
-  }
-  function internalNoise(size, signal, labels) {
-    return Math.max(size - 1, 0) * signal / Math.max(labels - 1, 1);
-  }
-  function ratio(signal, noise) {
-    if (noise > 0) return signal / noise;
-    return signal > 0 ? Infinity : 0;
-  }
-  function sum(numbers2) {
-    let total = 0;
-    for (const number of numbers2) total += number;
-    return total;
-  }
-
-  // page/network.js
-  var SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
-  var Site = class {
-    /** @type {Factors | null} */
-    #factors = null;
-    #asked = "";
-    /** @type {SiteClusters | null} */
-    #clusters = null;
-    /** @type {SiteStatistics | null} */
-    #statistics = null;
-    /** @type {Int32Array | null} */
-    #appearances = null;
-    /** @type {Map<Rule, SiteStatistics[]>} */
-    #sweeps = /* @__PURE__ */ new Map();
-    /**
-     * @param {SiteData} data
-     * @param {number} labels
-     */
-    constructor(data2, labels) {
-      this.data = data2;
-      this.labels = labels;
-    }
-    get explored() {
-      return this.data.factors !== null;
-    }
-    /** @returns {Factors} */
-    factors() {
-      this.#factors ??= decoded(`factors-${this.data.factors}`, this.data.nodes, this.labels);
-      return this.#factors;
-    }
-    /**
-     * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
-     *
-     * @param {number} node
-     */
-    excitation(node) {
-      const known = this.data.excitation;
-      if (!known) return null;
-      const [most, least] = [known.most, known.least].map((text) => [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
-      return { most, least };
-    }
-    /**
-     * @param {number} threshold
-     * @param {Rule} rule
-     * @returns {SiteClusters}
-     */
-    clusters(threshold, rule) {
-      this.#ask(threshold, rule);
-      this.#clusters ??= siteClusters(this.factors(), threshold, rule);
-      return this.#clusters;
-    }
-    /**
-     * @param {number} threshold
-     * @param {Rule} rule
-     */
-    statistics(threshold, rule) {
-      const found = this.clusters(threshold, rule);
-      this.#statistics ??= siteStatistics(found);
-      return this.#statistics;
-    }
-    /**
-     * @param {number} threshold
-     * @param {Rule} rule
-     */
-    appearances(threshold, rule) {
-      const found = this.clusters(threshold, rule);
-      this.#appearances ??= appearances(found);
-      return this.#appearances;
-    }
-    /**
-     * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
-     *
-     * @param {Rule} rule
-     * @returns {Generator<void, SiteStatistics[], void>}
-     */
-    *sweep(rule) {
-      const known = this.#sweeps.get(rule);
-      if (known) return known;
-      const found = [];
-      for (const threshold of SWEEP) {
-        found.push(siteStatistics(siteClusters(this.factors(), threshold, rule)));
-        yield;
-      }
-      this.#sweeps.set(rule, found);
-      return found;
-    }
-    /**
-     * @param {number} threshold
-     * @param {Rule} rule
-     */
-    #ask(threshold, rule) {
-      if (this.#asked === `${threshold} ${rule}`) return;
-      this.#asked = `${threshold} ${rule}`;
-      this.#clusters = this.#statistics = this.#appearances = null;
-    }
-  };
-  function networks(page) {
-    const found = /* @__PURE__ */ new Map(), pictured2 = page.networks[0]?.labels.join("\n");
-    for (const { name, labels, layers, sites, pictures = null } of page.networks) {
-      const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-      const thumbnails = labels.join("\n") === pictured2 ? page.thumbnails : null;
-      if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures, thumbnails });
-    }
-    return found;
-  }
-  function decoded(id, nodes, labels) {
-    const holder = document.getElementById(id);
-    const both = new Float32Array(bytesOf((holder?.textContent ?? "").trim()).buffer);
-    holder?.remove();
-    return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
-  }
-  function bytesOf(text) {
-    const letters = atob(text), bytes = new Uint8Array(letters.length);
-    for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
-    return bytes;
   }
 
   // page/colours.js
@@ -916,11 +1156,11 @@
        * @param {number} marked the label to point out, -1 for none
        * @param {string} summary for those who do not see it
        */
-      render(labels, values, marked, summary2) {
+      render(labels, values, marked, summary3) {
         names = labels;
         series = values;
         mark2 = marked;
-        canvas.setAttribute("aria-label", `${title}. ${summary2}`);
+        canvas.setAttribute("aria-label", `${title}. ${summary3}`);
         redraw2();
       }
     };
@@ -977,12 +1217,12 @@
       render(next, at) {
         curves = next.map((curve) => ({ ...curve, points: curve.points.filter(([, value]) => Number.isFinite(value)) }));
         threshold = at;
-        canvas.setAttribute("aria-label", `${title}. ${summary(curves[0])}`);
+        canvas.setAttribute("aria-label", `${title}. ${summary2(curves[0])}`);
         redraw2();
       }
     };
   }
-  function summary(curve) {
+  function summary2(curve) {
     if (!curve?.points.length) return "No finite value.";
     const [at, most] = curve.points.reduce((best, point) => point[1] > best[1] ? point : best);
     return `Largest at threshold ${at}: ${shown(most)}.`;
@@ -1118,8 +1358,8 @@
     return nodes.sort((a, b) => values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : a - b);
   }
   function labelKey(site, found, node, label) {
-    const { means, weight, labels } = site.factors(), begin = node * labels;
-    const share = (one) => found.cluster[begin + one] < 0 ? 0 : means[begin + one] * weight[begin + one] / found.maxima[node];
+    const { labels } = found, begin2 = node * labels, matrices = site.matrices();
+    const share = (one) => found.cluster[begin2 + one] < 0 ? 0 : matrices.field(node, one, one) / found.maxima[node];
     if (label >= 0) return -share(label);
     let strongest = labels;
     for (let one = 0; one < labels; one++) {
@@ -1151,7 +1391,7 @@
     });
   }
   function glyph(pen, paint, found, node, { shape, label, chosen, heads }) {
-    const { mark: mark2, columns, side: side2 } = shape, begin = node * found.labels;
+    const { mark: mark2, columns, side: side2 } = shape, begin2 = node * found.labels;
     pen.fillStyle = paint.surface;
     pen.fillRect(HEAD_WIDTH, 0, side2, side2);
     pen.strokeStyle = node === chosen ? paint.ink : paint.line;
@@ -1161,15 +1401,15 @@
       pen.fillStyle = paint.series[Math.floor(node * heads / found.nodes) % paint.series.length];
       pen.fillRect(0, 0, HEAD_WIDTH - 1, side2);
     }
-    const rank = ranks(found.cluster.subarray(begin, begin + found.labels), found.clusters[node]);
+    const rank = ranks(found.cluster.subarray(begin2, begin2 + found.labels), found.clusters[node]);
     const inset = mark2 > 3 ? 1 : 0;
     for (let at = 0; at < found.labels; at++) {
-      const cluster = found.cluster[begin + at];
+      const cluster = found.cluster[begin2 + at];
       if (cluster < 0) continue;
       pen.fillStyle = clusterColour(paint, rank[cluster]);
       pen.fillRect(HEAD_WIDTH + at % columns * mark2, Math.floor(at / columns) * mark2, mark2 - inset, mark2 - inset);
     }
-    if (label >= 0 && found.cluster[begin + label] >= 0) {
+    if (label >= 0 && found.cluster[begin2 + label] >= 0) {
       pen.strokeStyle = paint.ink;
       pen.lineWidth = 1.5;
       pen.strokeRect(HEAD_WIDTH + label % columns * mark2 - 1.5, Math.floor(label / columns) * mark2 - 1.5, mark2 + 2, mark2 + 2);
@@ -1351,20 +1591,20 @@
         heading.textContent = `Node ${node} of ${side2.site}`;
         const own = nodeStatistics(found, node);
         text.textContent = `${description(found, node, network.labels, site.data.heads)}; mean cluster size ${shown(own.cluster_size)}; largest field ${shown(found.maxima[node])}.`;
-        const matrix = matrixOf(site.factors(), found, node, state.threshold);
+        const matrix = matrixOf(site.matrices(), found, node, state.threshold);
         pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
         clusters.replaceChildren(...listed(matrix, network));
         images.replaceChildren(...exciting(site, node, network));
       }
     };
   }
-  function matrixOf({ labels, means, weight }, found, node, threshold) {
-    const begin = node * labels, highest = found.maxima[node], limit = bound(highest, threshold);
-    const cluster = found.cluster.subarray(begin, begin + labels);
+  function matrixOf({ labels, field }, found, node, threshold) {
+    const begin2 = node * labels, highest = found.maxima[node], limit = bound(highest, threshold);
+    const cluster = found.cluster.subarray(begin2, begin2 + labels);
     return {
       labels,
-      field: (input, output) => means[begin + input] * weight[begin + output] / (highest > 0 ? highest : 1),
-      above: (input, output) => means[begin + input] * weight[begin + output] > limit,
+      share: (input, output) => field(node, input, output) / (highest > 0 ? highest : 1),
+      above: (input, output) => field(node, input, output) > limit,
       cluster,
       rank: ranks(cluster, found.clusters[node])
     };
@@ -1372,10 +1612,10 @@
   function pictured(matrix, names) {
     const all = names.map((_, label) => label), order = permuted(matrix);
     const inside = (i, j) => matrix.cluster[i] >= 0 && matrix.cluster[i] === matrix.cluster[j];
-    const describe = (i, j) => `input ${names[i]} \u2192 output ${names[j]}: ${shown(matrix.field(i, j))} of the maximum, ` + (matrix.above(i, j) ? inside(i, j) ? "in a cluster" : "noise" : "below the threshold");
+    const describe = (i, j) => `input ${names[i]} \u2192 output ${names[j]}: ${shown(matrix.share(i, j))} of the maximum, ` + (matrix.above(i, j) ? inside(i, j) ? "in a cluster" : "noise" : "below the threshold");
     const base = { names, describe };
     const found = [
-      { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.field(i, j), paint) },
+      { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.share(i, j), paint) },
       { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => rgb(matrix.above(i, j) ? paint.series[0] : paint.surface) },
       {
         ...base,
@@ -1460,62 +1700,19 @@
     ["snr_min", "SNR_min", "of the label that appears least"]
   ];
   var SORT_NAMES = { number: "number", diagonal: "labels in the diagonal", noise: "noise", snr: "SNR", label: "label", head: "head" };
-  function sidePanel(index, networks2, set, sortBy) {
-    let current = { network: "", site: "", node: null };
-    const network = select("Network", [...networks2.keys()].map((name) => [name, name]), (name) => {
-      const sites = (
-        /** @type {Network} */
-        networks2.get(name).sites
-      );
-      const same = sites.get(current.site)?.explored ? current.site : [...sites.values()].filter((one) => one.explored)[0].data.name;
-      set({ network: name, site: same, node: null });
-    });
-    const site = select("Site", [], (name) => set({ ...current, site: name, node: null }));
-    const sort = select("Sort the nodes by", SORTS.map((name) => [name, SORT_NAMES[name]]), (value) => sortBy(SORTS.find((name) => name === value) ?? "number"));
-    const statistics = element("div", { class: "scroll" });
-    const facts = element("p", { class: "hint" });
-    const grid = glyphs((node2) => set({ ...current, node: node2 }));
+  function sidePanel(index, networks, set, sortBy) {
+    let current = { network: "", split: "", seed: 0, site: "", node: null };
+    const head = sideHead(index, networks, set), facts = element("p", { class: "hint" });
+    const nodes = nodesCard((node2) => set({ ...current, node: node2 }), sortBy), numbers2 = numbersCard();
     const node = nodeView((to) => set({ ...current, node: to }));
-    const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
-    const heads = headsCard(), curves = curvesCard();
-    const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "\xD7");
-    close.hidden = index === 0;
     const made = element(
       "section",
       { class: "card side", "aria-label": index ? "Second site" : "First site" },
-      element(
-        "div",
-        { class: "card-head" },
-        element("h2", {}, index ? "Beside it" : "Site"),
-        ...networks2.size > 1 ? [network] : [],
-        site,
-        close
-      ),
+      head.element,
       facts,
-      element(
-        "div",
-        { class: "side-body" },
-        element(
-          "div",
-          { class: "nodes" },
-          element("div", { class: "card-head" }, element("h3", {}, "Nodes"), element("label", {}, element("span", {}, "sorted by"), sort)),
-          grid.element,
-          element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")
-        ),
-        element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element)
-      ),
+      element("div", { class: "side-body" }, nodes.element, numbers2.element),
       node.element
     );
-    function fill2(state, of, chosen) {
-      const label = of.labels.indexOf(state.label), appearances2 = chosen.appearances(state.threshold, state.rule);
-      facts.textContent = `${counted(chosen.data.nodes, "node")}, ${counted(of.labels.length, "label")}, probe accuracy ${shown(chosen.data.accuracy)}` + (label >= 0 ? ` \xB7 ${appearances2[label]} of its nodes know \u201C${state.label}\u201D` : "");
-      statistics.replaceChildren(statisticsTable(chosen, state));
-      grid.render(chosen, state, of.labels, current.node);
-      even.render(of.labels, [appearances2], label, rangeOf(appearances2));
-      const total = labelField(chosen.factors(), chosen.clusters(state.threshold, state.rule));
-      field.render(of.labels, [total], label, rangeOf(total));
-      heads.render(chosen, of.labels, state);
-    }
     return {
       element: made,
       /** @param {State} state */
@@ -1524,20 +1721,16 @@
         made.hidden = !side2;
         if (!side2) return;
         const opened2 = side2.node !== null && (current.node === null || current.site !== side2.site);
-        const of = (
-          /** @type {Network} */
-          networks2.get(side2.network)
-        ), chosen = (
+        const network = networks.of(side2), site = (
           /** @type {Site} */
-          of.sites.get(side2.site)
+          network.sites.get(side2.site)
         );
-        if (current.network !== side2.network) site.replaceChildren(...options(of));
         current = side2;
-        network.value = side2.network;
-        site.value = side2.site;
-        sort.value = state.sort;
-        fill2(state, of, chosen);
-        node.render(state, side2, of);
+        head.render(side2, network);
+        facts.textContent = factsOf(site, network, state);
+        nodes.render(site, network, state, side2);
+        numbers2.render(site, network, state);
+        node.render(state, side2, network);
         if (opened2) node.element.scrollIntoView({ block: "nearest" });
       },
       /**
@@ -1546,13 +1739,106 @@
        * @param {State} state
        */
       *later(state) {
-        const side2 = state.sides[index], site2 = side2 && networks2.get(side2.network)?.sites.get(side2.site);
-        if (site2) curves.render(yield* site2.sweep(state.rule), site2, state);
+        const side2 = state.sides[index], site = side2 && networks.of(side2).sites.get(side2.site);
+        if (site) yield* numbers2.later(site, state);
       }
     };
   }
-  function options(network) {
-    return [...network.sites.values()].map((one) => element("option", { value: one.data.name, disabled: !one.explored }, one.data.name));
+  function sideHead(index, networks, set) {
+    let current = { network: "", split: "", seed: 0, site: "", node: null };
+    let offered = null;
+    const look = (choice) => set(sideOf(networks.of({ ...current, ...choice }), current.site));
+    const network = select("Network", networks.names.map((name) => [name, name]), (name) => look({ network: name }));
+    const split = select("Split", [], (name) => look({ split: name }));
+    const seed = select("Probe seed", [], (number) => look({ seed: Number(number) }));
+    const site = select("Site", [], (name) => set({ ...current, site: name, node: null }));
+    const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "\xD7");
+    close.hidden = index === 0;
+    network.hidden = networks.names.length < 2;
+    return {
+      element: element(
+        "div",
+        { class: "card-head" },
+        element("h2", {}, index ? "Beside it" : "Site"),
+        network,
+        split,
+        seed,
+        site,
+        close
+      ),
+      /** @param {Side} side @param {Network} of */
+      render(side2, of) {
+        current = side2;
+        if (offered !== of) {
+          const views = networks.views(of.name), seeds = views.filter((view) => view.split === of.split);
+          offer(split, views.map((view) => [view.split, `${view.split} images`]));
+          offer(seed, seeds.map((view) => [String(view.seed), `probe seed ${view.seed}`]));
+          site.replaceChildren(...[...of.sites.values()].map((one) => element("option", { value: one.data.name, disabled: !one.explored }, one.data.name)));
+        }
+        offered = of;
+        network.value = side2.network;
+        split.value = side2.split;
+        seed.value = String(side2.seed);
+        site.value = side2.site;
+      }
+    };
+  }
+  function offer(field, options) {
+    const each = new Map(options);
+    field.replaceChildren(...[...each].map(([value, text]) => element("option", { value }, text)));
+    field.hidden = each.size < 2;
+  }
+  function factsOf(site, { labels, split, seed }, { threshold, rule, label: searched }) {
+    const { nodes, of, accuracy } = site.data, label = labels.indexOf(searched);
+    const what = counted(of, site.filters ? "filter" : "node");
+    return [
+      nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
+      `${counted(labels.length, "label")}, measured on ${split} images with probe seed ${seed}, probe accuracy ${shown(accuracy)}`
+    ].join(", ") + (label < 0 ? "" : ` \xB7 ${site.appearances(threshold, rule)[label]} of its nodes know \u201C${searched}\u201D`);
+  }
+  function nodesCard(open, sortBy) {
+    const grid = glyphs(open);
+    const sort = select("Sort the nodes by", SORTS.map((name) => [name, SORT_NAMES[name]]), (value) => sortBy(SORTS.find((name) => name === value) ?? "number"));
+    return {
+      element: element(
+        "div",
+        { class: "nodes" },
+        element(
+          "div",
+          { class: "card-head" },
+          element("h3", {}, "Nodes"),
+          element("label", {}, element("span", {}, "sorted by"), sort)
+        ),
+        grid.element,
+        element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")
+      ),
+      /** @param {Site} site @param {Network} network @param {State} state @param {Side} side */
+      render(site, network, state, side2) {
+        sort.value = state.sort;
+        grid.render(site, state, network.labels, side2.node);
+      }
+    };
+  }
+  function numbersCard() {
+    const statistics = element("div", { class: "scroll" });
+    const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
+    const heads = headsCard(), curves = curvesCard();
+    return {
+      element: element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element),
+      /** @param {Site} site @param {Network} network @param {State} state */
+      render(site, { labels }, state) {
+        const label = labels.indexOf(state.label), appearances2 = site.appearances(state.threshold, state.rule);
+        const total = labelField(site.matrices(), site.clusters(state.threshold, state.rule));
+        statistics.replaceChildren(statisticsTable(site, state));
+        even.render(labels, [appearances2], label, rangeOf(appearances2));
+        field.render(labels, [total], label, rangeOf(total));
+        heads.render(site, labels, state);
+      },
+      /** @param {Site} site @param {State} state */
+      *later(site, state) {
+        curves.render(yield* site.sweep(state.rule), site, state);
+      }
+    };
   }
   function rangeOf(values) {
     const all = Array.from(values);
@@ -1567,7 +1853,7 @@
       [name, nearest(rows, state.threshold)]
     ));
     const at = (row) => row ? `at ${row.threshold}` : "";
-    const heads = [["", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+    const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
     const body = ROWS.map(([key, symbol, meaning]) => element(
       "tr",
       {},
@@ -1591,7 +1877,7 @@
     return {
       element: element("div", {}, ...charts.map((chart) => chart.element), legend),
       /**
-       * @param {import("./network.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
+       * @param {import("./site.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
        * @param {Site} site
        * @param {State} state
        */
@@ -1663,67 +1949,101 @@
   }
 
   // main.js
-  function explore(root2, page) {
-    const known = networks(page), later = new Later();
-    if (!known.size) return () => {
-    };
-    let state = opened(location.hash.slice(1), known), waiting = 0, moved = false;
-    const change = (change2) => {
-      state = { ...state, ...change2 };
-      moved = true;
-      waiting ||= requestAnimationFrame(render);
-    };
-    const setSide = (index, side2) => change({
-      sides: side2 ? state.sides.map((own, i) => i === index ? side2 : own) : state.sides.slice(0, 1)
-    });
-    const head = controls(known, change), layers = layersCard(known);
-    const map = drawing(known, (network, site, beside2) => {
-      const sites = known.get(network)?.sites;
-      const name = site || (sites?.get(state.sides[0].site)?.explored ? state.sides[0].site : [...sites?.values() ?? []].filter((one) => one.explored)[0]?.data.name ?? "");
-      const chosen = { network, site: name, node: null };
-      change({ sides: beside2 ? [state.sides[0], chosen] : [chosen, ...state.sides.slice(1)] });
-    }, (boxes) => change({ boxes }));
-    const knowers2 = knowersCard(known, (site, node) => setSide(0, { ...state.sides[0], site, node }));
-    const sides = [0, 1].map((index) => sidePanel(index, known, (side2) => setSide(index, side2), (sort) => change({ sort })));
-    const beside = document.createElement("button");
-    beside.type = "button";
-    beside.className = "beside";
-    beside.textContent = "Put a second site beside it";
-    beside.addEventListener("click", () => change({ sides: [state.sides[0], { ...state.sides[0], node: null }] }));
-    const pair = document.createElement("div");
-    pair.className = "pair";
-    pair.append(...sides.map((side2) => side2.element));
-    root2.append(head.element, map.element, knowers2.element, pair, beside, layers.element);
-    function render() {
-      waiting = 0;
-      head.render(state);
-      map.render(state);
-      for (const side2 of sides) side2.render(state);
-      beside.hidden = state.sides.length > 1;
-      pair.dataset.count = String(state.sides.length);
-      root2.dataset.settled = "false";
-      later.run((function* () {
-        yield* layers.render(state);
-        yield* map.values(state);
-        yield* knowers2.render(state);
-        for (const side2 of sides) yield* side2.later(state);
-        if (moved) history.replaceState(null, "", `#${address(state)}`);
-        root2.dataset.settled = "true";
-      })());
+  var Explorer = class {
+    #later = new Later();
+    #waiting = 0;
+    #moved = false;
+    /**
+     * @param {HTMLElement} root
+     * @param {Networks} networks at least one
+     */
+    constructor(root, networks) {
+      this.root = root;
+      this.networks = networks;
+      this.state = opened(location.hash.slice(1), networks);
+      const change = (change2) => this.#change(change2);
+      this.head = controls(networks, change);
+      this.map = drawing(networks, (side2, beside) => this.#choose(side2, beside), (boxes) => change({ boxes }));
+      this.knowers = knowersCard(networks, (site, node) => this.#setSide(0, { ...this.state.sides[0], site, node }));
+      this.sides = [0, 1].map((index) => sidePanel(index, networks, (side2) => this.#setSide(index, side2), (sort) => change({ sort })));
+      this.beside = element("button", { type: "button", class: "beside", click: () => this.#putBeside() }, "Put a second site beside it");
+      this.layers = layersCard(networks);
+      this.announcer = announcer(networks);
+      this.pair = element("div", { class: "pair" }, ...this.sides.map((side2) => side2.element));
+      root.append(
+        this.head.element,
+        this.announcer.element,
+        this.map.element,
+        this.knowers.element,
+        this.pair,
+        this.beside,
+        this.layers.element
+      );
+      addEventListener("hashchange", () => this.#followAddress());
+      this.render();
     }
-    addEventListener("hashchange", () => {
+    render() {
+      const { state } = this;
+      this.#waiting = 0;
+      this.head.render(state);
+      this.map.render(state);
+      for (const side2 of this.sides) side2.render(state);
+      this.knowers.element.hidden = !state.label;
+      this.beside.hidden = state.sides.length > 1;
+      this.pair.dataset.count = String(state.sides.length);
+      this.root.dataset.settled = "false";
+      this.#later.run(this.#renderLater(state));
+    }
+    /**
+     * What takes longer than a frame.
+     *
+     * @param {State} state
+     */
+    *#renderLater(state) {
+      yield* this.layers.render(state);
+      yield* this.map.values(state);
+      yield* this.knowers.render(state);
+      for (const side2 of this.sides) yield* side2.later(state);
+      if (this.#moved) history.replaceState(null, "", `#${address(state)}`);
+      this.announcer.render(state);
+      this.root.dataset.settled = "true";
+    }
+    /** @param {Partial<State>} change */
+    #change(change) {
+      this.state = { ...this.state, ...change };
+      this.#moved = true;
+      this.#waiting ||= requestAnimationFrame(() => this.render());
+    }
+    /** @param {number} index @param {Side | null} side null closes it */
+    #setSide(index, side2) {
+      const { sides } = this.state;
+      this.#change({ sides: side2 ? sides.map((own, i) => i === index ? side2 : own) : sides.slice(0, 1) });
+    }
+    /** @param {Side} side @param {boolean} beside the first, or in its place */
+    #choose(side2, beside) {
+      const [first, ...others] = this.state.sides;
+      this.#change({ sides: beside ? [first, side2] : [side2, ...others] });
+    }
+    #putBeside() {
+      const [first] = this.state.sides;
+      this.#change({ sides: [first, sideOf(this.networks.of(first), first.site)] });
+    }
+    #followAddress() {
       if (!location.hash.includes("=")) return;
-      state = opened(location.hash.slice(1), known);
-      render();
-    });
-    knowers2.element.hidden = !state.label;
-    render();
-    return render;
-  }
-  var root = document.getElementById("explorer");
-  var data = document.getElementById("explorer-data");
-  var redraw = root && data ? explore(root, JSON.parse(data.textContent ?? "")) : () => {
+      this.state = opened(location.hash.slice(1), this.networks);
+      this.render();
+    }
   };
+  function begin(root, data) {
+    if (!root || !data) return () => {
+    };
+    const networks = new Networks(JSON.parse(data.textContent ?? ""));
+    if (!networks.first) return () => {
+    };
+    const explorer = new Explorer(root, networks);
+    return () => explorer.render();
+  }
+  var redraw = begin(document.getElementById("explorer"), document.getElementById("explorer-data"));
   var theme = document.getElementById("theme");
   if (theme instanceof HTMLButtonElement) followTheme(theme, redraw);
 })();

@@ -3,6 +3,10 @@
 // Numbers are float32 widened to float64, where their product is exact: membership here and in
 // nodelens.measures is the same, bit for bit.
 
+import { clusterNode } from "./clusters.js";
+
+/** @typedef {import("./matrices.js").NodalMatrices} NodalMatrices */
+
 /**
  * The factors of a site's nodal matrices. Node `k` owns the numbers `k * labels` up to `(k + 1) * labels - 1`.
  *
@@ -12,6 +16,23 @@
  * @property {Float32Array} means mean activation of each node over the inputs of each label, (node, label)
  * @property {Float32Array} weight weights of the probe, (node, label)
  */
+
+/**
+ * @param {Factors} factors
+ * @returns {NodalMatrices}
+ */
+export function outerProducts(factors) {
+  const { labels, nodes, means, weight } = factors;
+  return {
+    labels,
+    nodes,
+    field: (node, input, output) => means[node * labels + input] * weight[node * labels + output],
+    maximum: (node) => maximum(factors, node),
+    countAbove: (node, limit) => countAbove(factors, node, limit),
+    clusterNode: (node, limit, rule, cluster) => clusterNode(factors, node, limit, rule, cluster),
+    addLabelField: (node, cluster, maximum, total) => addLabelField(factors, node, cluster, maximum, total),
+  };
+}
 
 /**
  * Largest element of one node's matrix: it lies at a corner of the range of both factors.
@@ -30,16 +51,6 @@ export function maximum({ labels, means, weight }, node) {
     if (weight[at] > highWeight) highWeight = weight[at];
   }
   return Math.max(lowMean * lowWeight, lowMean * highWeight, highMean * lowWeight, highMean * highWeight);
-}
-
-/**
- * What an element must exceed to be above threshold: infinite where no element is positive.
- *
- * @param {number} maximum largest element of the matrix
- * @param {number} threshold share of it, between 0 and 1
- */
-export function bound(maximum, threshold) {
-  return maximum > 0 ? threshold * maximum : Infinity;
 }
 
 /**
@@ -91,4 +102,21 @@ function countSign({ labels, means, weight }, node, limit, sign) {
     count += weightCount - first;
   }
   return count;
+}
+
+/**
+ * @param {Factors} factors
+ * @param {number} node
+ * @param {Int32Array} cluster of each label
+ * @param {number} maximum largest element of the matrix
+ * @param {Float64Array} total per output, added to
+ */
+function addLabelField({ labels, means, weight }, node, cluster, maximum, total) {
+  const begin = node * labels, meanOfCluster = new Float64Array(labels);
+  for (let label = 0; label < labels; label++) {
+    if (cluster[label] >= 0) meanOfCluster[cluster[label]] += means[begin + label];
+  }
+  for (let label = 0; label < labels; label++) {
+    if (cluster[label] >= 0) total[label] += weight[begin + label] * (meanOfCluster[cluster[label]] / maximum);
+  }
 }

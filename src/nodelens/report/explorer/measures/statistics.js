@@ -1,9 +1,8 @@
 // Statistics of a site's nodal matrices (eqs. 1-5 of the paper), as nodelens.measures computes them.
 
-import { clusterNode } from "./clusters.js";
-import { bound, countAbove, maximum } from "./outer.js";
+import { bound } from "./matrices.js";
 
-/** @typedef {import("./outer.js").Factors} Factors */
+/** @typedef {import("./matrices.js").NodalMatrices} NodalMatrices */
 /** @typedef {import("./clusters.js").Rule} Rule */
 
 /**
@@ -38,28 +37,28 @@ import { bound, countAbove, maximum } from "./outer.js";
 /**
  * Cluster every node of a site.
  *
- * @param {Factors} factors
+ * @param {NodalMatrices} matrices
  * @param {number} threshold between 0 and 1
  * @param {Rule} rule
  * @returns {SiteClusters}
  */
-export function siteClusters(factors, threshold, rule) {
-  const { labels, nodes } = factors;
+export function siteClusters(matrices, threshold, rule) {
+  const { labels, nodes } = matrices;
   const cluster = new Int32Array(nodes * labels);
   const clusters = new Int32Array(nodes), diagonal = new Int32Array(nodes);
   const noise = new Float64Array(nodes), maxima = new Float64Array(nodes);
   for (let node = 0; node < nodes; node++) {
-    maxima[node] = maximum(factors, node);
+    maxima[node] = matrices.maximum(node);
     const limit = bound(maxima[node], threshold);
     const own = cluster.subarray(node * labels, (node + 1) * labels);
-    const sizes = clusterNode(factors, node, limit, rule, own);
+    const sizes = matrices.clusterNode(node, limit, rule, own);
     let inside = 0;
     for (const size of sizes) {
       diagonal[node] += size;
       inside += size * size;
     }
     clusters[node] = sizes.length;
-    noise[node] = countAbove(factors, node, limit) - inside;
+    noise[node] = matrices.countAbove(node, limit) - inside;
   }
   return { labels, nodes, cluster, clusters, diagonal, noise, maxima };
 }
@@ -114,19 +113,14 @@ export function nodeStatistics(found, node) {
 /**
  * Total field on each output within the clusters' blocks, each matrix divided by its maximum (Fig. 4b).
  *
- * @param {Factors} factors
+ * @param {NodalMatrices} matrices
  * @param {SiteClusters} found
  */
-export function labelField({ means, weight }, { labels, nodes, cluster, clusters, maxima }) {
+export function labelField(matrices, { labels, nodes, cluster, maxima }) {
   const total = new Float64Array(labels);
   for (let node = 0; node < nodes; node++) {
-    const begin = node * labels, meanOfCluster = new Float64Array(clusters[node]);
-    for (let at = begin; at < begin + labels; at++) {
-      if (cluster[at] >= 0) meanOfCluster[cluster[at]] += means[at];
-    }
-    for (let label = 0, at = begin; label < labels; label++, at++) {
-      if (cluster[at] >= 0) total[label] += weight[at] * (meanOfCluster[cluster[at]] / maxima[node]);
-    }
+    const own = cluster.subarray(node * labels, (node + 1) * labels);
+    if (maxima[node] > 0) matrices.addLabelField(node, own, maxima[node], total);
   }
   return total;
 }

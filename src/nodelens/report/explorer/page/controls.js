@@ -5,11 +5,11 @@ import { element, select } from "./element.js";
 import { within } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
-/** @typedef {import("./network.js").Network} Network */
+/** @typedef {import("./network.js").Networks} Networks */
 /** @typedef {(change: Partial<State>) => void} Change */
 
 /**
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @param {Change} change
  */
 export function controls(networks, change) {
@@ -27,13 +27,11 @@ export function controls(networks, change) {
     type: "number", min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads",
     change: () => change({ ratio: within(ratio.value, 1, 100, 2) }),
   });
-  const names = [...new Set([...networks.values()].flatMap((network) => network.labels))];
-  const search = labelSearch(names, change);
-  const hasHeads = [...networks.values()].some(({ sites }) => [...sites.values()].some((site) => site.data.heads));
+  const search = labelSearch(networks.labels, change);
   const made = element("div", { class: "controls", role: "group", "aria-label": "Controls" },
     element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
     element("label", {}, element("span", {}, "clusters"), rule),
-    ...(hasHeads ? [element("label", { title: "a head specialises in a label that it holds so many times as often as any other head" },
+    ...(networks.hasHeads ? [element("label", { title: "a head specialises in a label that it holds so many times as often as any other head" },
       element("span", {}, "head ratio"), ratio)] : []),
     search.element,
   );

@@ -2,11 +2,13 @@
 
 import { dilution, outputDilution } from "../measures/masks.js";
 import { counted, element, percent, select, setAttributes, shown } from "./element.js";
-import { BOXES } from "./state.js";
+import { BOXES, sideOf } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
+/** @typedef {import("./state.js").Side} Side */
 /** @typedef {import("./network.js").Network} Network */
-/** @typedef {import("./network.js").Site} Site */
+/** @typedef {import("./network.js").Networks} Networks */
+/** @typedef {import("./site.js").Site} Site */
 /** @typedef {import("./network.js").Layer} Layer */
 
 const NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
@@ -19,47 +21,43 @@ const NO_SKIP = ".no_skip";
  * @property {HTMLElement} value
  */
 
+/** @typedef {(side: Side, beside: boolean) => void} Choose */
+/** @typedef {{network: Network, rows: HTMLElement[], boxes: Box[], links: Map<Layer, HTMLElement>}} Drawn */
+
 /**
- * @param {Map<string, Network>} networks
- * @param {(network: string, site: string, beside: boolean) => void} choose
+ * @param {Networks} networks
+ * @param {Choose} choose
  * @param {(boxes: typeof BOXES[number]) => void} showIn
  */
 export function drawing(networks, choose, showIn) {
   const body = element("div", { class: "network" });
   const boxes = select("Value in the boxes", BOXES.map((name) => [name, NAMES[name]]), (value) =>
     showIn(BOXES.find((name) => name === value) ?? "snr"));
-  const which = select("Network", [...networks.keys()].map((name) => [name, name]), (name) => drawn?.pick(name));
+  const which = select("Network", networks.names.map((name) => [name, name]), (name) => {
+    if (drawn) choose(sideOf(networks.of({ ...drawn.network, network: name })), false);
+  });
   const caption = element("p", { class: "hint" });
-  /** @type {ReturnType<typeof drawNetwork> & {name: string, pick: (name: string) => void} | null} */
+  /** @type {Drawn | null} */
   let drawn = null;
-
-  /** @param {string} name */
-  function draw(name) {
-    if (drawn?.name === name) return;
-    const network = /** @type {Network} */ (networks.get(name));
-    drawn = { ...drawNetwork(network, choose), name, pick: (other) => choose(other, "", false) };
-    body.replaceChildren(...drawn.rows);
-  }
 
   return {
     element: element("section", { class: "card drawing", "aria-label": "The network" },
       element("div", { class: "card-head" }, element("h2", {}, "The network"),
-        ...(networks.size > 1 ? [which] : []),
+        ...(networks.names.length > 1 ? [which] : []),
         element("label", {}, element("span", {}, "in the boxes"), boxes)),
       body, caption),
 
     /** @param {State} state */
     render(state) {
-      const name = state.sides[0].network;
-      draw(name);
-      which.value = name;
+      const network = networks.of(state.sides[0]);
+      if (drawn?.network !== network) {
+        drawn = drawNetwork(network, choose);
+        body.replaceChildren(...drawn.rows);
+      }
+      which.value = network.name;
       boxes.value = state.boxes;
-      const label = networks.get(name)?.labels.indexOf(state.label) ?? -1;
-      caption.textContent = label >= 0
-        ? `Number of nodes whose diagonal holds “${state.label}”. Shift-click a site to put it beside the first.`
-        : "Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that "
-          + "ANDC would remove. Shift-click a site to put it beside the first.";
-      for (const box of drawn?.boxes ?? []) mark(box, state, name);
+      caption.textContent = explanation(network, state);
+      for (const box of drawn.boxes) mark(box, state, network);
     },
 
     /**
@@ -68,25 +66,46 @@ export function drawing(networks, choose, showIn) {
      * @param {State} state
      */
     *values(state) {
-      if (!drawn) return;
-      const label = networks.get(drawn.name)?.labels.indexOf(state.label) ?? -1;
-      const block = networks.get(drawn.name)?.sites.get(state.sides[0].site)?.data.block;
-      const near = [...drawn.boxes].sort((a, b) => Number(b.site.data.block === block) - Number(a.site.data.block === block));
-      for (const box of near) {
-        if (box.site.explored) box.site.clusters(state.threshold, state.rule);
-        yield;
-      }
-      fill(drawn.boxes, state, label);
-      for (const [layer, text] of drawn.links) {
-        text.textContent = removed(/** @type {Network} */ (networks.get(drawn.name)), layer, state) ?? "";
-        yield;
-      }
+      if (drawn) yield* fillIn(drawn, state);
     },
   };
 }
 
 /**
- * Share of a layer's weights that ANDC removes; null where one of its sites is not in the page.
+ * @param {Network} network
+ * @param {State} state
+ */
+function explanation({ labels }, state) {
+  const beside = "Shift-click a site to put it beside the first.";
+  return labels.includes(state.label)
+    ? `Number of nodes whose diagonal holds “${state.label}”. ${beside}`
+    : "Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that "
+      + `ANDC would remove. ${beside}`;
+}
+
+/**
+ * The numbers of the boxes and of the layers between them, those of the chosen site's block first.
+ *
+ * @param {Drawn} drawn
+ * @param {State} state
+ */
+function* fillIn({ network, boxes, links }, state) {
+  const block = network.sites.get(state.sides[0].site)?.data.block;
+  const near = [...boxes].sort((a, b) => Number(b.site.data.block === block) - Number(a.site.data.block === block));
+  const values = new Map();
+  for (const { site } of near) {
+    values.set(site, boxValue(site, state, network.labels.indexOf(state.label)));
+    yield;
+  }
+  fill(boxes, values, network.labels.includes(state.label) ? "nodes that know it" : NAMES[state.boxes]);
+  for (const [layer, text] of links) {
+    text.textContent = removed(network, layer, state) ?? "";
+    yield;
+  }
+}
+
+/**
+ * Share of a layer's weights that ANDC removes; null where the page does not have all nodes of its sites.
  *
  * @param {Network} network
  * @param {Layer} layer
@@ -94,40 +113,48 @@ export function drawing(networks, choose, showIn) {
  */
 export function removed(network, layer, { threshold, rule }) {
   const source = network.sites.get(layer.source), target = network.sites.get(layer.target ?? "");
-  if (!source?.explored || (layer.target !== null && !target?.explored)) return null;
+  if (!source?.whole || (layer.target !== null && !target?.whole)) return null;
   const from = source.clusters(threshold, rule);
   return percent(target ? dilution(from, target.clusters(threshold, rule)) : outputDilution(from));
 }
 
 /**
  * @param {Network} network
- * @param {(network: string, site: string, beside: boolean) => void} choose
+ * @param {Choose} choose
+ * @returns {Drawn}
  */
 function drawNetwork(network, choose) {
-  /** @type {Box[]} */
-  const boxes = [];
-  /** @type {Map<Layer, HTMLElement>} */
-  const links = new Map();
-  const rows = byBlock(network).map(([block, sites]) => {
-    const row = element("div", { class: "block", role: "group", "aria-label": `block ${block}` },
-      element("span", { class: "block-name" }, block ? `block ${block}` : ""));
-    /** @type {Site | null} */
-    let before = null;
-    for (const site of sites.filter((one) => !one.data.name.endsWith(NO_SKIP))) {
-      const last = before?.data.name;
-      const layer = network.layers.find((one) => one.source === last && one.target === site.data.name);
-      if (before) row.append(arrow(layer, links));
-      const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
-      const own = [site, ...(bare ? [bare] : [])].map((one) => makeBox(network, one, choose));
-      boxes.push(...own);
-      row.append(element("span", { class: "place-of-site" }, ...own.map((box) => box.button)));
-      before = site;
-    }
-    const output = network.layers.find((one) => one.target === null && one.source === before?.data.name);
-    if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
-    return row;
+  /** @type {Drawn} */
+  const drawn = { network, rows: [], boxes: [], links: new Map() };
+  drawn.rows = byBlock(network).map(([block, sites]) => drawBlock(drawn, block, sites, choose));
+  return drawn;
+}
+
+/**
+ * @param {Drawn} drawn its boxes and links are added to
+ * @param {number} block
+ * @param {Site[]} sites
+ * @param {Choose} choose
+ */
+function drawBlock({ network, boxes, links }, block, sites, choose) {
+  const row = element("div", { class: "block", role: "group", "aria-label": `block ${block}` },
+    element("span", { class: "block-name" }, block ? `block ${block}` : ""));
+  const main = sites.filter((one) => !one.data.name.endsWith(NO_SKIP));
+  main.forEach((site, i) => {
+    if (i) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
+    const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
+    const own = [site, ...(bare ? [bare] : [])].map((one) => makeBox(network, one, choose));
+    boxes.push(...own);
+    row.append(element("span", { class: "place-of-site" }, ...own.map((box) => box.button)));
   });
-  return { rows, boxes, links };
+  const output = network.layers.find((one) => one.target === null && one.source === main[main.length - 1]?.data.name);
+  if (output) row.append(arrow(output, links), element("span", { class: "labels-box" }, counted(network.labels.length, "label")));
+  return row;
+}
+
+/** @param {Layer} layer @param {Site} source @param {Site} target */
+function joins(layer, source, target) {
+  return layer.source === source.data.name && layer.target === target.data.name;
 }
 
 /**
@@ -156,7 +183,7 @@ function arrow(layer, links) {
 /**
  * @param {Network} network
  * @param {Site} site
- * @param {(network: string, site: string, beside: boolean) => void} choose
+ * @param {Choose} choose
  * @returns {Box}
  */
 function makeBox(network, site, choose) {
@@ -165,7 +192,7 @@ function makeBox(network, site, choose) {
   const value = element("span", { class: "value" });
   const button = element("button", {
     type: "button", class: bare ? "box bare" : "box", disabled: !site.explored,
-    click: (/** @type {MouseEvent} */ event) => choose(network.name, site.data.name, event.shiftKey),
+    click: (/** @type {MouseEvent} */ event) => choose(sideOf(network, site.data.name), event.shiftKey),
   }, element("span", { class: "site-name" }, short), value);
   return { site, button, value };
 }
@@ -173,10 +200,11 @@ function makeBox(network, site, choose) {
 /**
  * @param {Box} box
  * @param {State} state
- * @param {string} network
+ * @param {Network} network
  */
-function mark({ site, button, value }, state, network) {
-  const at = state.sides.findIndex((side) => side.network === network && side.site === site.data.name);
+function mark({ site, button, value }, { sides }, { name, split, seed }) {
+  const at = sides.findIndex((side) =>
+    side.network === name && side.split === split && side.seed === seed && side.site === site.data.name);
   button.dataset.side = at < 0 ? "" : String(at + 1);
   setAttributes(button, {
     "aria-pressed": String(at >= 0),
@@ -187,20 +215,19 @@ function mark({ site, button, value }, state, network) {
 
 /**
  * @param {Box[]} boxes
- * @param {State} state
- * @param {number} label -1 for none
+ * @param {Map<Site, number | null>} values
+ * @param {string} what they are
  */
-function fill(boxes, state, label) {
-  const values = boxes.map(({ site }) => boxValue(site, state, label));
-  const finite = values.filter((value) => value !== null && Number.isFinite(value)).map(Number);
+function fill(boxes, values, what) {
+  const finite = [...values.values()].filter((value) => value !== null && Number.isFinite(value)).map(Number);
   const low = Math.min(...finite), high = Math.max(...finite);
-  boxes.forEach(({ button, value, site }, i) => {
-    const number = values[i];
+  for (const { button, value, site } of boxes) {
+    const number = values.get(site) ?? null;
     value.textContent = number === null ? "" : shown(number, 3);
     const share = number === null || high === low ? 0 : (Math.min(number, high) - low) / (high - low);
     button.style.setProperty("--share", share.toFixed(3));
-    button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${label < 0 ? NAMES[state.boxes] : "nodes that know it"} ${value.textContent}`);
-  });
+    button.setAttribute("aria-label", `${site.data.name}, ${site.data.nodes} nodes, ${what} ${value.textContent}`);
+  }
 }
 
 /**

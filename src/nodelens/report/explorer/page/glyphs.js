@@ -7,8 +7,8 @@ import { colours, sharp } from "./colours.js";
 import { counted, element, shown } from "./element.js";
 
 /** @typedef {import("./state.js").State} State */
-/** @typedef {import("./network.js").Site} Site */
-/** @typedef {import("./network.js").SiteClusters} SiteClusters */
+/** @typedef {import("./site.js").Site} Site */
+/** @typedef {import("./site.js").SiteClusters} SiteClusters */
 /** @typedef {import("./colours.js").Colours} Colours */
 
 const GAP = 8, NOISE_HEIGHT = 4, HEAD_WIDTH = 3;
@@ -157,9 +157,9 @@ function sorted(site, found, { sort }, label) {
  * @param {number} label
  */
 function labelKey(site, found, node, label) {
-  const { means, weight, labels } = site.factors(), begin = node * labels;
+  const { labels } = found, begin = node * labels, matrices = site.matrices();
   /** @param {number} one */
-  const share = (one) => found.cluster[begin + one] < 0 ? 0 : (means[begin + one] * weight[begin + one]) / found.maxima[node];
+  const share = (one) => found.cluster[begin + one] < 0 ? 0 : matrices.field(node, one, one) / found.maxima[node];
   if (label >= 0) return -share(label);
   let strongest = labels;
   for (let one = 0; one < labels; one++) {

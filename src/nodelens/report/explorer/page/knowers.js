@@ -4,13 +4,13 @@ import { headAppearances, headOfLabel, NOBODY } from "../measures/heads.js";
 import { element, shown } from "./element.js";
 
 /** @typedef {import("./state.js").State} State */
-/** @typedef {import("./network.js").Network} Network */
-/** @typedef {import("./network.js").Site} Site */
+/** @typedef {import("./network.js").Networks} Networks */
+/** @typedef {import("./site.js").Site} Site */
 
 const STRONGEST = 12;
 
 /**
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @param {(site: string, node: number) => void} open
  */
 export function knowersCard(networks, open) {
@@ -23,7 +23,7 @@ export function knowersCard(networks, open) {
     element: made,
     /** @param {State} state */
     *render(state) {
-      const network = /** @type {Network} */ (networks.get(state.sides[0].network));
+      const network = networks.of(state.sides[0]);
       const label = network.labels.indexOf(state.label), sites = [...network.sites.values()].filter((site) => site.explored);
       made.hidden = label < 0;
       if (label < 0) return;
@@ -53,10 +53,11 @@ export function knowersCard(networks, open) {
  * @returns {Knower[]}
  */
 function knowers(site, label, { threshold, rule }) {
-  const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), { means, weight } = site.factors();
+  const { cluster, maxima, nodes, labels } = site.clusters(threshold, rule), matrices = site.matrices();
   const found = [];
-  for (let node = 0, at = label; node < nodes; node++, at += labels) {
-    if (cluster[at] >= 0) found.push({ site: site.data.name, node, share: (means[at] * weight[at]) / maxima[node] });
+  for (let node = 0; node < nodes; node++) {
+    if (cluster[node * labels + label] < 0) continue;
+    found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node] });
   }
   return found;
 }

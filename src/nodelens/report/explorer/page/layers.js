@@ -4,9 +4,9 @@ import { removed } from "./drawing.js";
 import { element } from "./element.js";
 
 /** @typedef {import("./state.js").State} State */
-/** @typedef {import("./network.js").Network} Network */
+/** @typedef {import("./network.js").Networks} Networks */
 
-/** @param {Map<string, Network>} networks */
+/** @param {Networks} networks */
 export function layersCard(networks) {
   const body = element("tbody"), title = element("h2");
   const made = element("section", { class: "card layers", "aria-label": "Pruning" },
@@ -19,15 +19,14 @@ export function layersCard(networks) {
     element: made,
     /** @param {State} state */
     *render(state) {
-      const { network: name, site: chosen } = state.sides[0];
-      const network = /** @type {Network} */ (networks.get(name)), block = network.sites.get(chosen)?.data.block;
+      const network = networks.of(state.sides[0]), block = network.sites.get(state.sides[0].site)?.data.block;
       const own = network.layers.filter((layer) => network.sites.get(layer.source)?.data.block === block);
       made.hidden = !own.length;
       title.textContent = `Pruning block ${block} at threshold ${state.threshold}`;
       const rows = [];
       for (const layer of own) {
-        const inputs = network.sites.get(layer.source)?.data.nodes ?? 0;
-        const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.nodes ?? 0;
+        const inputs = network.sites.get(layer.source)?.data.of ?? 0;
+        const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.of ?? 0;
         const share = removed(network, layer, state);
         rows.push(element("tr", { "data-layer": layer.name },
           element("th", { scope: "row" }, layer.name, element("small", {}, `${layer.source} → ${layer.target ?? "labels"}`)),

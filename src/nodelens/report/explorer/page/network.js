@@ -1,157 +1,38 @@
-// The networks that the page holds, decoded when they are first looked at.
+// The networks that the page holds: each as it was measured on a split of its data, with the probes of a seed.
 
-import { appearances, siteClusters, siteStatistics } from "../measures/statistics.js";
+import { Site } from "./site.js";
 
-/** @typedef {import("../measures/outer.js").Factors} Factors */
-/** @typedef {import("../measures/clusters.js").Rule} Rule */
-/** @typedef {import("../measures/statistics.js").SiteClusters} SiteClusters */
-/** @typedef {import("../measures/statistics.js").SiteStatistics} SiteStatistics */
-/** @typedef {{threshold: number} & {[name: string]: number | null}} StoredStatistics null is infinite */
-
-/**
- * @typedef {object} SiteData
- * @property {string} name
- * @property {number} block
- * @property {number} nodes
- * @property {number} heads 0 where there are none
- * @property {number} accuracy of its probe
- * @property {number | null} factors number of the element that holds them
- * @property {StoredStatistics[]} python what Python computed, at some thresholds
- * @property {Record<string, StoredStatistics[]>} nulls by null: permuted, untrained
- * @property {Excitation} [excitation] where the network and the images were at hand
- */
-
-/**
- * Which images excite each node most and least: numbers of thumbnails, `each` per node, as uint16 in base64.
- *
- * @typedef {{each: number, most: string, least: string}} Excitation
- */
+/** @typedef {import("./site.js").SiteData} SiteData */
+/** @typedef {import("./site.js").Excitation} Excitation */
 
 /** @typedef {{name: string, source: string, target: string | null}} Layer */
 /** @typedef {{picture: string, side: number, columns: number, rows: number}} Thumbnails */
-/** @typedef {Thumbnails & {labels: number[]}} Pictures with the label of each image */
+/** @typedef {Thumbnails & {labels: number[], split: string}} Pictures with the label of each image */
+/** @typedef {{network: string, split: string, seed: number}} Choice which network, and which view of it */
+
+/**
+ * @typedef {object} NetworkData
+ * @property {string} name
+ * @property {string[]} labels
+ * @property {Layer[]} layers
+ * @property {{split: string, seed: number, sites: SiteData[]}[]} views
+ * @property {Pictures} [pictures]
+ * @property {Record<string, Record<string, Excitation>>} [excitation] by seed and site
+ */
 
 /**
  * @typedef {object} PageData
- * @property {string} split
- * @property {{name: string, labels: string[], layers: Layer[], sites: SiteData[], pictures?: Pictures}[]} networks
+ * @property {NetworkData[]} networks
  * @property {Thumbnails | null} thumbnails one per label of the first network
  */
 
-/** Thresholds of Fig. 5. */
-export const SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
-
-/** A site of a network: its nodes, and what they know at the threshold that was asked for last. */
-export class Site {
-  /** @type {Factors | null} */
-  #factors = null;
-  #asked = "";
-  /** @type {SiteClusters | null} */
-  #clusters = null;
-  /** @type {SiteStatistics | null} */
-  #statistics = null;
-  /** @type {Int32Array | null} */
-  #appearances = null;
-  /** @type {Map<Rule, SiteStatistics[]>} */
-  #sweeps = new Map();
-
-  /**
-   * @param {SiteData} data
-   * @param {number} labels
-   */
-  constructor(data, labels) {
-    this.data = data;
-    this.labels = labels;
-  }
-
-  get explored() {
-    return this.data.factors !== null;
-  }
-
-  /** @returns {Factors} */
-  factors() {
-    this.#factors ??= decoded(`factors-${this.data.factors}`, this.data.nodes, this.labels);
-    return this.#factors;
-  }
-
-  /**
-   * The images that excite a node most and least, as numbers of thumbnails; null where they are not in the page.
-   *
-   * @param {number} node
-   */
-  excitation(node) {
-    const known = this.data.excitation;
-    if (!known) return null;
-    const [most, least] = [known.most, known.least].map((text) =>
-      [...new Uint16Array(bytesOf(text).buffer, 2 * node * known.each, known.each)]);
-    return { most, least };
-  }
-
-  /**
-   * @param {number} threshold
-   * @param {Rule} rule
-   * @returns {SiteClusters}
-   */
-  clusters(threshold, rule) {
-    this.#ask(threshold, rule);
-    this.#clusters ??= siteClusters(this.factors(), threshold, rule);
-    return this.#clusters;
-  }
-
-  /**
-   * @param {number} threshold
-   * @param {Rule} rule
-   */
-  statistics(threshold, rule) {
-    const found = this.clusters(threshold, rule);
-    this.#statistics ??= siteStatistics(found);
-    return this.#statistics;
-  }
-
-  /**
-   * @param {number} threshold
-   * @param {Rule} rule
-   */
-  appearances(threshold, rule) {
-    const found = this.clusters(threshold, rule);
-    this.#appearances ??= appearances(found);
-    return this.#appearances;
-  }
-
-  /**
-   * The statistics at every threshold of `SWEEP`, computed once, a threshold per step.
-   *
-   * @param {Rule} rule
-   * @returns {Generator<void, SiteStatistics[], void>}
-   */
-  *sweep(rule) {
-    const known = this.#sweeps.get(rule);
-    if (known) return known;
-    const found = [];
-    for (const threshold of SWEEP) {
-      found.push(siteStatistics(siteClusters(this.factors(), threshold, rule)));
-      yield;
-    }
-    this.#sweeps.set(rule, found);
-    return found;
-  }
-
-  /**
-   * @param {number} threshold
-   * @param {Rule} rule
-   */
-  #ask(threshold, rule) {
-    if (this.#asked === `${threshold} ${rule}`) return;
-    this.#asked = `${threshold} ${rule}`;
-    this.#clusters = this.#statistics = this.#appearances = null;
-  }
-}
-
 /**
- * A network of the page.
+ * A network of the page, at one split and seed.
  *
  * @typedef {object} Network
  * @property {string} name
+ * @property {string} split
+ * @property {number} seed
  * @property {string[]} labels
  * @property {Layer[]} layers
  * @property {Map<string, Site>} sites in the order of the data's way
@@ -159,36 +40,86 @@ export class Site {
  * @property {Thumbnails | null} thumbnails one per label
  */
 
-/**
- * @param {PageData} page
- * @returns {Map<string, Network>} the networks that have at least one site to explore
- */
-export function networks(page) {
-  const found = new Map(), pictured = page.networks[0]?.labels.join("\n");
-  for (const { name, labels, layers, sites, pictures = null } of page.networks) {
-    const made = new Map(sites.map((site) => [site.name, new Site(site, labels.length)]));
-    const thumbnails = labels.join("\n") === pictured ? page.thumbnails : null;
-    if (sites.some((site) => site.factors !== null)) found.set(name, { name, labels, layers, sites: made, pictures, thumbnails });
+/** All networks of the page, and their views. */
+export class Networks {
+  /** @type {Network[]} */
+  #views;
+
+  /** @param {PageData} page */
+  constructor(page) {
+    const first = page.networks[0]?.labels.join("\n");
+    this.#views = page.networks.flatMap((data) =>
+      viewsOf(data, data.labels.join("\n") === first ? page.thumbnails : null));
   }
-  return found;
+
+  /** @returns {string[]} */
+  get names() {
+    return [...new Set(this.#views.map((view) => view.name))];
+  }
+
+  /** @returns {string[]} the labels of all networks, each once */
+  get labels() {
+    return [...new Set(this.#views.flatMap((view) => view.labels))];
+  }
+
+  get hasHeads() {
+    return this.#views.some((view) => [...view.sites.values()].some((site) => site.data.heads));
+  }
+
+  /** @returns {Network | undefined} what the page opens with */
+  get first() {
+    return this.#views[0];
+  }
+
+  /** @param {string} name @returns {Network[]} */
+  views(name) {
+    return this.#views.filter((view) => view.name === name);
+  }
+
+  /**
+   * The network that is chosen, or the view of it that is most like the one that is.
+   *
+   * @param {Choice} choice
+   * @returns {Network | undefined} none where the page has no network of that name
+   */
+  nearest({ network, split, seed }) {
+    const views = this.views(network);
+    return views.find((view) => view.split === split && view.seed === seed)
+      ?? views.find((view) => view.split === split) ?? views.find((view) => view.seed === seed) ?? views[0];
+  }
+
+  /**
+   * @param {Choice} choice one that the page has
+   * @returns {Network}
+   */
+  of(choice) {
+    const found = this.nearest(choice);
+    if (!found) throw new Error(`no network ${choice.network}`);
+    return found;
+  }
 }
 
 /**
- * @param {string} id
- * @param {number} nodes
- * @param {number} labels
- * @returns {Factors}
+ * @param {NetworkData} data
+ * @param {Thumbnails | null} thumbnails
+ * @returns {Network[]}
  */
-function decoded(id, nodes, labels) {
-  const holder = document.getElementById(id);
-  const both = new Float32Array(bytesOf((holder?.textContent ?? "").trim()).buffer);
-  holder?.remove(); // the text is no longer needed
-  return { labels, nodes, means: both.subarray(0, nodes * labels), weight: both.subarray(nodes * labels) };
+function viewsOf({ name, labels, layers, views, pictures = undefined, excitation = {} }, thumbnails) {
+  return views.map(({ split, seed, sites }) => {
+    const made = sites.map((site) => new Site(site, labels.length, excitation[seed]?.[site.name] ?? null));
+    const bySite = new Map(made.map((site) => [site.data.name, site]));
+    return { name, split, seed, labels, layers, sites: bySite, pictures: pictures ?? null, thumbnails };
+  });
 }
 
-/** @param {string} text base64 */
-function bytesOf(text) {
-  const letters = atob(text), bytes = new Uint8Array(letters.length);
-  for (let at = 0; at < letters.length; at++) bytes[at] = letters.charCodeAt(at);
-  return bytes;
+/**
+ * The site of this name, or the last, where the page has nodes of it.
+ *
+ * @param {Network} network
+ * @param {string} [name]
+ * @returns {string}
+ */
+export function siteLike(network, name = "") {
+  if (network.sites.get(name)?.explored) return name;
+  return [...network.sites.values()].filter((site) => site.explored).pop()?.data.name ?? "";
 }

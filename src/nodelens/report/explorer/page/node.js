@@ -1,6 +1,6 @@
 // One node opened: its matrix as average field, clipped, and permuted into clusters (Fig. 3), its clusters by name.
 
-import { bound } from "../measures/outer.js";
+import { bound } from "../measures/matrices.js";
 import { nodeStatistics } from "../measures/statistics.js";
 import { description, ranks, clusterColour } from "./glyphs.js";
 import { colours } from "./colours.js";
@@ -11,7 +11,7 @@ import { thumbnail } from "./thumbnails.js";
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Side} Side */
 /** @typedef {import("./network.js").Network} Network */
-/** @typedef {import("./network.js").SiteClusters} SiteClusters */
+/** @typedef {import("./site.js").SiteClusters} SiteClusters */
 /** @typedef {import("./colours.js").Colours} Colours */
 
 /** So many labels in the permuted matrix: those of the clusters, then those with most noise. */
@@ -53,7 +53,7 @@ export function nodeView(open) {
       heading.textContent = `Node ${node} of ${side.site}`;
       const own = nodeStatistics(found, node);
       text.textContent = `${description(found, node, network.labels, site.data.heads)}; mean cluster size ${shown(own.cluster_size)}; largest field ${shown(found.maxima[node])}.`;
-      const matrix = matrixOf(site.factors(), found, node, state.threshold);
+      const matrix = matrixOf(site.matrices(), found, node, state.threshold);
       pictured(matrix, network.labels).forEach((picture, i) => views[i].render(picture));
       clusters.replaceChildren(...listed(matrix, network));
       images.replaceChildren(...exciting(site, node, network));
@@ -66,26 +66,26 @@ export function nodeView(open) {
  *
  * @typedef {object} Matrix
  * @property {number} labels
- * @property {(input: number, output: number) => number} field as a share of its maximum
+ * @property {(input: number, output: number) => number} share a field divided by the maximum
  * @property {(input: number, output: number) => boolean} above
  * @property {Int32Array} cluster
  * @property {number[]} rank of each cluster by size
  */
 
 /**
- * @param {import("./network.js").Factors} factors
+ * @param {import("./site.js").NodalMatrices} matrices
  * @param {SiteClusters} found
  * @param {number} node
  * @param {number} threshold
  * @returns {Matrix}
  */
-function matrixOf({ labels, means, weight }, found, node, threshold) {
+function matrixOf({ labels, field }, found, node, threshold) {
   const begin = node * labels, highest = found.maxima[node], limit = bound(highest, threshold);
   const cluster = found.cluster.subarray(begin, begin + labels);
   return {
     labels,
-    field: (input, output) => (means[begin + input] * weight[begin + output]) / (highest > 0 ? highest : 1),
-    above: (input, output) => means[begin + input] * weight[begin + output] > limit,
+    share: (input, output) => field(node, input, output) / (highest > 0 ? highest : 1),
+    above: (input, output) => field(node, input, output) > limit,
     cluster,
     rank: ranks(cluster, found.clusters[node]),
   };
@@ -101,12 +101,12 @@ function pictured(matrix, names) {
   /** @param {number} i @param {number} j */
   const inside = (i, j) => matrix.cluster[i] >= 0 && matrix.cluster[i] === matrix.cluster[j];
   /** @param {number} i @param {number} j */
-  const describe = (i, j) => `input ${names[i]} → output ${names[j]}: ${shown(matrix.field(i, j))} of the maximum, `
+  const describe = (i, j) => `input ${names[i]} → output ${names[j]}: ${shown(matrix.share(i, j))} of the maximum, `
     + (matrix.above(i, j) ? (inside(i, j) ? "in a cluster" : "noise") : "below the threshold");
   const base = { names, describe };
   /** @type {import("./matrix.js").Picture[]} */
   const found = [
-    { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.field(i, j), paint) },
+    { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.share(i, j), paint) },
     { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => rgb(matrix.above(i, j) ? paint.series[0] : paint.surface) },
     {
       ...base, order, summary: `Clusters: ${memberships(matrix, names).map((group) => group.join(", ")).join("; ") || "none"}.`,
@@ -163,7 +163,7 @@ function listed(matrix, { labels: names, thumbnails }) {
 }
 
 /**
- * @param {import("./network.js").Site} site
+ * @param {import("./site.js").Site} site
  * @param {number} node
  * @param {Network} network
  */

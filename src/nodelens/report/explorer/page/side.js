@@ -6,17 +6,18 @@ import { barChart } from "./charts.js";
 import { curveChart } from "./curves.js";
 import { counted, element, select, shown } from "./element.js";
 import { glyphs } from "./glyphs.js";
-import { SWEEP } from "./network.js";
+import { SWEEP } from "./site.js";
 import { nodeView } from "./node.js";
-import { SORTS } from "./state.js";
+import { SORTS, sideOf } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").Side} Side */
 /** @typedef {import("./network.js").Network} Network */
-/** @typedef {import("./network.js").Site} Site */
-/** @typedef {import("./network.js").StoredStatistics} StoredStatistics */
+/** @typedef {import("./network.js").Networks} Networks */
+/** @typedef {import("./site.js").Site} Site */
+/** @typedef {import("./site.js").StoredStatistics} StoredStatistics */
 
-/** @type {[keyof import("./network.js").SiteStatistics, string, string][]} */
+/** @type {[keyof import("./site.js").SiteStatistics, string, string][]} */
 const ROWS = [
   ["n_clusters", "N_c", "clusters per node"],
   ["cluster_size", "C_s", "labels per cluster"],
@@ -33,54 +34,18 @@ const SORT_NAMES = { number: "number", diagonal: "labels in the diagonal", noise
 
 /**
  * @param {number} index 0 or 1
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @param {(side: Side | null) => void} set null closes it
  * @param {(sort: typeof SORTS[number]) => void} sortBy
  */
 export function sidePanel(index, networks, set, sortBy) {
   /** @type {Side} */
-  let current = { network: "", site: "", node: null };
-  const network = select("Network", [...networks.keys()].map((name) => [name, name]), (name) => {
-    const sites = /** @type {Network} */ (networks.get(name)).sites;
-    const same = sites.get(current.site)?.explored ? current.site : [...sites.values()].filter((one) => one.explored)[0].data.name;
-    set({ network: name, site: same, node: null });
-  });
-  const site = select("Site", [], (name) => set({ ...current, site: name, node: null }));
-  const sort = select("Sort the nodes by", SORTS.map((name) => [name, SORT_NAMES[name]]), (value) =>
-    sortBy(SORTS.find((name) => name === value) ?? "number"));
-  const statistics = element("div", { class: "scroll" });
-  const facts = element("p", { class: "hint" });
-  const grid = glyphs((node) => set({ ...current, node }));
+  let current = { network: "", split: "", seed: 0, site: "", node: null };
+  const head = sideHead(index, networks, set), facts = element("p", { class: "hint" });
+  const nodes = nodesCard((node) => set({ ...current, node }), sortBy), numbers = numbersCard();
   const node = nodeView((to) => set({ ...current, node: to }));
-  const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
-  const heads = headsCard(), curves = curvesCard();
-  const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "×");
-  close.hidden = index === 0;
   const made = element("section", { class: "card side", "aria-label": index ? "Second site" : "First site" },
-    element("div", { class: "card-head" }, element("h2", {}, index ? "Beside it" : "Site"),
-      ...(networks.size > 1 ? [network] : []), site, close),
-    facts,
-    element("div", { class: "side-body" },
-      element("div", { class: "nodes" },
-        element("div", { class: "card-head" }, element("h3", {}, "Nodes"), element("label", {}, element("span", {}, "sorted by"), sort)),
-        grid.element,
-        element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")),
-      element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element)),
-    node.element);
-
-  /** @param {State} state @param {Network} of @param {Site} chosen */
-  function fill(state, of, chosen) {
-    const label = of.labels.indexOf(state.label), appearances = chosen.appearances(state.threshold, state.rule);
-    facts.textContent = `${counted(chosen.data.nodes, "node")}, ${counted(of.labels.length, "label")}, probe accuracy ${shown(chosen.data.accuracy)}`
-      + (label >= 0 ? ` · ${appearances[label]} of its nodes know “${state.label}”` : "");
-    statistics.replaceChildren(statisticsTable(chosen, state));
-    grid.render(chosen, state, of.labels, current.node);
-    even.render(of.labels, [appearances], label, rangeOf(appearances));
-    const total = labelField(chosen.factors(), chosen.clusters(state.threshold, state.rule));
-    field.render(of.labels, [total], label, rangeOf(total));
-    heads.render(chosen, of.labels, state);
-  }
-
+    head.element, facts, element("div", { class: "side-body" }, nodes.element, numbers.element), node.element);
   return {
     element: made,
     /** @param {State} state */
@@ -89,14 +54,13 @@ export function sidePanel(index, networks, set, sortBy) {
       made.hidden = !side;
       if (!side) return;
       const opened = side.node !== null && (current.node === null || current.site !== side.site);
-      const of = /** @type {Network} */ (networks.get(side.network)), chosen = /** @type {Site} */ (of.sites.get(side.site));
-      if (current.network !== side.network) site.replaceChildren(...options(of));
+      const network = networks.of(side), site = /** @type {Site} */ (network.sites.get(side.site));
       current = side;
-      network.value = side.network;
-      site.value = side.site;
-      sort.value = state.sort;
-      fill(state, of, chosen);
-      node.render(state, side, of);
+      head.render(side, network);
+      facts.textContent = factsOf(site, network, state);
+      nodes.render(site, network, state, side);
+      numbers.render(site, network, state);
+      node.render(state, side, network);
       if (opened) node.element.scrollIntoView({ block: "nearest" });
     },
     /**
@@ -105,16 +69,126 @@ export function sidePanel(index, networks, set, sortBy) {
      * @param {State} state
      */
     *later(state) {
-      const side = state.sides[index], site = side && networks.get(side.network)?.sites.get(side.site);
-      if (site) curves.render(yield* site.sweep(state.rule), site, state);
+      const side = state.sides[index], site = side && networks.of(side).sites.get(side.site);
+      if (site) yield* numbers.later(site, state);
     },
   };
 }
 
-/** @param {Network} network */
-function options(network) {
-  return [...network.sites.values()].map((one) =>
-    element("option", { value: one.data.name, disabled: !one.explored }, one.data.name));
+/**
+ * Which network, measured how, and which of its sites.
+ *
+ * @param {number} index
+ * @param {Networks} networks
+ * @param {(side: Side | null) => void} set
+ */
+function sideHead(index, networks, set) {
+  /** @type {Side} */
+  let current = { network: "", split: "", seed: 0, site: "", node: null };
+  /** @type {Network | null} */
+  let offered = null;
+  /** @param {Partial<import("./network.js").Choice>} choice */
+  const look = (choice) => set(sideOf(networks.of({ ...current, ...choice }), current.site));
+  const network = select("Network", networks.names.map((name) => [name, name]), (name) => look({ network: name }));
+  const split = select("Split", [], (name) => look({ split: name }));
+  const seed = select("Probe seed", [], (number) => look({ seed: Number(number) }));
+  const site = select("Site", [], (name) => set({ ...current, site: name, node: null }));
+  const close = element("button", { type: "button", "aria-label": "Close this site", click: () => set(null) }, "×");
+  close.hidden = index === 0;
+  network.hidden = networks.names.length < 2;
+  return {
+    element: element("div", { class: "card-head" }, element("h2", {}, index ? "Beside it" : "Site"),
+      network, split, seed, site, close),
+    /** @param {Side} side @param {Network} of */
+    render(side, of) {
+      current = side;
+      if (offered !== of) {
+        const views = networks.views(of.name), seeds = views.filter((view) => view.split === of.split);
+        offer(split, views.map((view) => [view.split, `${view.split} images`]));
+        offer(seed, seeds.map((view) => [String(view.seed), `probe seed ${view.seed}`]));
+        site.replaceChildren(...[...of.sites.values()].map((one) =>
+          element("option", { value: one.data.name, disabled: !one.explored }, one.data.name)));
+      }
+      offered = of;
+      network.value = side.network;
+      split.value = side.split;
+      seed.value = String(side.seed);
+      site.value = side.site;
+    },
+  };
+}
+
+/**
+ * Offer these choices; none where there is but one.
+ *
+ * @param {HTMLSelectElement} field
+ * @param {[value: string, text: string][]} options
+ */
+function offer(field, options) {
+  const each = new Map(options);
+  field.replaceChildren(...[...each].map(([value, text]) => element("option", { value }, text)));
+  field.hidden = each.size < 2;
+}
+
+/**
+ * @param {Site} site
+ * @param {Network} network
+ * @param {State} state
+ */
+function factsOf(site, { labels, split, seed }, { threshold, rule, label: searched }) {
+  const { nodes, of, accuracy } = site.data, label = labels.indexOf(searched);
+  const what = counted(of, site.filters ? "filter" : "node");
+  return [
+    nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
+    `${counted(labels.length, "label")}, measured on ${split} images with probe seed ${seed}, probe accuracy ${shown(accuracy)}`,
+  ].join(", ") + (label < 0 ? "" : ` · ${site.appearances(threshold, rule)[label]} of its nodes know “${searched}”`);
+}
+
+/**
+ * All nodes of the site.
+ *
+ * @param {(node: number) => void} open
+ * @param {(sort: typeof SORTS[number]) => void} sortBy
+ */
+function nodesCard(open, sortBy) {
+  const grid = glyphs(open);
+  const sort = select("Sort the nodes by", SORTS.map((name) => [name, SORT_NAMES[name]]), (value) =>
+    sortBy(SORTS.find((name) => name === value) ?? "number"));
+  return {
+    element: element("div", { class: "nodes" },
+      element("div", { class: "card-head" }, element("h3", {}, "Nodes"),
+        element("label", {}, element("span", {}, "sorted by"), sort)),
+      grid.element,
+      element("p", { class: "legend" }, "A mark per label of the diagonal, coloured by cluster, the largest blue; the bar below: noise.")),
+    /** @param {Site} site @param {Network} network @param {State} state @param {Side} side */
+    render(site, network, state, side) {
+      sort.value = state.sort;
+      grid.render(site, state, network.labels, side.node);
+    },
+  };
+}
+
+/** The numbers of the site: statistics, how evenly the labels are known, the heads, the threshold. */
+function numbersCard() {
+  const statistics = element("div", { class: "scroll" });
+  const even = barChart("Nodes per label that hold it (Fig. 4a)"), field = barChart("Total field per label (Fig. 4b)");
+  const heads = headsCard(), curves = curvesCard();
+  return {
+    element: element("div", { class: "numbers" }, statistics, even.element, field.element, heads.element, curves.element),
+    /** @param {Site} site @param {Network} network @param {State} state */
+    render(site, { labels }, state) {
+      const label = labels.indexOf(state.label), appearances = site.appearances(state.threshold, state.rule);
+      const total = labelField(site.matrices(), site.clusters(state.threshold, state.rule));
+      statistics.replaceChildren(statisticsTable(site, state));
+      even.render(labels, [appearances], label, rangeOf(appearances));
+      field.render(labels, [total], label, rangeOf(total));
+      heads.render(site, labels, state);
+    },
+    /** @param {Site} site @param {State} state */
+    *later(site, state) {
+      curves.render(yield* site.sweep(state.rule), site, state);
+    },
+  };
 }
 
 /** @param {ArrayLike<number>} values */
@@ -133,7 +207,7 @@ function statisticsTable(site, state) {
   const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
   const beside = nulls.map(([name, rows]) => /** @type {const} */ ([name, nearest(rows, state.threshold)]));
   const at = (/** @type {StoredStatistics | undefined} */ row) => row ? `at ${row.threshold}` : "";
-  const heads = [["", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+  const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
   const body = ROWS.map(([key, symbol, meaning]) => element("tr", {},
     element("th", { scope: "row", title: meaning }, symbol, element("small", {}, meaning)),
     element("td", { class: "number own", "data-statistic": key, "data-value": own[key] }, shown(own[key])),
@@ -160,7 +234,7 @@ function curvesCard() {
   return {
     element: element("div", {}, ...charts.map((chart) => chart.element), legend),
     /**
-     * @param {import("./network.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
+     * @param {import("./site.js").SiteStatistics[]} sweep at the thresholds of `SWEEP`
      * @param {Site} site
      * @param {State} state
      */

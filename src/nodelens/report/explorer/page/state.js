@@ -1,9 +1,11 @@
 // What the page shows, and its address: every view has a fragment that reopens it.
 
 import { RULES } from "../measures/clusters.js";
+import { siteLike } from "./network.js";
 
 /** @typedef {import("../measures/clusters.js").Rule} Rule */
 /** @typedef {import("./network.js").Network} Network */
+/** @typedef {import("./network.js").Networks} Networks */
 
 export const SORTS = /** @type {const} */ (["number", "diagonal", "noise", "snr", "label", "head"]);
 export const BOXES = /** @type {const} */ (["snr", "diagonal", "noise", "accuracy"]);
@@ -13,6 +15,8 @@ export const BOXES = /** @type {const} */ (["snr", "diagonal", "noise", "accurac
  *
  * @typedef {object} Side
  * @property {string} network
+ * @property {string} split images on which it was measured
+ * @property {number} seed of its probes
  * @property {string} site
  * @property {number | null} node the one that is open
  */
@@ -29,14 +33,25 @@ export const BOXES = /** @type {const} */ (["snr", "diagonal", "noise", "accurac
  */
 
 /**
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @returns {State} the last site of the first network, at the paper's threshold and ratio
  */
 export function initial(networks) {
-  const network = /** @type {Network} */ (networks.values().next().value);
-  const site = [...network.sites.values()].filter((one) => one.explored).pop();
-  const side = { network: network.name, site: site?.data.name ?? "", node: null };
+  const { first } = networks;
+  const side = first ? sideOf(first) : { network: "", split: "", seed: 0, site: "", node: null };
   return { sides: [side], threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
+}
+
+/**
+ * A view of a network, at a site of this name where it has one.
+ *
+ * @param {Network} network
+ * @param {string} [site]
+ * @returns {Side}
+ */
+export function sideOf(network, site) {
+  const { name, split, seed } = network;
+  return { network: name, split, seed, site: siteLike(network, site), node: null };
 }
 
 /**
@@ -47,6 +62,8 @@ export function address(state) {
   const words = new URLSearchParams();
   state.sides.forEach((side, i) => {
     words.set(`network${i + 1}`, side.network);
+    words.set(`split${i + 1}`, side.split);
+    words.set(`seed${i + 1}`, String(side.seed));
     words.set(`site${i + 1}`, side.site);
     if (side.node !== null) words.set(`node${i + 1}`, String(side.node));
   });
@@ -63,7 +80,7 @@ export function address(state) {
  * The view that an address stands for; what it does not say, or says wrongly, is as at the beginning.
  *
  * @param {string} fragment
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @returns {State}
  */
 export function opened(fragment, networks) {
@@ -75,7 +92,7 @@ export function opened(fragment, networks) {
     threshold: within(words.get("threshold"), 0.01, 0.99, start.threshold),
     rule: oneOf(words.get("clusters"), RULES, start.rule),
     ratio: within(words.get("ratio"), 1, 100, start.ratio),
-    label: [...networks.values()].some((network) => network.labels.includes(label)) ? label : "",
+    label: networks.labels.includes(label) ? label : "",
     sort: oneOf(words.get("sort"), SORTS, start.sort),
     boxes: oneOf(words.get("boxes"), BOXES, start.boxes),
   };
@@ -84,17 +101,22 @@ export function opened(fragment, networks) {
 /**
  * @param {URLSearchParams} words
  * @param {number} number
- * @param {Map<string, Network>} networks
+ * @param {Networks} networks
  * @param {Side | null} otherwise where the address names no network or no site
  * @returns {Side | null} none where it names what the page does not have
  */
 function side(words, number, networks, otherwise) {
-  const network = networks.get(words.get(`network${number}`) ?? otherwise?.network ?? "");
+  const seed = words.get(`seed${number}`);
+  const network = networks.nearest({
+    network: words.get(`network${number}`) ?? otherwise?.network ?? "",
+    split: words.get(`split${number}`) ?? otherwise?.split ?? networks.first?.split ?? "",
+    seed: seed === null ? (otherwise?.seed ?? networks.first?.seed ?? 0) : Number(seed),
+  });
   const site = network?.sites.get(words.get(`site${number}`) ?? otherwise?.site ?? "");
   if (!network || !site?.explored) return null;
   const node = words.get(`node${number}`) ?? "";
   const exists = /^\d+$/.test(node) && Number(node) < site.data.nodes;
-  return { network: network.name, site: site.data.name, node: exists ? Number(node) : null };
+  return { ...sideOf(network, site.data.name), node: exists ? Number(node) : null };
 }
 
 /**
