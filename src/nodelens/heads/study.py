@@ -200,6 +200,19 @@ class HeadStudy:
             keep(self.run, "silenced", site.name, source, tensors)
         return SilencedHeads(site, self.data.test.split, **tensors)
 
+    def measure(self, silence: bool, pruned: Network | None) -> None:
+        """Everything that a report shows, so that all processes take part in measuring it.
+
+        Args:
+            silence: also silence each head in the network itself.
+            pruned: also look at this network's fields.
+        """
+        _ = self.accuracies, self.overlaps()
+        if pruned is not None:
+            self.overlaps(pruned)
+        if silence:
+            _ = self.silenced
+
     def overlaps(self, pruned: Network | None = None) -> dict[str, FieldOverlaps]:
         """Overlap of the attention output fields with every test image; by site.
 

@@ -28,7 +28,7 @@ from nodelens.probing.store import (
     site_file,
 )
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
-from nodelens.runs import RunDirectory, load_state
+from nodelens.runs import RunDirectory, exists, load_state, remove
 from nodelens.training.precision import default_device
 from nodelens.training.recipe import recorded_recipe
 
@@ -192,7 +192,7 @@ def _measure_one(
     state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
     # A kill while the files were written leaves some of them, and the state of all.
     begun = (load_state(state) or {"sites": []})["sites"]
-    new = [site for site in chosen if site.name in begun or not (run.path / site_file(site.name, folder)).exists()]
+    new = [site for site in chosen if site.name in begun or not exists(run.path / site_file(site.name, folder))]
     if new:
         probes = train_probes(
             network,
@@ -204,7 +204,7 @@ def _measure_one(
             title=f"{who}training {len(new)} probes",
         )
         save_probes(run, folder, probes, data.training.label_names)
-        state.unlink(missing_ok=True)
+        remove(state)
     for split, images in data.measured.items():
         unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:
@@ -219,6 +219,6 @@ def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None =
     """What a run measured on a split: of the `network` and, where it has all those sites, its `untrained` twin."""
     found = {"network": load_measurements(run, split, sites, NETWORK)}
     names = list(found["network"][0])
-    if all((run.path / site_file(name, UNTRAINED)).exists() for name in names):
+    if all(exists(run.path / site_file(name, UNTRAINED)) for name in names):
         found["untrained"] = load_measurements(run, split, names, UNTRAINED)
     return found

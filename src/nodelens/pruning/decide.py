@@ -30,6 +30,7 @@ from nodelens.measures import (
 )
 from nodelens.networks import Layer, as_wide_as, layer_weight
 from nodelens.probing import Measurement
+from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
 
 METHODS = ("andc", "random", "magnitude", "wanda", "branch")
@@ -211,9 +212,10 @@ def input_norms(
 
     handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
     try:
-        for pixels, _ in images.batches(batch_size):
+        for _, pixels, _ in images.own_batches(batch_size):
             network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
     finally:
         for handle in handles:
             handle.remove()
+    add_up(squares.values())
     return {module: squared.sqrt().float() for module, squared in squares.items()}
