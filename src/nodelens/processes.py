@@ -159,8 +159,8 @@ def _speaks(store: dist.Store) -> bool:
     """Whether this is the process that says what went wrong: the first one that asks."""
     try:
         return bool(store.add("nodelens/spoken", 1) == 1)
-    except RuntimeError:  # what the processes share is gone: better said twice than never
-        return True
+    except RuntimeError:  # it has gone with the first process, which has spoken or was killed
+        return False
 
 
 @contextmanager

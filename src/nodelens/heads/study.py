@@ -44,6 +44,7 @@ from nodelens.probing import (
     silenced_heads,
 )
 from nodelens.probing.measure import label_counts
+from nodelens.probing.shards import refuse_shards
 from nodelens.probing.store import load_probes
 from nodelens.probing.study import NETWORK
 from nodelens.runs import RunDirectory
@@ -131,6 +132,7 @@ class HeadStudy:
             InputError: a network without heads or without these blocks; a run directory of another network, data
                 set or probe training; a split without one of the labels.
         """
+        refuse_shards("a study of the heads")
         self.network, self.data, self.settings, self.run = network, data, settings, run
         self.sites = chosen_sites(network, settings.blocks)
         label_counts(data.test)

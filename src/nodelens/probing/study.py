@@ -19,6 +19,7 @@ from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, fingerprint, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
+from nodelens.probing.shards import placed
 from nodelens.probing.store import (
     is_measured,
     load_measurements,
@@ -119,10 +120,9 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     names = [site.name for site in sites_of(network)]
     joined = [dataclasses.asdict(layer) for layer in network.layers()]
     run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
-    device = default_device()
-    _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
+    _measure_one(placed(network), chosen, data, settings, run, NETWORK)
     if settings.untrained:
-        twin = untrained_twin(network, settings.untrained_seed).to(device)
+        twin = placed(untrained_twin(network, settings.untrained_seed))
         _measure_one(twin, chosen, data, settings, run, UNTRAINED)
     return [site.name for site in chosen]
 

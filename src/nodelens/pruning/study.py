@@ -31,6 +31,7 @@ from nodelens.networks import (
     without_skip,
 )
 from nodelens.probing import Measurement, MeasureSettings, ProbeSettings, load_measurements, measure_network
+from nodelens.probing.shards import refuse_shards
 from nodelens.probing.study import NATIVE_SIZES, ProbingData
 from nodelens.progress import console
 from nodelens.pruning.decide import (
@@ -145,6 +146,7 @@ class PruningStudy:
             InputError: no such layer or site, a threshold out of range, or a run directory of another study.
         """
         self.network, self.data, self.settings, self.run = network, data, settings, run
+        refuse_shards("pruning")
         chosen = select_layers(layers(network), settings.layers)
         self.layers: list[Layer] = chosen if settings.skip else without_skip(chosen, sites(network))
         thresholds_by_site(self.layers, settings.threshold, settings.site_thresholds)

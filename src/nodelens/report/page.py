@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from nodelens.errors import InputError
 from nodelens.probing import NETWORK
+from nodelens.processes import by_first
 from nodelens.report.excitation import add_excitation
 from nodelens.report.explored import Explored, Factors, chosen_split, describe_networks, explored_networks
 from nodelens.report.places import ELSEWHERE, PLACES, Place, place_of
@@ -39,6 +40,7 @@ class Section:
     figures: list[tuple[str, str]]
 
 
+@by_first
 def write_report(
     runs: Sequence[RunDirectory], out: Path | None = None, split: str | None = None, images: bool = True
 ) -> Path:
