@@ -15,7 +15,6 @@ from nodelens.data.lookup import find_source
 from nodelens.data.sources import Source, hashed, stratified
 from nodelens.errors import InputError
 from nodelens.processes import add_up, share
-from nodelens.processes import size as processes
 from nodelens.progress import console, progress
 
 STATISTICS_BATCH = 1024
@@ -83,19 +82,15 @@ class ImageSet:
     ) -> Iterator[tuple[slice, UInt8[Tensor, "batch height width channel"], Int64[Tensor, "batch"]]]:
         """Where they stand, images and labels of the batches that this process reads: with one process of all.
 
-        Whole batches are shared out, so each is computed alike whatever the number of processes. All processes take
-        the same number of steps, as a network in shards asks for; the last step of some has no images.
+        Whole batches are shared out, so each is computed alike whatever the number of processes.
 
         Args:
             title: of the progress shown; none is shown without.
         """
-        starts = range(0, len(self), size)
-        own = share(starts)
-        idle = [len(self)] * (-(-len(starts) // processes()) - len(own))
-        read, first = 0, own[0] if own else 0
-        with progress(title, min(len(self), first + size * len(own)) - first) if title else nullcontext() as bar:
-            for start in [*own, *idle]:
-                where = slice(start, min(start + size, len(self)))
+        own = share([slice(start, min(start + size, len(self))) for start in range(0, len(self), size)])
+        read, total = 0, sum(where.stop - where.start for where in own)
+        with progress(title, total) if title and own else nullcontext() as bar:
+            for where in own:
                 yield where, self.batch(np.arange(where.start, where.stop)), self.labels[where]
                 read += where.stop - where.start
                 if bar is not None:

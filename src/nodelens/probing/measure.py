@@ -21,6 +21,7 @@ from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probe, Probes
+from nodelens.probing.shards import in_shards, keep_step
 from nodelens.processes import add_up
 from nodelens.training.precision import Precision, autocast
 
@@ -143,6 +144,9 @@ def measure_probes(
             labels = labels.to(device)
             inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
             add_batch(network, probes, sums, inputs, labels, precision)
+        if in_shards():
+            one = normalise(images.batch(torch.zeros(1).long()).to(device), normalisation.mean, normalisation.std)
+            keep_step(network, one, -(-len(images) // batch_size))
     add_up(part for tally in sums.values() for part in (tally.sums, tally.correct))
     return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 

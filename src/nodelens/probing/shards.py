@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from nodelens.errors import InputError
 from nodelens.networks import Network
-from nodelens.processes import size
+from nodelens.processes import share, size
 from nodelens.training.precision import default_device
 
 
@@ -45,6 +45,16 @@ def placed(network: Network) -> Network:
 def in_shards() -> bool:
     """Whether accelerate's configuration asks for FSDP."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:
+    """Run a network in shards, after this process's share of some batches, as often as others still run it.
+
+    Args:
+        inputs: any; what comes out is not looked at.
+    """
+    for _ in range(-(-batches // size()) - len(share(range(batches)))):
+        network(inputs)
 
 
 def refuse_shards(command: str) -> None:

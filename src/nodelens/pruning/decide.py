@@ -201,12 +201,12 @@ def input_norms(
     """Root of the summed squares of each input of the layers over all tokens and images, by module path."""
     network.eval()
     device = next(network.parameters()).device
-    squares: dict[str, Tensor] = {}
+    widths = {layer.module: layer_weight(network, layer).shape[1] for layer in layers}
+    squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
 
     def hook(module: str) -> Any:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squared = inputs[0].double().square().flatten(0, -2).sum(dim=0)
-            squares[module] = squares.get(module, torch.zeros_like(squared)) + squared
+            squares[module] += inputs[0].double().square().flatten(0, -2).sum(dim=0)
 
         return add
 
