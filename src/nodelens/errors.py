@@ -1,4 +1,4 @@
-"""The one error that a user's input can cause."""
+"""The one error that a user's input can cause, and the one that another process can."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one sentence that names the culprit and says what to do. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the same job ended while this one was waiting for it."""

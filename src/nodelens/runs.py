@@ -1,7 +1,8 @@
 """The run directory: the only thing that commands, studies and the report share.
 
 Every file is written to a temporary name and renamed, so a reader never sees half of one; `config.json`
-says what the run is, and a command that would continue another configuration is refused.
+says what the run is, and a command that would continue another configuration is refused. Where several processes
+work together, the first one alone touches the disk; the others are told what it reads there.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from nodelens.errors import InputError
+from nodelens.processes import by_first, first_only
 
 
+@first_only
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that its name only ever holds all of the content.
 
@@ -51,6 +54,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise InputError(_why_unwritable(path, error)) from error
 
 
+@first_only
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file; the same tensors and metadata give the same bytes.
 
@@ -67,6 +71,7 @@ def _why_unwritable(path: Path, error: OSError) -> str:
     return f"{path} cannot be written ({error.strerror}); choose another folder"
 
 
+@by_first
 def read_json(path: Path) -> dict[str, Any]:
     """Parse a JSON file that nodelens wrote.
 
@@ -84,6 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+@by_first
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Load a safetensors file.
 
@@ -98,6 +104,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
 
 
+@by_first
 def read_metadata(path: Path) -> dict[str, str]:
     """The text beside the tensors of a safetensors file.
 
@@ -111,6 +118,18 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+
+
+@by_first
+def exists(path: Path) -> bool:
+    """Whether there is such a file."""
+    return path.exists()
+
+
+@first_only
+def remove(path: Path) -> None:
+    """Delete a file, if there is one."""
+    path.unlink(missing_ok=True)
 
 
 def with_sorted_metadata(content: bytes) -> bytes:
@@ -165,14 +184,21 @@ class RunDirectory:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the directory for this process.
+        """Hold the directory for this process and those that work together with it.
 
         Raises:
             InputError: another process works in it, or it cannot be written.
         """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        by_first(self._take)(lock)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _take(self, lock: FileLock) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
             lock.acquire()
         except Timeout as error:
             raise InputError(
@@ -180,15 +206,11 @@ class RunDirectory:
             ) from error
         except OSError as error:
             raise InputError(_why_unwritable(self.path, error)) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def configuration(self) -> dict[str, Any]:
         """`config.json`: one section per command that ran here; empty when there is none yet."""
         path = self.path / "config.json"
-        return read_json(path) if path.exists() else {}
+        return read_json(path) if exists(path) else {}
 
     def configure(self, command: str, settings: Mapping[str, Any], **facts: Any) -> None:
         """Record a command's resolved settings, or check that they are those recorded before.
@@ -239,6 +261,7 @@ class RunDirectory:
         write_atomically(path, buffer.getvalue().encode())
         return path
 
+    @first_only
     def log(self, event: Mapping[str, Any]) -> None:
         """Append one line to `log.jsonl`."""
         try:
@@ -248,6 +271,7 @@ class RunDirectory:
         except OSError as error:
             raise InputError(_why_unwritable(self.path / "log.jsonl", error)) from error
 
+    @by_first
     def events(self, command: str) -> list[dict[str, Any]]:
         """The log's events of one command; a line cut off by a crash is skipped."""
         path = self.path / "log.jsonl"
@@ -261,6 +285,7 @@ class RunDirectory:
                 found.append(event)
         return found
 
+    @first_only
     def forget_events_after(self, command: str, step: int) -> None:
         """Drop a command's events later than `step`: a resumed command will write them again."""
         path = self.path / "log.jsonl"
@@ -277,6 +302,7 @@ class RunDirectory:
         write_atomically(path, "".join(lines).encode())
 
 
+@first_only
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write what resuming needs (tensors, numbers, lists, dicts) in one atomic step."""
     buffer = io.BytesIO()
@@ -284,6 +310,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+@by_first
 def load_state(path: Path) -> dict[str, Any] | None:
     """Read what `save_state` wrote; None when there is nothing to resume.
 
@@ -293,6 +320,6 @@ def load_state(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True)  # type: ignore[no-any-return]
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
     except Exception as error:
         raise InputError(f"{path} is damaged ({type(error).__name__}); delete it to start over") from error

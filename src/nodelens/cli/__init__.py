@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
@@ -14,7 +16,7 @@ from nodelens.cli.pruning import export, gain, prune
 from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
 from nodelens.cli.training import train
-from nodelens.errors import InputError
+from nodelens.errors import InputError, ProcessLostError
 from nodelens.memory import keep_freed_memory
 
 # In the order in which a user meets them.
@@ -48,14 +50,27 @@ def options(
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug."""
+    """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug.
+
+    Of several processes one says it; where another one ended, the exit code is 1.
+    """
     keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=arguments, prog_name="nodelens")
-    except InputError as error:
+        with _together():
+            app(args=arguments, prog_name="nodelens")
+    except (InputError, ProcessLostError) as error:
         if debug:
             raise
         Console(stderr=True, soft_wrap=True).print(f"nodelens: {error}", style="red", highlight=False, markup=False)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _together() -> AbstractContextManager[None]:
+    """Work with the processes that a launcher started; without one, torch is not loaded before it is needed."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return nullcontext()
+    from nodelens.processes import joined
+
+    return joined()

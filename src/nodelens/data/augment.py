@@ -22,7 +22,8 @@ from nodelens.data.crops import (
     shift_and_flip,
 )
 from nodelens.data.mixing import draw_mix, mix_batch
-from nodelens.data.randaugment import draw_rand_augment, rand_augment
+from nodelens.data.part import Part, whole
+from nodelens.data.randaugment import RandAugmentDraw, draw_rand_augment, rand_augment
 from nodelens.errors import InputError
 
 ERASED_AREA = (0.02, 1 / 3)
@@ -97,6 +98,7 @@ def augment(
     mean: Sequence[float],
     std: Sequence[float],
     generator: torch.Generator,
+    part: Part | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """Augment and normalise one batch: crop, flip, then as configured.
 
@@ -106,6 +108,7 @@ def augment(
         mean: mean of each channel, as a share of 255.
         std: standard deviation of each channel, as a share of 255.
         generator: source of all draws, on the images' device.
+        part: where the images are not the whole batch, which of its images they are.
 
     Returns:
         Normalised images in float32, laid out in memory as channels_last.
@@ -115,14 +118,15 @@ def augment(
             per channel, or RandAugment meets images of neither 1 nor 3 channels.
     """
     require_fitting(images, augmentation)
-    pixels = crop(images, augmentation, generator)
+    part = part or whole(len(images))
+    pixels = crop(images, augmentation, generator, part)
     if augmentation.rand_augment:
-        pixels = apply_rand_augment(pixels, augmentation, mean, generator)
+        pixels = apply_rand_augment(pixels, augmentation, mean, generator, part)
     normalised = standardise(pixels, mean, std)
     if not augmentation.erase:
         return normalised
-    boxes = draw_erasures(len(images), (images.shape[1], images.shape[2]), augmentation.erase, generator)
-    return erase(normalised, boxes, generator)
+    boxes = draw_erasures(part.whole, (images.shape[1], images.shape[2]), augmentation.erase, generator)
+    return erase(normalised, part.of(boxes), generator, part)
 
 
 def mix(
@@ -195,26 +199,28 @@ def crop(
     images: UInt8[Tensor, "batch height width channel"],
     augmentation: Augmentation,
     generator: torch.Generator,
+    part: Part,
 ) -> Levels:
     """Crop and flip as configured; still grey levels 0 to 255, with the channels first."""
-    count, height, width = images.shape[:3]
-    flips = draw_flips(count, augmentation.flip, generator)
+    height, width = images.shape[1:3]
+    flips = part.of(draw_flips(part.whole, augmentation.flip, generator))
     if augmentation.resized_crop is not None:
-        boxes = draw_crops(count, (height, width), augmentation.resized_crop, generator)
-        return resize_boxes(images, boxes, flips)
-    shifts = draw_shifts(count, augmentation.crop_padding, generator)
-    return shift_and_flip(images, shifts, flips).permute(0, 3, 1, 2)
+        boxes = draw_crops(part.whole, (height, width), augmentation.resized_crop, generator)
+        return resize_boxes(images, part.of(boxes), flips)
+    shifts = draw_shifts(part.whole, augmentation.crop_padding, generator)
+    return shift_and_flip(images, part.of(shifts), flips).permute(0, 3, 1, 2)
 
 
 def apply_rand_augment(
-    pixels: Levels, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator
+    pixels: Levels, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator, part: Part
 ) -> Float[Tensor, "batch channel height width"]:
     """All rounds of RandAugment; what comes in from outside the image has the mean colour."""
     fill = per_channel([float(round(255 * m)) for m in mean], 1, pixels.device)
     levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     for _ in range(augmentation.rand_augment_ops):
-        draw = draw_rand_augment(len(pixels), augmentation.rand_augment, augmentation.rand_augment_std, generator)
-        levels = rand_augment(levels, draw, fill)
+        draw = draw_rand_augment(part.whole, augmentation.rand_augment, augmentation.rand_augment_std, generator)
+        own = RandAugmentDraw(*map(part.of, (draw.operation, draw.level, draw.sign)))
+        levels = rand_augment(levels, own, fill)
     return levels
 
 
@@ -231,10 +237,12 @@ def erase(
     images: Float[Tensor, "batch channel height width"],
     boxes: Int[Tensor, "batch 4"],
     generator: torch.Generator,
+    part: Part | None = None,
 ) -> Float[Tensor, "batch channel height width"]:
     """Replace each image's box by standard normal noise, drawn for every pixel and channel."""
     batch, channel, height, width = images.shape
-    noise = torch.randn(batch, height, width, channel, generator=generator, device=images.device)
+    part = part or whole(batch)
+    noise = part.of(torch.randn(part.whole, height, width, channel, generator=generator, device=images.device))
     top, left, box_height, box_width = boxes[:, :, None].unbind(1)
     row, column = (torch.arange(side, device=images.device) for side in (height, width))
     inside_rows = (row >= top) & (row < top + box_height)

@@ -1,6 +1,7 @@
 """Image data sets: decoded once, memory-mapped, handed out in batches."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from nodelens.data.decoded import DecodedSplit, decoded_split, default_cache
 from nodelens.data.lookup import find_source
 from nodelens.data.sources import Source, hashed, stratified
 from nodelens.errors import InputError
-from nodelens.progress import console
+from nodelens.processes import add_up, share
+from nodelens.progress import console, progress
 
 STATISTICS_BATCH = 1024
 
@@ -75,6 +77,25 @@ class ImageSet:
             positions = np.arange(start, min(start + size, len(self)))
             yield self.batch(positions), self.labels[start : start + size]
 
+    def own_batches(
+        self, size: int, title: str = ""
+    ) -> Iterator[tuple[slice, UInt8[Tensor, "batch height width channel"], Int64[Tensor, "batch"]]]:
+        """Where they stand, images and labels of the batches that this process reads: with one process of all.
+
+        Whole batches are shared out, so each is computed alike whatever the number of processes.
+
+        Args:
+            title: of the progress shown; none is shown without.
+        """
+        own = share([slice(start, min(start + size, len(self))) for start in range(0, len(self), size)])
+        read, total = 0, sum(where.stop - where.start for where in own)
+        with progress(title, total) if title and own else nullcontext() as bar:
+            for where in own:
+                yield where, self.batch(np.arange(where.start, where.stop)), self.labels[where]
+                read += where.stop - where.start
+                if bar is not None:
+                    bar.reach(read)
+
     def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> "ImageSet":
         """The subset at these positions, in their order; copies no pixels.
 
@@ -91,9 +112,10 @@ class ImageSet:
         """Mean and standard deviation of each channel over all pixels of all images, in 0..1."""
         # Counts of the 256 levels: exact, in one pass, in memory that does not grow.
         counts = np.zeros((self.image_shape[2], 256), dtype=np.int64)
-        for images, _ in self.batches(STATISTICS_BATCH):
+        for _, images, _ in self.own_batches(STATISTICS_BATCH):
             for channel, levels in enumerate(images.numpy().reshape(-1, len(counts)).T):
                 counts[channel] += np.bincount(levels, minlength=256)
+        add_up([torch.from_numpy(counts)])
         levels = np.arange(256) / 255
         shares = counts / counts.sum(axis=1, keepdims=True)
         mean = shares @ levels

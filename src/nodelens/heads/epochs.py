@@ -15,6 +15,7 @@ from nodelens.measures import SymmetryBreaking
 from nodelens.networks import Network, fingerprint, load_network
 from nodelens.probing import Measurement, MeasureSettings, ProbingData, load_measurements, measure_network
 from nodelens.probing.study import untrained_twin
+from nodelens.processes import by_first
 from nodelens.runs import RunDirectory
 
 EPOCHS = "heads/epochs"
@@ -41,6 +42,7 @@ class EpochSymmetry:
         return symmetry_over_seeds(self.measurements, site, settings)
 
 
+@by_first
 def saved_epochs(trained: RunDirectory, every: int = 1) -> dict[int, Path]:
     """The files of a run's kept epochs: those that `every` divides, and the last.
 

@@ -25,7 +25,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import Site, reading
-from nodelens.progress import progress
+from nodelens.processes import add_up
 from nodelens.training.precision import Precision, autocast
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -136,25 +136,23 @@ def field_overlaps(
     """
     network.eval()
     device = next(network.parameters()).device
-    another, at = others(len(images), seed), 0
-    overlaps: dict[str, list[Tensor]] = {site.name: [] for site in sites}
-    correct = []
-    with torch.inference_mode(), progress(f"{title} ({images.split})", len(images)) as bar:
-        for pixels, labels in images.batches(batch_size):
+    another = others(len(images), seed)
+    # Images that another process reads stay 0 here, so that a sum joins what all have found.
+    overlaps = {site.name: torch.zeros(2, 1 + site.heads, len(images)) for site in sites}
+    correct = torch.zeros(len(images), dtype=torch.int64)
+    with torch.inference_mode():
+        for where, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
             inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
             fields, logits = _fields_and_logits(network, sites, inputs, precision)
-            pictures = pixels.to(device), images.batch(another[at : at + len(labels)]).to(device)
+            pictures = pixels.to(device), images.batch(another[where]).to(device)
             for name, of_site in fields.items():
-                overlaps[name].append(torch.stack([_with_mean(of_site, picture) for picture in pictures]).cpu())
-            correct.append(logits.argmax(dim=1).cpu() == labels)
-            at += len(labels)
-            bar.reach(at)
-    right = torch.cat(correct)
-    found = {}
-    for site in sites:
-        itself, chance = torch.cat(overlaps[site.name], dim=2)
-        found[site.name] = FieldOverlaps(site, images.split, itself, chance, right)
-    return found
+                overlaps[name][:, :, where] = torch.stack([_with_mean(of_site, picture) for picture in pictures]).cpu()
+            correct[where] = (logits.argmax(dim=1).cpu() == labels).long()
+    add_up([correct, *overlaps.values()])
+    return {
+        site.name: FieldOverlaps(site, images.split, overlaps[site.name][0], overlaps[site.name][1], correct.bool())
+        for site in sites
+    }
 
 
 def others(images: int, seed: int) -> Int64[Tensor, " image"]:

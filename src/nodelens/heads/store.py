@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from nodelens.processes import by_first
 from nodelens.runs import RunDirectory, read_metadata, read_tensors
 
 
@@ -14,6 +15,7 @@ def part_file(part: str, site: str) -> str:
     return f"heads/{part}/{site}.safetensors"
 
 
+@by_first
 def kept(run: RunDirectory, part: str, site: str, source: str) -> dict[str, Tensor] | None:
     """The part of a site, where the run has it and it was made from this source; else None.
 

@@ -44,6 +44,7 @@ from nodelens.probing import (
     silenced_heads,
 )
 from nodelens.probing.measure import label_counts
+from nodelens.probing.shards import refuse_shards
 from nodelens.probing.store import load_probes
 from nodelens.probing.study import NETWORK
 from nodelens.runs import RunDirectory
@@ -131,6 +132,7 @@ class HeadStudy:
             InputError: a network without heads or without these blocks; a run directory of another network, data
                 set or probe training; a split without one of the labels.
         """
+        refuse_shards("a study of the heads")
         self.network, self.data, self.settings, self.run = network, data, settings, run
         self.sites = chosen_sites(network, settings.blocks)
         label_counts(data.test)
@@ -199,6 +201,19 @@ class HeadStudy:
             tensors = {"without": new.without, "alone": new.alone, "network": new.network, "counts": new.counts}
             keep(self.run, "silenced", site.name, source, tensors)
         return SilencedHeads(site, self.data.test.split, **tensors)
+
+    def measure(self, silence: bool, pruned: Network | None) -> None:
+        """Everything that a report shows, so that all processes take part in measuring it.
+
+        Args:
+            silence: also silence each head in the network itself.
+            pruned: also look at this network's fields.
+        """
+        _ = self.accuracies, self.overlaps()
+        if pruned is not None:
+            self.overlaps(pruned)
+        if silence:
+            _ = self.silenced
 
     def overlaps(self, pruned: Network | None = None) -> dict[str, FieldOverlaps]:
         """Overlap of the attention output fields with every test image; by site.

@@ -23,6 +23,7 @@ from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
+from nodelens.processes import by_first
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def load_network(
     return network
 
 
+@by_first
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a checkpoint file or run directory; code in a pickle is never executed."""
     if str(path).startswith(("timm:", "hf:")):

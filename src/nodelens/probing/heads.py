@@ -23,7 +23,7 @@ from nodelens.measures import check_heads
 from nodelens.networks import Network, Site, Stage, reading
 from nodelens.probing.measure import label_counts
 from nodelens.probing.probes import Probe, Probes
-from nodelens.progress import progress
+from nodelens.processes import add_up
 from nodelens.training.precision import Precision, autocast
 
 
@@ -117,6 +117,7 @@ def head_accuracies(
     with torch.inference_mode():
         for inputs, labels in _batches(images, normalisation, device, batch_size, title):
             whole += _read_heads(network, probes, tallies, inputs, labels, precision)
+    add_up([whole, *(part for tally in tallies.values() for part in (tally.heads, tally.probe))])
     return {
         site.name: HeadAccuracies(
             site,
@@ -168,6 +169,7 @@ def silenced_heads(
         for inputs, labels in _batches(images, normalisation, device, batch_size, title):
             with autocast(device, precision):
                 whole += _silence_each(network, sites, hits, inputs, labels)
+    add_up([whole, *hits.values()])
     return {
         site.name: SilencedHeads(
             site,
@@ -284,13 +286,9 @@ def _hits(
 def _batches(
     images: ImageSet, normalisation: Normalisation, device: torch.device, batch_size: int, title: str
 ) -> Iterator[tuple[Float[Tensor, "batch channel height width"], Int64[Tensor, " batch"]]]:
-    """Normalised images and their labels, on the device, with the progress shown."""
-    done = 0
-    with progress(f"{title} ({images.split})", len(images)) as bar:
-        for pixels, labels in images.batches(batch_size):
-            yield normalise(pixels.to(device), normalisation.mean, normalisation.std), labels.to(device)
-            done += len(labels)
-            bar.reach(done)
+    """Normalised images and their labels, this process's, on the device, with the progress shown."""
+    for _, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
+        yield normalise(pixels.to(device), normalisation.mean, normalisation.std), labels.to(device)
 
 
 def _check_site(site: Site) -> None:

@@ -21,7 +21,8 @@ from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probe, Probes
-from nodelens.progress import progress
+from nodelens.probing.shards import in_shards, keep_step
+from nodelens.processes import add_up
 from nodelens.training.precision import Precision, autocast
 
 ONE_HOT_LABELS = 2048
@@ -162,7 +163,8 @@ def measure_probes(
 ) -> list[Measurement]:
     """Measure all sites of `probes` in one pass over the images; one `Measurement` per seed.
 
-    Memory does not grow with the number of images: each activation is pooled where it arises.
+    Memory does not grow with the number of images: each activation is pooled where it arises. Of several processes
+    each reads its share of the batches, and their float64 sums are added up.
 
     Raises:
         InputError: a label that no image of the split has; activations that are NaN or infinite.
@@ -171,14 +173,15 @@ def measure_probes(
     network.eval()
     device = next(network.parameters()).device
     sums = sums_of_sites(probes)
-    with torch.inference_mode(), progress(f"{title} ({images.split})", len(images)) as bar:
-        done = 0
-        for pixels, labels in images.batches(batch_size):
+    with torch.inference_mode():
+        for _, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
             labels = labels.to(device)
             inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
             add_batch(network, probes, sums, inputs, labels, precision)
-            done += len(labels)
-            bar.reach(done)
+        if in_shards():
+            one = normalise(images.batch(torch.zeros(1).long()).to(device), normalisation.mean, normalisation.std)
+            keep_step(network, one, -(-len(images) // batch_size))
+    add_up(part for tally in dict.fromkeys(sums.values()) for part in (tally.sums, tally.correct))
     return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 

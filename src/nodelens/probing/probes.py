@@ -55,18 +55,21 @@ class Probe(nn.Module):
             activations = F.layer_norm(activations, activations.shape[-1:])
         return pool_tokens(activations, self.pool_weight)
 
-    def learn(self, activations: Tensor, targets: Float[Tensor, "batch label"]) -> Float[Tensor, "seed"]:
+    def learn(
+        self, activations: Tensor, targets: Float[Tensor, "batch label"], share: float = 1.0
+    ) -> Float[Tensor, "seed"]:
         """Add every seed's gradient of its mean cross-entropy to `grad`, and return those losses.
 
         In closed form, which is faster than autograd where sixty probes learn beside one pass of a network.
 
         Args:
             targets: share of each label; each row sums to 1.
+            share: what part of a larger batch these images are; gradients and losses are this part of its mean.
         """
         pooled = self.pool(activations)
         shares = (pooled @ self.weight.transpose(1, 2)).log_softmax(dim=2)
-        losses = -(targets * shares).sum(dim=2).mean(dim=1)
-        by_logit = shares.exp_().sub_(targets).div_(len(targets))
+        losses = -(targets * shares).sum(dim=2).mean(dim=1) * share
+        by_logit = shares.exp_().sub_(targets).mul_(share / len(targets))
         _add_gradient(self.weight, by_logit.transpose(1, 2) @ pooled)
         if self.site.layout == "tokens":
             if self.layer_norm:

@@ -17,6 +17,7 @@ from nodelens.errors import InputError
 from nodelens.networks import Site
 from nodelens.probing.measure import Measurement, SiteMeasurement
 from nodelens.probing.probes import Probe, Probes
+from nodelens.processes import by_first
 from nodelens.runs import RunDirectory, read_metadata, read_tensors
 
 
@@ -72,6 +73,7 @@ def is_measured(run: RunDirectory, folder: str, site: str, split: str, images: s
     return read_metadata(run.path / site_file(site, folder)).get(f"images.{split}") == images
 
 
+@by_first
 def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
     """Names of the sites that have a file, in the network's order."""
     order = run.configuration().get("measure", {}).get("sites", [])

@@ -19,6 +19,7 @@ from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, fingerprint, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
+from nodelens.probing.shards import placed
 from nodelens.probing.store import (
     is_measured,
     load_measurements,
@@ -28,7 +29,7 @@ from nodelens.probing.store import (
     site_file,
 )
 from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
-from nodelens.runs import RunDirectory, load_state
+from nodelens.runs import RunDirectory, exists, load_state, remove
 from nodelens.training.precision import default_device
 from nodelens.training.recipe import recorded_recipe
 
@@ -119,10 +120,9 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     names = [site.name for site in sites_of(network)]
     joined = [dataclasses.asdict(layer) for layer in network.layers()]
     run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
-    device = default_device()
-    _measure_one(network.to(device), chosen, data, settings, run, NETWORK)
+    _measure_one(placed(network), chosen, data, settings, run, NETWORK)
     if settings.untrained:
-        twin = untrained_twin(network, settings.untrained_seed).to(device)
+        twin = placed(untrained_twin(network, settings.untrained_seed))
         _measure_one(twin, chosen, data, settings, run, UNTRAINED)
     return [site.name for site in chosen]
 
@@ -192,7 +192,7 @@ def _measure_one(
     state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
     # A kill while the files were written leaves some of them, and the state of all.
     begun = (load_state(state) or {"sites": []})["sites"]
-    new = [site for site in chosen if site.name in begun or not (run.path / site_file(site.name, folder)).exists()]
+    new = [site for site in chosen if site.name in begun or not exists(run.path / site_file(site.name, folder))]
     if new:
         probes = train_probes(
             network,
@@ -204,7 +204,7 @@ def _measure_one(
             title=f"{who}training {len(new)} probes",
         )
         save_probes(run, folder, probes, data.training.label_names)
-        state.unlink(missing_ok=True)
+        remove(state)
     for split, images in data.measured.items():
         unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:
@@ -219,6 +219,6 @@ def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None =
     """What a run measured on a split: of the `network` and, where it has all those sites, its `untrained` twin."""
     found = {"network": load_measurements(run, split, sites, NETWORK)}
     names = list(found["network"][0])
-    if all((run.path / site_file(name, UNTRAINED)).exists() for name in names):
+    if all(exists(run.path / site_file(name, UNTRAINED)) for name in names):
         found["untrained"] = load_measurements(run, split, names, UNTRAINED)
     return found

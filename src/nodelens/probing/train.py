@@ -17,9 +17,11 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
+from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import load_state, save_state
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.learner import gradients
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
 
@@ -110,6 +112,7 @@ def train_probes(
         bar.start_at(step)
         for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
             losses = probe_gradients(network, probes, batch, settings.precision)
+            add_up([*gradients(probes), *losses.values()])
             for group in optimizer.param_groups:
                 group["lr"] = batch.learning_rate
             optimizer.step()
@@ -124,13 +127,16 @@ def train_probes(
 
 
 def probe_gradients(network: nn.Module, probes: Probes, batch: Batch, precision: Precision) -> dict[str, Tensor]:
-    """Run the frozen network once and add every probe's gradient; returns the losses, (seed,) per site."""
+    """Run the frozen network once and add every probe's gradient; returns the losses, (seed,) per site.
+
+    Where several processes share the batch, the gradients and losses of all are still to be added up.
+    """
     losses: dict[str, Tensor] = {}
 
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(batch.images.device.type, enabled=False):
-            losses[site] = probes[site].learn(activations, batch.targets)
+            losses[site] = probes[site].learn(activations, batch.targets, batch.share)
 
     device = batch.images.device
     with torch.no_grad(), reading(network, probes.sites, reader), autocast(device, precision):

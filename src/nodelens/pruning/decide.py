@@ -30,6 +30,7 @@ from nodelens.measures import (
 )
 from nodelens.networks import Layer, as_wide_as, layer_weight
 from nodelens.probing import Measurement
+from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
 
 METHODS = ("andc", "random", "magnitude", "wanda", "branch")
@@ -200,20 +201,21 @@ def input_norms(
     """Root of the summed squares of each input of the layers over all tokens and images, by module path."""
     network.eval()
     device = next(network.parameters()).device
-    squares: dict[str, Tensor] = {}
+    widths = {layer.module: layer_weight(network, layer).shape[1] for layer in layers}
+    squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
 
     def hook(module: str) -> Any:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squared = inputs[0].double().square().flatten(0, -2).sum(dim=0)
-            squares[module] = squares.get(module, torch.zeros_like(squared)) + squared
+            squares[module] += inputs[0].double().square().flatten(0, -2).sum(dim=0)
 
         return add
 
     handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
     try:
-        for pixels, _ in images.batches(batch_size):
+        for _, pixels, _ in images.own_batches(batch_size):
             network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
     finally:
         for handle in handles:
             handle.remove()
+    add_up(squares.values())
     return {module: squared.sqrt().float() for module, squared in squares.items()}

@@ -21,6 +21,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import Layer, Network
+from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
 from nodelens.training.batches import steps_per_epoch, training_batches
@@ -218,13 +219,14 @@ def accuracies(
         network.eval()
     correct = {name: torch.zeros((), dtype=torch.int64, device=device) for name in variants}
     with torch.inference_mode():
-        for pixels, labels in images.batches(batch_size):
+        for _, pixels, labels in images.own_batches(batch_size):
             normalised = normalise(pixels.to(device), normalisation.mean, normalisation.std)
             inputs = _before(shared, first, normalised, precision)
             for name, network in variants.items():
                 with autocast(device, precision):
                     logits = _after(network, first)(inputs)
                 correct[name] += (logits.argmax(1) == labels.to(device)).sum()
+        add_up(correct.values())
     return {name: int(count) / len(images) for name, count in correct.items()}
 
 

@@ -25,7 +25,7 @@ from nodelens.progress import progress
 from nodelens.pruning.decide import Masks, andc_masks, thresholds_by_dilution, total_dilution
 from nodelens.pruning.retrain import Rows, accuracies
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
-from nodelens.runs import read_json
+from nodelens.runs import exists, read_json
 
 LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
 
@@ -131,7 +131,7 @@ class DilutionSearch:
     def sensitivity(self) -> Sensitivity:
         """Prune every layer alone, at every level that thresholds can give; what is found is kept layer by layer."""
         kept = self.study.run.checkpoints / f"sensitivity-{self.seed}.json"
-        losses: dict[str, list[list[float]]] = read_json(kept) if kept.exists() else {}
+        losses: dict[str, list[list[float]]] = read_json(kept) if exists(kept) else {}
         with progress("pruning each layer alone", len(self.study.layers)) as bar:
             for i, layer in enumerate(self.study.layers):
                 if layer.name not in losses:

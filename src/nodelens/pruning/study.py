@@ -31,6 +31,7 @@ from nodelens.networks import (
     without_skip,
 )
 from nodelens.probing import Measurement, MeasureSettings, ProbeSettings, load_measurements, measure_network
+from nodelens.probing.shards import refuse_shards
 from nodelens.probing.study import NATIVE_SIZES, ProbingData
 from nodelens.progress import console
 from nodelens.pruning.decide import (
@@ -48,7 +49,7 @@ from nodelens.pruning.decide import (
 )
 from nodelens.pruning.retrain import RetrainSettings, Rows, retrain
 from nodelens.pruning.vanished import vanished_masks
-from nodelens.runs import RunDirectory, read_json
+from nodelens.runs import RunDirectory, exists, read_json, remove
 
 HELD_OUT, TEST = "train-held-out", "test"
 DENSE = "dense"
@@ -145,6 +146,7 @@ class PruningStudy:
             InputError: no such layer or site, a threshold out of range, or a run directory of another study.
         """
         self.network, self.data, self.settings, self.run = network, data, settings, run
+        refuse_shards("pruning")
         chosen = select_layers(layers(network), settings.layers)
         self.layers: list[Layer] = chosen if settings.skip else without_skip(chosen, sites(network))
         thresholds_by_site(self.layers, settings.threshold, settings.site_thresholds)
@@ -223,7 +225,7 @@ class PruningStudy:
     def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
         """Retrain a network that is masked already; where that was done before, it is read back."""
         finished, weights = (self.run.checkpoints / f"{name}{suffix}" for suffix in (".json", ".safetensors"))
-        if finished.exists():
+        if exists(finished):
             return load_network(weights), read_json(finished)["rows"]
         rows = self._retrain({name: network}, name, seed, held_out=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
@@ -233,7 +235,7 @@ class PruningStudy:
     def _job(self, name: str, masks: Mapping[str, Masks], seed: int, *, keep: bool = False, dense: bool = True) -> Rows:
         """Retrain the variants of one seed side by side, with the unpruned one; a finished job is only read."""
         finished = self.run.checkpoints / f"{name}.json"
-        if finished.exists():
+        if exists(finished):
             rows: Rows = read_json(finished)["rows"]
             return rows
         variants = {DENSE: copy.deepcopy(self.network)} if dense else {}
@@ -266,7 +268,7 @@ class PruningStudy:
 
     def _finish(self, name: str, rows: Rows) -> None:
         self.run.write_json(f"checkpoints/{name}.json", {"rows": rows})
-        (self.run.checkpoints / f"{name}.pt").unlink(missing_ok=True)
+        remove(self.run.checkpoints / f"{name}.pt")
 
     def _retraining_images(self, seed: int) -> ImageSet:
         images, most = self.data.rest, self.settings.retraining_images

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from nodelens.networks import Network
+from nodelens.processes import by_first
 from nodelens.pruning.gain import DENSE, Rows, costs, sizes
 from nodelens.report.tables import TextTable, rounded
 from nodelens.runs import RunDirectory
@@ -15,6 +16,7 @@ from nodelens.timing import machine
 from nodelens.training.precision import Precision, default_device
 
 
+@by_first
 def report_gain(
     network: Network,
     run: RunDirectory,

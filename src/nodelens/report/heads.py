@@ -11,6 +11,7 @@ from nodelens.errors import InputError
 from nodelens.heads.epochs import EpochSymmetry
 from nodelens.heads.study import HeadSettings, HeadStudy
 from nodelens.networks import Network
+from nodelens.processes import by_first
 from nodelens.report.expert_tables import (
     expert_rows,
     experts_table,
@@ -60,6 +61,12 @@ def report_heads(
         pruned: the same network after pruning, for Fig. 11.
     """
     check_images(images, len(study.data.test))
+    study.measure(silence, pruned)
+    return _report_measured(study, silence, images, pruned)
+
+
+@by_first
+def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pruned: Network | None) -> list[TextTable]:
     shown = [*report_depth(study), *report_experts(study), *report_fields(study, images, pruned)]
     if silence:
         title = "Silencing a head, or all but it, in the network: test accuracy of all labels, its own, the rest"
@@ -173,6 +180,7 @@ def _save(study: HeadStudy, name: str, figure: Figure) -> list[Path]:
     return save_figure(figure, study.run.path / "figures" / f"heads.{name}.{study.settings.split}")
 
 
+@by_first
 def report_training(found: Sequence[EpochSymmetry], settings: HeadSettings, run: RunDirectory) -> list[TextTable]:
     """The order parameters over the epochs: `tables/heads.training.<split>.csv`, `.md`, and a figure."""
     rows, name = training_rows(found, settings), f"heads.training.{settings.split}"

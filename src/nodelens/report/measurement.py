@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import measurements_of
+from nodelens.processes import by_first
 from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
 from nodelens.report.tables import TABLE1, TABLE2, TextTable, rounded, statistics_rows, statistics_table, sweep_rows
 from nodelens.runs import RunDirectory
@@ -17,6 +18,7 @@ from nodelens.runs import RunDirectory
 SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 19))
 
 
+@by_first
 def report_measurement(
     run: RunDirectory,
     splits: Sequence[str],

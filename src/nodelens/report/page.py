@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from nodelens.errors import InputError
 from nodelens.probing import NETWORK
+from nodelens.processes import by_first
 from nodelens.report.excitation import add_excitation
 from nodelens.report.explored import Explored, describe_networks, explored_networks, opening_split
 from nodelens.report.factors import FACTOR_BYTES, Factors
@@ -55,6 +56,7 @@ class Section:
         return "-".join(filter(None, (anchor_of(self.place), self.run))).replace(" ", "-")
 
 
+@by_first
 def write_report(
     runs: Sequence[RunDirectory], out: Path | None = None, split: str | None = None, images: bool = True
 ) -> Path:

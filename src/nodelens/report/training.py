@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nodelens.processes import by_first
 from nodelens.report.figures import BLUE, GREY, STYLE, Panels, panels_of, save_figure
 from nodelens.runs import RunDirectory
 
 Event = dict[str, Any]
 
 
+@by_first
 def report_training(run: RunDirectory) -> None:
     """Write `tables/training.csv` and `figures/training` from the run's log, an epoch a row."""
     events = [{name: value for name, value in event.items() if name != "command"} for event in run.events("train")]

@@ -18,7 +18,9 @@ from torch.nn import functional as F
 from nodelens.data.augment import augment, mix
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
+from nodelens.data.part import Part
 from nodelens.errors import InputError
+from nodelens.processes import share, size
 from nodelens.training.recipe import Recipe
 
 ORDER, AUGMENTATION, DROPOUT, ASSIGNMENT = range(4)
@@ -31,7 +33,7 @@ def seed_of(seed: int, *purpose: int) -> int:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and targets of one optimizer step.
+    """Images and targets of one optimizer step: those that this process has.
 
     Attributes:
         step: optimizer steps before this one, since the beginning of the run.
@@ -39,6 +41,7 @@ class Batch:
         targets: share of each label, smoothed and perhaps mixed; each row sums to 1.
         learning_rate: the recipe's for this step.
         ends_epoch: whether it is the epoch's last.
+        share: of the step's images; 1 with one process.
     """
 
     step: int
@@ -47,6 +50,7 @@ class Batch:
     targets: Float[Tensor, "batch label"]
     learning_rate: float
     ends_epoch: bool
+    share: float = 1.0
 
 
 def steps_per_epoch(training: ImageSet, recipe: Recipe) -> int:
@@ -72,15 +76,36 @@ def training_batches(
     device: torch.device,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """All batches of a run from `first_step` on."""
-    steps = steps_per_epoch(training, recipe)
+    """All batches of a run from `first_step` on.
+
+    Raises:
+        InputError: the split is smaller than a batch, or a batch too small for so many processes.
+    """
+    steps, part = steps_per_epoch(training, recipe), own_part(recipe.batch_size)
     for epoch in range(first_step // steps, recipe.epochs):
         order = epoch_order(len(training), seed, epoch)
         for step in range(max(first_step, epoch * steps), (epoch + 1) * steps):
             begin = (step - epoch * steps) * recipe.batch_size
             chosen = order[begin : begin + recipe.batch_size]
-            images, targets = training_batch(training, chosen, recipe, seed, step, normalisation, device)
-            yield Batch(step, epoch, images, targets, recipe.rate(step, steps), step + 1 == (epoch + 1) * steps)
+            images, targets = training_batch(training, chosen, part, recipe, seed, step, normalisation, device)
+            rate, ends = recipe.rate(step, steps), step + 1 == (epoch + 1) * steps
+            yield Batch(step, epoch, images, targets, rate, ends, len(part) / part.whole)
+
+
+def own_part(batch_size: int) -> Part:
+    """The images of a batch that this process learns.
+
+    Raises:
+        InputError: a process would have none.
+    """
+    pairs = range(-(-batch_size // 2))
+    if len(pairs) < size():
+        raise InputError(
+            f"a batch of {batch_size} images cannot be shared by {size()} processes, which take them by pairs; "
+            "give a larger --batch-size"
+        )
+    own = share(pairs)
+    return Part(batch_size, own[0], own[-1] + 1)
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
@@ -90,17 +115,19 @@ def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
 
 def training_batch(
     training: ImageSet,
-    chosen: Int[Tensor, "batch"],
+    chosen: Int[Tensor, "whole"],
+    part: Part,
     recipe: Recipe,
     seed: int,
     step: int,
     normalisation: Normalisation,
     device: torch.device,
 ) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch label"]]:
-    """One augmented batch with its smoothed, perhaps mixed, targets."""
+    """A part of one augmented batch with its smoothed, perhaps mixed, targets."""
     generator = torch.Generator(device).manual_seed(seed_of(seed, AUGMENTATION, step))
-    pixels, labels = training.batch(chosen).to(device), training.labels[chosen].to(device)
-    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator)
+    own = part.of(chosen)
+    pixels, labels = training.batch(own).to(device), training.labels[own].to(device)
+    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator, part)
     share = recipe.label_smoothing / len(training.label_names)
     targets = F.one_hot(labels, len(training.label_names)) * (1 - recipe.label_smoothing) + share
     return mix(images, targets, recipe.augmentation, generator)

@@ -11,9 +11,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nodelens.errors import InputError
+from nodelens.processes import add_up, rank, size
 from nodelens.training.batches import DROPOUT, Batch, seed_of
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
+
+
+def gradients(network: nn.Module) -> list[Tensor]:
+    """The gradients that a network's parameters have."""
+    return [weight.grad for weight in network.parameters() if weight.grad is not None]
+
+
+def share_norms(network: nn.Module) -> None:
+    """Let batch normalisation see the images of all processes, in place.
+
+    Raises:
+        InputError: on a CPU, where torch cannot do that.
+    """
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    if size() == 1 or not normed:
+        return
+    if next(network.parameters()).device.type == "cpu":
+        raise InputError(
+            "batch normalisation needs all images of a batch, which several processes can share on GPUs only; "
+            "train this network in one process"
+        )
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
 
 
 class Learner:
@@ -25,6 +48,9 @@ class Learner:
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
         before_step: is told every batch before it is learnt.
+
+    Raises:
+        InputError: batch normalisation under several processes on a CPU.
     """
 
     def __init__(
@@ -39,6 +65,7 @@ class Learner:
         forward: Callable[[Tensor], Tensor] | None = None,
         before_step: Callable[[Batch], None] | None = None,
     ) -> None:
+        share_norms(network)
         self.network = network
         self.optimizer = make_optimizer(network, recipe, slow, slow_share)
         self.seed = seed
@@ -49,24 +76,27 @@ class Learner:
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
 
     def learn(self, batch: Batch, inputs: Tensor | None = None) -> None:
-        """One optimizer step; nothing waits for the device.
+        """One optimizer step, by all processes together; nothing waits for the device.
 
         Args:
             inputs: what `forward` reads, where that is not the batch's images.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = batch.learning_rate * group.get("share", 1.0)
-        torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step))
+        # Each process drops out what it likes: other images, other draws.
+        torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step, *([rank()] if rank() else [])))
         inputs = batch.images if inputs is None else inputs
         if self.before_step is not None:
             self.before_step(batch)
         with autocast(inputs.device, self.precision):
             logits = self.forward(inputs)
-        loss = F.cross_entropy(logits.float(), batch.targets)
+        loss = F.cross_entropy(logits.float(), batch.targets) * batch.share
         loss.backward()  # type: ignore[no-untyped-call]
+        loss = loss.detach()
+        add_up([loss, *gradients(self.network)])
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.loss_sum += loss.detach()
+        self.loss_sum += loss
         self.step = batch.step + 1
 
     def mean_loss(self, epoch: int, steps: int) -> float:

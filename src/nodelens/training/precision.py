@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from nodelens.errors import InputError
+from nodelens.processes import by_first
 
 Precision = Literal["fp32", "bf16"]
 
@@ -40,6 +41,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+@by_first
 def _bf16_is_faster() -> bool:
     seconds = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     with torch.inference_mode():

@@ -19,8 +19,9 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
+from nodelens.processes import add_up, rank, size
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
 from nodelens.training.assigned import Assignment, assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.enforced import EnforcedHeads, HeadGains
@@ -97,11 +98,11 @@ def train(
     """
     device, recipe = default_device(), settings.recipe
     steps = steps_per_epoch(training, recipe)
-    environment = {"threads": torch.get_num_threads(), "device": str(device)}
+    environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, device)
     run.configure("train", _identity(settings, training, test), **environment, test_fingerprint=test.fingerprint)
-    if run.model.exists():
+    if exists(run.model):
         return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
     resume = run.checkpoints / "resume.pt"
@@ -109,7 +110,7 @@ def train(
     if state is not None:
         learner.restore(state)
     run.forget_events_after("train", learner.step)
-    board = _tensorboard_writer(run) if tensorboard else None
+    board = _tensorboard_writer(run) if tensorboard and rank() == 0 else None
     saved, note, speed = time.monotonic(), "", Speed(recipe.batch_size)
 
     with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
@@ -155,7 +156,7 @@ def _finish(
     tensors, description = stored(network)
     metadata = {**description, **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
     run.write_tensors("model.safetensors", tensors, metadata)
-    (run.checkpoints / "resume.pt").unlink(missing_ok=True)
+    remove(run.checkpoints / "resume.pt")
     network.checkpoint_metadata = metadata
     network.eval()
     return network
@@ -211,10 +212,11 @@ def accuracy(
     device = next(network.parameters()).device
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for pixels, labels in images.batches(batch_size):
+    for _, pixels, labels in images.own_batches(batch_size):
         with autocast(device, precision):
             logits = network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
         correct += (logits.argmax(1) == labels.to(device)).sum()
+    add_up([correct])
     return correct.item() / len(images)
 
 

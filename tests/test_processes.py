@@ -1,0 +1,204 @@
+"""Several processes do what one does: real jobs on digits, started as a launcher starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nodelens.data import Augmentation
+from nodelens.data.augment import augment, mix
+from nodelens.data.part import Part
+from nodelens.errors import InputError
+from nodelens.networks import load_network, masks_of
+from nodelens.processes import alone, by_first, share, size
+from nodelens.runs import RunDirectory, load_state, read_json, read_tensors
+from nodelens.training import batches
+from processes_job import NORMALISATION, RECIPE, TRAINING, work
+
+JOB = str(Path(__file__).with_name("processes_job.py"))
+LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+ALL = ("train", "measure", "prune", "heads", "sums")
+# Adam makes steps of its own length out of a gradient that is nothing but rounding: this one shifts all tokens alike.
+ROUNDING_ONLY = "classifier.attention_pool.bias"
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """All parts in this process, with one thread, as each of several processes has."""
+    folder, threads = tmp_path_factory.mktemp("one"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    work(folder, list(ALL))
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return launched(tmp_path_factory.mktemp("two"), *LAUNCH, "2")
+
+
+def launched(folder: Path, *launcher: str, parts: tuple[str, ...] = ALL, **variables: str) -> Path:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run([*launcher, JOB, str(folder), *parts], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def together(processes: int, *command: str) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of each process of a job that nobody watches over."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment["WORLD_SIZE"] = str(processes)
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    return [(process.wait(), output, errors) for process in started for output, errors in [process.communicate()]]
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    """Every element to a share of its tensor's largest."""
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if key == ROUNDING_ONLY or not value.numel():
+            continue
+        difference = (found[key].double() - value.double()).abs().max()
+        assert difference <= tolerance * value.double().abs().max(), key
+
+
+def assert_same_work(folder: Path, one: Path) -> None:
+    files = sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
+    assert files == sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
+    assert len(files) == 21
+    for file in files:
+        found, expected = read_tensors(folder / file), read_tensors(one / file)
+        for key in [key for key in expected if key.startswith(("counts", "accuracy")) or key.endswith(".mask")]:
+            assert torch.equal(found.pop(key), expected.pop(key)), (file, key)
+        assert_close(found, expected, 1e-4)
+
+
+def assert_same_sums(folder: Path, one: Path) -> None:
+    found, expected = load_state(folder / "sums.pt"), load_state(one / "sums.pt")
+    assert found is not None
+    assert expected is not None
+    assert all(value.dtype == torch.float64 for value in found.values())
+    assert_close(found, expected, 1e-14)
+
+
+def test_two_processes_do_what_one_does(one: Path, two: Path) -> None:
+    assert_same_work(two, one)
+    assert_same_sums(two, one)
+    assert RunDirectory(two / "train").configuration()["train"]["processes"] == 2
+    first, second = (RunDirectory(folder / "train").events("train") for folder in (one, two))
+    for before, after in zip(first, second, strict=True):
+        assert after["loss"] == pytest.approx(before["loss"], abs=2e-5)
+        assert after["test_accuracy"] == before["test_accuracy"]
+    rows = read_json(two / "prune" / "checkpoints" / "prune-0.json")["rows"]
+    assert [row["dilution"] for row in rows] == [
+        row["dilution"] for row in read_json(one / "prune" / "checkpoints" / "prune-0.json")["rows"]
+    ]
+
+
+def test_masked_weights_stay_zero_in_two_processes(two: Path) -> None:
+    pruned = load_network(two / "prune")
+    masks = masks_of(pruned)
+    assert len(masks) == 4
+    for module, mask in masks.items():
+        weight = pruned.get_submodule(module).weight
+        assert not weight[~mask].any()
+        assert weight[mask].any()
+
+
+@pytest.mark.slow
+def test_four_processes_do_what_one_does(one: Path, tmp_path: Path) -> None:
+    launched(tmp_path, *LAUNCH, "4")
+    assert_same_work(tmp_path, one)
+    assert_same_sums(tmp_path, one)
+
+
+@pytest.mark.slow
+def test_a_network_in_shards_is_measured_as_a_whole_one(one: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2")
+    launched(tmp_path, *launcher, "--fsdp_reshard_after_forward", "true", "--num_processes", "2", parts=("measure",))
+    for path in (one / "measure" / "measure").iterdir():
+        assert_close(read_tensors(tmp_path / "measure" / "measure" / path.name), read_tensors(path), 1e-4)
+
+
+def test_a_lost_process_ends_the_job_which_then_goes_on_to_the_same_files(two: Path, tmp_path: Path) -> None:
+    (code, output, errors), (killed, *_) = together(2, JOB, str(tmp_path), "die")
+    assert (code, killed) == (1, -9)
+    assert "another process of this job has ended; what is finished is kept" in errors
+    assert not output
+    assert (tmp_path / "train" / "checkpoints" / "resume.pt").exists()
+    assert not (tmp_path / "train" / "model.safetensors").exists()
+    launched(tmp_path, *LAUNCH, "2", parts=("train",))
+    run, undisturbed = RunDirectory(tmp_path / "train"), RunDirectory(two / "train")
+    assert run.model.read_bytes() == undisturbed.model.read_bytes()
+    resumed, whole = (
+        [{**event, "images_per_second": 0} for event in directory.events("train")] for directory in (run, undisturbed)
+    )
+    assert resumed == whole
+
+
+def test_bad_input_is_said_once(tmp_path: Path) -> None:
+    command = ("-m", "nodelens", "train", "resnet50", "--data", "digits", "--out", str(tmp_path / "run"))
+    found = together(2, *command, "--precision", "fp32")
+    assert [code for code, *_ in found] == [2, 2]
+    said = "".join(output + errors for _, output, errors in found)
+    assert said.count("nodelens: unknown network 'resnet50'") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("processes", [2, 3, 5])
+@pytest.mark.parametrize("images", [10, 33])
+def test_parts_of_a_batch_are_the_batch(processes: int, images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = RECIPE.augmentation
+    cropped = Augmentation(resized_crop=(0.5, 1.0), mixup=1.0)
+    pixels, labels = TRAINING.batch(torch.arange(images)), torch.eye(10)[TRAINING.labels[:images]]
+    for how in (everything, cropped):
+        seen = []
+        for number in range(1 + processes):
+            generator, part = torch.Generator().manual_seed(5), None
+            if number:
+                monkeypatch.setattr("nodelens.processes.size", lambda: processes)
+                monkeypatch.setattr("nodelens.processes.rank", lambda number=number: number - 1)
+                part = batches.own_part(images)
+            own, targets = (pixels, labels) if part is None else (part.of(pixels), part.of(labels))
+            augmented = augment(own, how, NORMALISATION.mean, NORMALISATION.std, generator, part)
+            seen.append((part, *mix(augmented, targets, how, generator)))
+        monkeypatch.undo()
+        (_, whole, targets), *parts = seen
+        assert sum(len(part) for part, *_ in parts) == images
+        for part, found, shares in parts:
+            assert len(part) == len(found)
+            torch.testing.assert_close(found, part.of(whole), rtol=0, atol=2e-6)
+            assert torch.equal(shares, part.of(targets))
+
+
+def test_a_batch_too_small_for_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "size", lambda: 4)
+    with pytest.raises(InputError, match="a batch of 6 images cannot be shared by 4 processes"):
+        batches.own_part(6)
+    assert batches.own_part(7) == Part(7, 0, 4)
+
+
+def test_without_a_launcher_there_is_one_process() -> None:
+    assert size() == 1
+    assert share(range(5)) == range(5)
+    with alone():
+        assert by_first(len)("three") == 5
