@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
 from nodelens.cli.training import train
 from nodelens.errors import InputError
+from nodelens.interruption import Interrupted, heeding_signals
 
 # In the order in which a user meets them.
 COMMANDS = (quickstart, train, measure, heads, prune, gain, export, report, reproduce)
@@ -47,13 +48,23 @@ def options(
 
 
 def main() -> None:
-    """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug."""
+    """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug.
+
+    So are Ctrl-C and SIGTERM: one sentence, exit codes 130 and 143.
+    """
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    try:
-        app(args=arguments, prog_name="nodelens")
-    except InputError as error:
-        if debug:
-            raise
-        Console(stderr=True, soft_wrap=True).print(f"nodelens: {error}", style="red", highlight=False, markup=False)
-        sys.exit(2)
+    with heeding_signals():
+        try:
+            app(args=arguments, prog_name="nodelens")
+        except InputError as error:
+            if debug:
+                raise
+            _end(error, 2)
+        except Interrupted as error:
+            _end(error, error.exit_code)
+
+
+def _end(reason: BaseException, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"nodelens: {reason}", style="red", highlight=False, markup=False)
+    sys.exit(code)
