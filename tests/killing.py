@@ -79,21 +79,24 @@ def start_working(command: Command, run: Path, *, prelude: str = "") -> subproce
 
 
 def final_files(run: Path) -> dict[str, bytes]:
-    """Every file of a finished run, but for the lock; of the log and the table of the epochs all but the speeds."""
-    found = {}
-    for path in sorted(path for path in run.rglob("*") if path.is_file() and path.name != ".lock"):
-        content = path.read_bytes()
-        if path.name in ("log.jsonl", "training.csv"):
-            content = without_speeds(path)
-        found[path.relative_to(run).as_posix()] = content
-    return found
+    """Every file of a finished run: bit for bit, but for the speeds in the log and the commit of the sources."""
+    comparable = {"log.jsonl": _without_speeds, "training.csv": _without_speeds, "config.json": _without_commit}
+    return {
+        path.relative_to(run).as_posix(): comparable.get(path.name, Path.read_bytes)(path)
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
 
 
-def without_speeds(path: Path) -> bytes:
-    """The events of a log, or the rows of a table, without the images per second."""
+def _without_speeds(path: Path) -> bytes:
     with path.open(newline="") as file:
         rows = [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
     return json.dumps([{key: row[key] for key in row if key != "images_per_second"} for row in rows]).encode()
+
+
+def _without_commit(path: Path) -> bytes:
+    sections = json.loads(path.read_text())
+    return json.dumps({name: {**section, "commit": None} for name, section in sections.items()}).encode()
 
 
 def assert_same_files(run: Path, expected: dict[str, bytes], how: str = "") -> None:
@@ -104,32 +107,48 @@ def assert_same_files(run: Path, expected: dict[str, bytes], how: str = "") -> N
     assert not different, f"{how}: {different}"
 
 
-def survive_kills(command: Command, folder: Path, kills: int, seed: int) -> int:
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a command writes when nothing happens to it, and the seconds of its work."""
+
+    files: dict[str, bytes]
+    seconds: float
+
+
+def undisturbed(command: Command, run: Path) -> Undisturbed:
+    """Run a command to its end."""
+    process = start_working(command, run)
+    began = time.monotonic()
+    whole = ended(process)
+    assert whole.code == 0, whole.error
+    return Undisturbed(final_files(run), time.monotonic() - began)
+
+
+def survive_kills(command: Command, whole: Undisturbed, folder: Path, kills: int, seed: int) -> int:
     """Kill a command with SIGKILL at random moments of its work; every run must end with the same files.
 
     Returns:
         Number of kills.
     """
     print(f"kills at the random moments of seed {seed}")
-    process = start_working(command, folder / "whole")
-    began = time.monotonic()
-    whole = ended(process)
-    seconds = time.monotonic() - began
-    assert whole.code == 0, whole.error
-    expected, moments, killed = final_files(folder / "whole"), random.Random(seed), 0
+    moments, killed = random.Random(seed), 0
     while killed < kills:
         run = folder / f"after {killed} kills"
-        killed += _kill_and_finish(command, run, kills - killed, [moments.uniform(0, seconds) for _ in range(kills)])
-        assert_same_files(run, expected, f"seed {seed}, {run.name}")
+        killed += kill_and_finish(command, run, [moments.uniform(0, whole.seconds) for _ in range(kills - killed)])
+        assert_same_files(run, whole.files, f"seed {seed}, {run.name}")
     return killed
 
 
-def _kill_and_finish(command: Command, run: Path, kills: int, moments: list[float]) -> int:
-    """Start a command until it ends, killing it at most so many times; returns how many times it was."""
+def kill_and_finish(command: Command, run: Path, moments: list[float], *, prelude: str = "") -> int:
+    """Start a command until it ends, killing it after each of so many seconds of work; returns how often it was.
+
+    Args:
+        prelude: Python that every process executes first.
+    """
     killed = 0
     while True:
-        process = start_working(command, run)
-        if killed < min(kills, KILLS_OF_A_RUN):
+        process = start_working(command, run, prelude=prelude)
+        if killed < min(len(moments), KILLS_OF_A_RUN):
             try:
                 process.wait(moments[killed])
             except subprocess.TimeoutExpired:
