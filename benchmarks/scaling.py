@@ -135,8 +135,11 @@ def scaling_figure(
         labels_memory.set(ylabel=f"extra memory, MB (at least {LEAST:g})")
         sites.plot([row[0] for row in by_sites], [row[2] for row in by_sites], color=BLUE, marker="o", markersize=4)
         sites.set(title="measuring CCT-7/3x2", xlabel="sites", ylabel="times the bare pass", ylim=(0, None))
-        images.plot([row[0] for row in by_images], [row[2] for row in by_images], color=BLUE, marker="o", markersize=4)
-        images.set(xscale="log", xlabel="images", ylabel="peak memory less the images, MB", ylim=(0, None))
+        sizes, held = [row[0] for row in by_images], [row[2] for row in by_images]
+        images.plot(sizes, held, color=BLUE, marker="o", markersize=4)
+        images.set(xscale="log", xlabel="images", ylabel="peak less the images, MB", ylim=(0, 1.1 * max(held)))
+        images.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        images.minorticks_off()
     return figure
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-WAIT_SECONDS = 300.0
+WAIT_SECONDS = 1200.0
 KILLS_OF_A_RUN = 8
 """After so many the run may end: where hardly anything is kept between two kills it never would."""
 
@@ -57,7 +57,10 @@ class Command:
 
 def ended(process: subprocess.Popen[str]) -> Ended:
     """Wait for the end of a process."""
-    output, error = process.communicate(timeout=WAIT_SECONDS)
+    try:
+        output, error = process.communicate(timeout=WAIT_SECONDS)
+    finally:
+        process.kill()  # where it has not ended, nothing else would end it
     return Ended(process.returncode, output, error)
 
 
