@@ -122,6 +122,7 @@ def test_a_command_disturbed_in_every_way_ends_with_the_same_files(
 ) -> None:
     command, run, expected = commands[name], tmp_path / "run", whole(name)
     process = start_working(command, run)
+    wait_until(lambda: any(run.rglob("config.json")), process)  # the directory is claimed
     process.send_signal(signal.SIGSTOP)  # so that it has not ended before the second one asks
     assert nodelens_exit(*command.arguments, "--out", str(run)) == 2
     assert capsys.readouterr().err == (
