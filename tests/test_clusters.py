@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodelens.measures import NodalMatrices
+from nodelens.measures import NodalMatrices, clusters
 from nodelens.measures.filters import maximum_cliques
 
 Above = list[list[bool]]
@@ -115,6 +115,25 @@ def test_nodes_side_by_side_are_clustered_as_each_alone(method: str) -> None:
         if method == "greedy":
             assert clusters == greedy_by_the_book(matrices.clipped(node, 0.3).tolist())
     assert torch.equal(index >= 0, matrices.diagonals(0.3))
+
+
+@given(
+    st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=40),
+    st.sampled_from([0.05, 0.125, 0.3, 0.5]),
+)
+@settings(max_examples=150, deadline=None)
+def test_one_by_one_the_largest_clusters_are_those_of_all_nodes_side_by_side(
+    pairs: list[tuple[int, int]], threshold: float
+) -> None:
+    factors = torch.tensor(pairs, dtype=torch.float32)
+    matrices = NodalMatrices(factors.flip(0), factors.roll(1, 1))
+    found = []
+    for peels in (0, 1, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clusters, "_PEELS", peels)
+            found.append(matrices.cluster_index(threshold, "maximum"))
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], found[2])
 
 
 def test_maximum_does_not_depend_on_how_labels_are_numbered() -> None:

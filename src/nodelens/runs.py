@@ -268,6 +268,8 @@ class RunDirectory:
             with (self.path / "log.jsonl").open("ab+") as file:
                 cut_off = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
                 file.write(b"\n" * cut_off + json.dumps(event).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint that counts on it
         except OSError as error:
             raise InputError(_why_unwritable(self.path / "log.jsonl", error)) from error
 

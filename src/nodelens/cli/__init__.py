@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
 from nodelens.cli.training import train
 from nodelens.errors import InputError, ProcessLostError
+from nodelens.interruption import Interrupted, heeding_signals
 from nodelens.memory import keep_freed_memory
 
 # In the order in which a user meets them.
@@ -52,19 +53,22 @@ def options(
 def main() -> None:
     """Entry point: bad input is one sentence and exit code 2, a traceback only with --debug.
 
-    Of several processes one says it; where another one ended, the exit code is 1.
+    Of several processes one says it; where another one ended, the exit code is 1. Ctrl-C and SIGTERM are one sentence
+    too, and exit codes 130 and 143.
     """
     keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    try:
-        with _together():
-            app(args=arguments, prog_name="nodelens")
-    except (InputError, ProcessLostError) as error:
-        if debug:
-            raise
-        Console(stderr=True, soft_wrap=True).print(f"nodelens: {error}", style="red", highlight=False, markup=False)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+    with heeding_signals():
+        try:
+            with _together():
+                app(args=arguments, prog_name="nodelens")
+        except (InputError, ProcessLostError) as error:
+            if debug:
+                raise
+            _end(error, 2 if isinstance(error, InputError) else 1)
+        except Interrupted as error:
+            _end(error, error.exit_code)
 
 
 def _together() -> AbstractContextManager[None]:
@@ -74,3 +78,8 @@ def _together() -> AbstractContextManager[None]:
     from nodelens.processes import joined
 
     return joined()
+
+
+def _end(reason: BaseException, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"nodelens: {reason}", style="red", highlight=False, markup=False)
+    sys.exit(code)

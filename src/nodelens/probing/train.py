@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from nodelens.data.augment import Augmentation
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
+from nodelens.interruption import Checkpoints
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.processes import add_up
@@ -107,8 +107,8 @@ def train_probes(
     optimizer = make_optimizer(probes, settings.recipe)
     step = _resume(state, probes, optimizer)
     total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
-    saved = time.monotonic()
-    with progress(title, total) as bar:
+    save = None if state is None else lambda: _save(state, probes, optimizer, step)
+    with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
             losses = probe_gradients(network, probes, batch, settings.precision)
@@ -119,10 +119,9 @@ def train_probes(
             optimizer.zero_grad()
             if batch.ends_epoch:
                 _check_losses(probes, losses)
-            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
-                _save(state, probes, optimizer, batch.step + 1)
-                saved = time.monotonic()
-            bar.reach(batch.step + 1)
+            step = batch.step + 1
+            bar.reach(step)
+            checkpoints.after_step(batch.ends_epoch)
     return probes.requires_grad_(False)
 
 

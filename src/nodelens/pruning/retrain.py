@@ -7,7 +7,6 @@ feeds them all, and each pays for its own last stages alone.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from nodelens.data.augment import Augmentation, normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
+from nodelens.interruption import Checkpoints
 from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
@@ -130,8 +130,11 @@ def retrain(
         rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, {"epoch": 0, "loss": ""})
     shared = next(iter(variants.values()))
     device = next(shared.parameters()).device
-    saved = time.monotonic()
-    with progress(title, settings.recipe.epochs * steps) as bar:
+    save = None if state is None else lambda: _save(state, rows, learners)
+    with (
+        progress(title, settings.recipe.epochs * steps) as bar,
+        Checkpoints(save, checkpoint_seconds) as checkpoints,
+    ):
         bar.start_at(step)
         _train_mode(variants, layers, settings)
         for batch in training_batches(training, settings.recipe, seed, normalisation, device, step):
@@ -144,10 +147,8 @@ def retrain(
                 facts = {"epoch": epoch, "loss": losses}
                 rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, facts)
                 _train_mode(variants, layers, settings)
-            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
-                _save(state, rows, learners)
-                saved = time.monotonic()
             bar.reach(batch.step + 1)
+            checkpoints.after_step(batch.ends_epoch)
     for network in variants.values():
         network.eval()
     return rows

@@ -18,6 +18,7 @@ from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.errors import InputError
+from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
 from nodelens.processes import add_up, rank, size
 from nodelens.progress import progress
@@ -102,18 +103,20 @@ def train(
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, device)
     run.configure("train", _identity(settings, training, test), **environment, test_fingerprint=test.fingerprint)
+    resume = run.checkpoints / "resume.pt"
     if exists(run.model):
+        remove(resume)  # a kill after the model was written leaves it
         return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
-    resume = run.checkpoints / "resume.pt"
     state = load_state(resume)
     if state is not None:
         learner.restore(state)
     run.forget_events_after("train", learner.step)
     board = _tensorboard_writer(run) if tensorboard and rank() == 0 else None
-    saved, note, speed = time.monotonic(), "", Speed(recipe.batch_size)
+    note, speed = "", Speed(recipe.batch_size)
+    checkpoints = Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds)
 
-    with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
+    with progress(f"training {settings.network}", recipe.epochs * steps) as bar, checkpoints:
         bar.start_at(learner.step)
         network.train()
         for batch in training_batches(training, recipe, settings.seed, normalisation, device, learner.step):
@@ -129,10 +132,8 @@ def train(
                 note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
                 network.train()
                 speed = Speed(recipe.batch_size)
-            if batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds:
-                save_state(resume, learner.state())
-                saved = time.monotonic()
             bar.reach(learner.step, note)
+            checkpoints.after_step(batch.ends_epoch)
     return _finish(network, settings, test, normalisation, run)
 
 
