@@ -29,6 +29,9 @@ from torch import Tensor
 
 from nodelens.errors import InputError
 
+EPOCH_SECONDS = 10.0
+"""Least time between two checkpoints at the ends of epochs: on a GPU an epoch takes a second or two."""
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that its name only ever holds all of the content.

@@ -58,7 +58,8 @@ class Plan:
         name: of the scale.
         checkpoint: the network to measure; None trains the scale's.
         seed: of the first network.
-        networks: how many networks are trained and measured, with one seed after the other.
+        networks: how many networks are trained and measured, with one seed after the other. The page shows those of
+            earlier calls too.
         only: parts to run; None for all. The page shows whatever is finished.
     """
 
@@ -97,14 +98,16 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
     Raises:
         InputError: the run directory belongs to another scale, seed or checkpoint; what the parts raise.
     """
-    run.configure("reproduce", _identity(plan), networks=plan.networks)
+    known: int = run.configuration().get("reproduce", {}).get("networks", 1)
+    shown = dataclasses.replace(plan, networks=max(known, plan.networks))
+    run.configure("reproduce", _identity(plan), networks=shown.networks)
     for network in range(plan.networks):
         of_network = plan.directory(run, network)
         for part in plan.parts:
             # Free and enforced networks are trained with several seeds by themselves.
             if part not in _finished(of_network) and not (part == "enforced" and network):
                 _run_part(part, plan, of_network, plan.seed + network)
-    return [write_page(plan, run)]
+    return [write_page(shown, run)]
 
 
 def _identity(plan: Plan) -> dict[str, Any]:

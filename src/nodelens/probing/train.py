@@ -19,7 +19,7 @@ from nodelens.errors import InputError
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.progress import progress
-from nodelens.runs import load_state, save_state
+from nodelens.runs import EPOCH_SECONDS, load_state, save_state
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
@@ -106,7 +106,7 @@ def train_probes(
     optimizer = make_optimizer(probes, settings.recipe)
     step = _resume(state, probes, optimizer)
     total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
-    saved = time.monotonic()
+    saved = -math.inf
     with progress(title, total) as bar:
         bar.start_at(step)
         for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
@@ -117,7 +117,8 @@ def train_probes(
             optimizer.zero_grad()
             if batch.ends_epoch:
                 _check_losses(probes, losses)
-            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
+            due = min(checkpoint_seconds, EPOCH_SECONDS) if batch.ends_epoch else checkpoint_seconds
+            if state is not None and time.monotonic() - saved > due:
                 _save(state, probes, optimizer, batch.step + 1)
                 saved = time.monotonic()
             bar.reach(batch.step + 1)

@@ -7,6 +7,7 @@ feeds them all, and each pays for its own last stages alone.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import Layer, Network
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.runs import EPOCH_SECONDS, RunDirectory, load_state, save_state
 from nodelens.training.batches import steps_per_epoch, training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
@@ -129,7 +130,7 @@ def retrain(
         rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, {"epoch": 0, "loss": ""})
     shared = next(iter(variants.values()))
     device = next(shared.parameters()).device
-    saved = time.monotonic()
+    saved = -math.inf
     with progress(title, settings.recipe.epochs * steps) as bar:
         bar.start_at(step)
         _train_mode(variants, layers, settings)
@@ -143,7 +144,8 @@ def retrain(
                 facts = {"epoch": epoch, "loss": losses}
                 rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, facts)
                 _train_mode(variants, layers, settings)
-            if state is not None and (batch.ends_epoch or time.monotonic() - saved > checkpoint_seconds):
+            due = min(checkpoint_seconds, EPOCH_SECONDS) if batch.ends_epoch else checkpoint_seconds
+            if state is not None and time.monotonic() - saved > due:
                 _save(state, rows, learners)
                 saved = time.monotonic()
             bar.reach(batch.step + 1)

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from nodelens.data.augment import augment, mix
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
+from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.training.recipe import Recipe
 
@@ -72,15 +72,20 @@ def training_batches(
     device: torch.device,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """All batches of a run from `first_step` on."""
-    steps = steps_per_epoch(training, recipe)
+    """All batches of a run from `first_step` on; a GPU is given the images once, and then an epoch's order."""
+    steps, source = steps_per_epoch(training, recipe), near(training, device)
     for epoch in range(first_step // steps, recipe.epochs):
-        order = epoch_order(len(training), seed, epoch)
+        order = _on(source.labels.device, epoch_order(len(training), seed, epoch))
         for step in range(max(first_step, epoch * steps), (epoch + 1) * steps):
             begin = (step - epoch * steps) * recipe.batch_size
             chosen = order[begin : begin + recipe.batch_size]
-            images, targets = training_batch(training, chosen, recipe, seed, step, normalisation, device)
+            images, targets = training_batch(source, chosen, recipe, seed, step, normalisation, device)
             yield Batch(step, epoch, images, targets, recipe.rate(step, steps), step + 1 == (epoch + 1) * steps)
+
+
+def _on(device: torch.device, order: Int[Tensor, "image"]) -> Int[Tensor, "image"]:
+    """Copied without waiting for the device."""
+    return order if device.type == "cpu" else order.pin_memory().to(device, non_blocking=True)
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
@@ -89,7 +94,7 @@ def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
 
 
 def training_batch(
-    training: ImageSet,
+    training: ImageSet | ResidentImages,
     chosen: Int[Tensor, "batch"],
     recipe: Recipe,
     seed: int,
@@ -101,6 +106,7 @@ def training_batch(
     generator = torch.Generator(device).manual_seed(seed_of(seed, AUGMENTATION, step))
     pixels, labels = training.batch(chosen).to(device), training.labels[chosen].to(device)
     images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator)
-    share = recipe.label_smoothing / len(training.label_names)
-    targets = F.one_hot(labels, len(training.label_names)) * (1 - recipe.label_smoothing) + share
+    # F.one_hot would look at the labels' values.
+    known = torch.arange(len(training.label_names), device=device)
+    targets = (labels[:, None] == known) * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(known)
     return mix(images, targets, recipe.augmentation, generator)
