@@ -14,9 +14,10 @@ import pytest
 
 from nodelens.cli import main
 from nodelens.errors import InputError
-from nodelens.paper import numbers, scales, values, whole
-from nodelens.paper.numbers import Number, numbers_of, over_networks
+from nodelens.paper import scales, values, whole
+from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text
+from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
 from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
@@ -195,7 +196,7 @@ def test_every_part_with_numbers_has_a_title_and_is_run() -> None:
     from nodelens.paper.studies import STUDIES
 
     assert set(CHEAPEST_FIRST) == {"network", *STUDIES}
-    assert set(TITLES) == set(numbers.READERS)
+    assert set(TITLES) == set(READERS)
     assert set(REASONS) <= set(TITLES)
 
 
@@ -205,7 +206,7 @@ def test_the_whole_paper_at_the_smoke_scale(tmp_path: Path) -> None:
     assert reproduce(tmp_path) == 0
     with (tmp_path / "tables" / "reproduction.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["part"] for row in rows} == set(numbers.READERS)
+    assert {row["part"] for row in rows} == set(READERS)
     assert "Not finished" not in (tmp_path / "reproduction.md").read_text()
     for figure in ("figure3.linear2", "figure3.linear1", "figure4", "figure5"):
         assert (tmp_path / "figures" / f"{figure}.test.svg").exists()

@@ -12,9 +12,10 @@ from nodelens.report.tables import Row, TextTable, with_spread
 
 RULE = (
     "**Held** means: ours differs from the paper's number by no more than its rounding (half a unit of its last digit; "
-    "a whole unit in Table 2, which truncates), half a percent (the spread that its authors state) and twice our "
-    "standard deviation together. A number after ≥ or ≤ is the bound of a claim in words, and held if our mean keeps "
-    "it. ± is the standard deviation over the seeds of the probes, or over the networks where there are several."
+    "a whole unit in Table 2, which truncates; in Table 4 two standard errors of its random samples more), half a "
+    "percent (the spread that its authors state) and twice our standard deviation together. A number after ≥ or ≤ is "
+    "the bound of a claim in words, and held if our mean keeps it. ± is the standard deviation over the seeds of the "
+    "probes, or over the networks where there are several."
 )
 TITLES = {
     "network": "The network",

@@ -107,6 +107,7 @@ TABLE4_RANDOM = {
     5: (4.2, 0.37, 0.013, 0.0, 0.0),
 }
 """Table 4, middle."""
+TABLE4_SAMPLES = 50_000
 
 TABLE5 = {
     # block: accuracy of the probe, labels of each head, in all; CCT-7/7x2 on Flowers-102

@@ -18,8 +18,9 @@ from nodelens.data import load_images, normalisation_of
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
 from nodelens.networks import Network, fingerprint, load_network
-from nodelens.paper.numbers import READERS, Number, numbers_of, over_networks
+from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
+from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.scales import SECOND, Scale, measure_scale, recorded_precision, trained_network
 from nodelens.paper.studies import reproduce
 from nodelens.progress import console
