@@ -79,6 +79,22 @@ def test_the_paper_holds_its_own_numbers(tmp_path: Path) -> None:
     assert all(number.verdict == "not held" for number in numbers_of("table1", run) if number.rule == "=")
 
 
+def test_the_second_network_s_accuracy_stands_with_table5(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    lines = {
+        block: {"accuracy": accuracy, **{f"head_{i}": n for i, n in enumerate(sorted(heads)[::-1], 1)}, "total": total}
+        for block, (accuracy, heads, total) in values.TABLE5.items()
+    }
+    run.write_table("table5.train", published(lines))
+    assert len(numbers_of("table5", run)) == 24
+    for data, more in (("cifar100", 0), ("flowers102:cct", 1)):
+        run.write_table("network", [{"network": "cct_7_7x2", "data": data, "accuracy": 0.971}])
+        assert len(numbers_of("table5", run)) == 24 + more
+    first = numbers_of("table5", run)[0]
+    assert (first.paper, first.ours, first.verdict) == (0.972, 0.971, "held")
+    assert {number.verdict for number in numbers_of("table5", run)} == {"held"}
+
+
 def test_the_rounding_is_that_of_the_column(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_table("table2.test", published(values.TABLE2))

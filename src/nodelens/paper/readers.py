@@ -169,7 +169,8 @@ def _whole(names: Iterable[str]) -> dict[str, float]:
 
 
 def _table5(run: RunDirectory) -> Iterator[Number]:
-    if _rows(run, "network")[0]["data"].startswith("flowers102"):
+    of_second = (run.path / "tables" / "network.csv").exists() and _rows(run, "network")[0]["data"]
+    if of_second and of_second.startswith("flowers102"):
         yield from (replace(number, part="table5") for number in _network(run, values.FLOWERS_ACCURACY))
     names = {"accuracy": "Acc"} | {f"head_{i}": f"head {i} by labels" for i in range(1, 5)} | {"total": "labels owned"}
     for paper, ours in _pairs(_rows(run, "table5.train")):
