@@ -15,6 +15,9 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+EPOCH_SECONDS = 10.0
+"""Least time between two checkpoints at the ends of epochs: on a GPU an epoch takes a second or two."""
+
 
 class Interrupted(BaseException):
     """A signal asked the command to end.
@@ -74,11 +77,12 @@ def _listener() -> Listener:
 
 
 class Checkpoints:
-    """When a training loop writes its checkpoint: after an epoch, every so often within one, and before it is stopped.
+    """When a training loop writes its checkpoint: after an epoch, seldom within one, and before it is stopped.
 
     Args:
         save: writes it; None where nothing is kept.
-        seconds: least time between two within an epoch, by a clock that nobody sets.
+        seconds: least time between two within an epoch, by a clock that nobody sets; `EPOCH_SECONDS` if that is less
+            at an epoch's end.
     """
 
     def __init__(self, save: Callable[[], None] | None, seconds: float) -> None:
@@ -102,7 +106,8 @@ class Checkpoints:
             Interrupted: a signal has come; the checkpoint is written.
         """
         stopping = self._listener.asked is not None
-        if self._save is not None and (ends_epoch or stopping or time.monotonic() - self._saved > self._seconds):
+        due = min(self._seconds, EPOCH_SECONDS) if ends_epoch else self._seconds
+        if self._save is not None and (stopping or time.monotonic() - self._saved > due):
             self._save()
             self._saved = time.monotonic()
         self._listener.stop()

@@ -11,22 +11,35 @@ from nodelens.cli.options import Out, Seed, output, show
 
 
 def reproduce(
-    study: Annotated[str, typer.Argument(help="table1 to table5, figure5, figure7 to figure11, enforced.")],
+    study: Annotated[
+        str, typer.Argument(help="all, or one: table1 to table5, figure3 to 5, figure7 to 11, output, enforced.")
+    ],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
     checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,
     split: Annotated[str | None, typer.Option(help="Splits to measure; by default the paper's.")] = None,
     seed: Seed = 0,
+    seeds: Annotated[int | None, typer.Option(help="Probes, masks and enforced networks; by default 3.")] = None,
+    networks: Annotated[int, typer.Option(help="With all: networks trained, each with its own seed.")] = 1,
+    parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
-    """Reproduce a table or figure of the paper: its numbers, ours, the difference, and what chance gives."""
+    """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""
     from nodelens.paper.studies import reproduce as reproduce_study
+    from nodelens.paper.studies import scale_of
+    from nodelens.paper.whole import Plan, reproduce_all
     from nodelens.runs import RunDirectory
 
-    run = RunDirectory(out or Path(f"runs/reproduce-{scale}"))
+    chosen, run = scale_of(scale, seeds), RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
-        splits = split.split(",") if split else None
-        tables = reproduce_study(study, scale, run, checkpoint=checkpoint, seed=seed, splits=splits)
+        if study == "all":
+            only = tuple(parts.split(",")) if parts else None
+            tables = reproduce_all(Plan(scale, chosen, checkpoint, seed, networks, only), run)
+        else:
+            splits = split.split(",") if split else None
+            tables = reproduce_study(study, chosen, run, checkpoint=checkpoint, seed=seed, splits=splits)
     show(tables)
+    if study == "all":
+        output.print(f"every number, and why where one is not held: {run.path / 'reproduction.md'}")
     output.print(f"run directory {run.path}")
 
 

@@ -38,6 +38,7 @@ def train(
     test_split: Annotated[str, typer.Option(help="Images that are only looked at.")] = "test",
     keep_every: Annotated[int, typer.Option(help="Keep the weights of every that many epochs.")] = 0,
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="With --compile: replay each step.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
     skip_undecodable: SkipUndecodable = False,
     assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
@@ -59,6 +60,8 @@ def train(
 
     chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
     enforced = _enforced(assign_heads, head_gain, head_blocks)
+    if cuda_graphs and not compile_network:
+        raise InputError("--cuda-graphs replays compiled steps; give --compile too")
     per_block = tuple(whole_numbers("--heads", heads)) if heads else None
     training, test = (
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
@@ -68,7 +71,16 @@ def train(
     with run.claimed():
         resolved = chosen_precision(precision, run, "train")
         settings = TrainSettings(
-            network, chosen, seed, resolved, compile_network, keep_every, assigned, enforced, per_block
+            network,
+            chosen,
+            seed,
+            resolved,
+            compile_network,
+            keep_every,
+            assigned,
+            enforced,
+            per_block,
+            "reduce-overhead" if cuda_graphs else None,
         )
         masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
         report_training(run)

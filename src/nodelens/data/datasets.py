@@ -87,7 +87,7 @@ class ImageSet:
         Args:
             title: of the progress shown; none is shown without.
         """
-        own = share([slice(start, min(start + size, len(self))) for start in range(0, len(self), size)])
+        own = own_slices(len(self), size)
         read, total = 0, sum(where.stop - where.start for where in own)
         with progress(title, total) if title and own else nullcontext() as bar:
             for where in own:
@@ -121,6 +121,15 @@ class ImageSet:
         mean = shares @ levels
         deviation = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(axis=1))
         return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def own_slices(images: int, size: int) -> Sequence[slice]:
+    """Batches in order, the last with what is left: those of them that this process reads.
+
+    >>> own_slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return share([slice(start, min(start + size, images)) for start in range(0, images, size)])
 
 
 def load_images(

@@ -30,7 +30,11 @@ def table_of(study: HeadStudy, title: str, headings: Sequence[str]) -> TextTable
 
 
 def lines_of(paper: Row, ours: Row, chance: Row | None = None) -> list[Row]:
-    """Paper, ours, the difference, and what chance gives; a cell is empty where there is no number."""
+    """Paper, ours, the difference, and what chance gives; a cell is empty where there is no number.
+
+    Args:
+        ours: `<name>_std` is the spread over the seeds, which goes into the file and not into the table.
+    """
     names = list(dict.fromkeys([*ours, *paper]))
     difference = {name: ours[name] - paper[name] for name in names if name in ours and name in paper}
     lines = {"paper": paper, "ours": ours, "difference": difference}
@@ -42,7 +46,7 @@ def lines_of(paper: Row, ours: Row, chance: Row | None = None) -> list[Row]:
 def cells(line: Row) -> list[str]:
     """The line's numbers as text, after what it is of."""
     signed = line["of"] == "difference"
-    return [line["of"], *(_number(value, signed) for name, value in line.items() if name != "of")]
+    return [line["of"], *(_number(line[name], signed) for name in line if name != "of" and not name.endswith("_std"))]
 
 
 def _number(value: float | int | str, signed: bool) -> str:

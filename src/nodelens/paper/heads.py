@@ -11,6 +11,7 @@ epoch of the probes. Each of the others then takes seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from nodelens.measures import expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
 from nodelens.paper.comparison import PAPER_BLOCKS, cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import FLOWERS, SCALES, Scale, recorded_precision, trained_network
+from nodelens.paper.scales import SECOND, Scale, recorded_precision, trained_network
 from nodelens.probing import ProbeSettings, probe_recipe
 from nodelens.report.expert_tables import expert_rows, symmetry_rows
 from nodelens.report.field_figures import overlap_rows
@@ -117,9 +118,8 @@ def table5(study: HeadStudy) -> list[TextTable]:
     for block, site in paired(study, values.TABLE5):
         accuracy, published, total = values.TABLE5[block]
         own = of_block[site.block]
-        ours = sorted((own[f"head_{head + 1}"] for head in range(site.heads)), reverse=True)
         paper = _heads_row(accuracy, sorted(published, reverse=True), total)
-        lines = lines_of(paper, _heads_row(own["accuracy"], ours[:4], own["owned"]), _null(own))
+        lines = lines_of(paper, _our_heads(own, site.heads), _null(own))
         rows += [{"block": site.block, **line} for line in lines]
         table.add_group(*([str(site.block), *cells(line)] for line in lines))
     return [write_comparison(study, "table5", rows, table)]
@@ -127,6 +127,15 @@ def table5(study: HeadStudy) -> list[TextTable]:
 
 def _heads_row(accuracy: float, heads: Sequence[float | int], total: float | int) -> Row:
     return {"accuracy": accuracy, **{f"head_{i}": labels for i, labels in enumerate(heads, start=1)}, "total": total}
+
+
+def _our_heads(row: Row, heads: int) -> Row:
+    """A row of `depth_rows` as the paper prints it: the heads with most labels first, four at most."""
+    order = sorted((f"head_{head}" for head in range(1, heads + 1)), key=lambda head: -row[head])[:4]
+    names = ["accuracy", *order, "owned"]
+    places = ["accuracy", *(f"head_{i}" for i in range(1, len(order) + 1)), "total"]
+    values = {to: row[name] for to, name in zip(places, names, strict=True)}
+    return values | {f"{to}_std": row[f"{name}_std"] for to, name in zip(places, names, strict=True)}
 
 
 def _null(row: Row) -> Row:
@@ -141,10 +150,9 @@ def figure7(study: HeadStudy) -> list[TextTable]:
     save_figure(figure_of_labels(study, "appearances"), _figure(study, "figure7"))
     last, heads = study.sites[-1].block, study.sites[-1].heads
     own = next(row for row in depth_rows(study) if row["block"] == last)
-    ours = sorted((own[f"head_{head + 1}"] for head in range(heads)), reverse=True)
     published = sorted((labels for labels, _ in values.TABLE4[PAPER_BLOCKS]), reverse=True)
     paper = _heads_row(values.PROBE_AT_ATTENTION, published, sum(published))
-    lines = lines_of(paper, _heads_row(own["accuracy"], ours[:4], own["owned"]), _null(own))
+    lines = lines_of(paper, _our_heads(own, heads), _null(own))
     headings = ("block", "Acc", *(place(i) for i in range(4)), "total")
     table = table_of(study, "Fig. 7: labels of the heads of the last block, most first", headings)
     table.add_group(*([str(last), *cells(line)] for line in lines))
@@ -209,6 +217,7 @@ def figure10(study: HeadStudy) -> list[TextTable]:
     for site in reversed(study.sites):
         own = {row["at"]: row for row in swept if row["block"] == site.block}
         ours, null = ({f"ratio_{r:g}": own[r][key] / known for r in shown} for key in ("owned", "owned_null"))
+        ours |= {f"ratio_{r:g}_std": own[r]["owned_std"] / known for r in shown}
         paper = {f"ratio_{r:g}": published[r] for r in published if site is study.sites[-1]}
         lines = lines_of(paper, ours, null)
         rows += [{"block": site.block, **line} for line in lines]
@@ -252,8 +261,8 @@ def reproduce_heads(
     study: str, scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, split: str
 ) -> list[TextTable]:
     """Train the scale's network where there is none, measure its heads, and put the paper's numbers beside."""
-    if study == "table5" and scale is SCALES["paper"]:
-        scale, run = FLOWERS, RunDirectory(run.path / "flowers102")
+    if study == "table5" and scale.second is not None:
+        scale, run = replace(scale.second, seeds=scale.seeds), RunDirectory(run.path / SECOND)
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = ProbeSettings(probe_recipe(scale.probe_epochs), tuple(range(scale.seeds)), seed, precision=precision)

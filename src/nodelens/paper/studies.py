@@ -13,9 +13,11 @@ from nodelens.errors import InputError
 from nodelens.paper import values
 from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
-from nodelens.paper.pruning import table3
-from nodelens.paper.scales import SCALES, measure_scale
+from nodelens.paper.nodes import NODE_SITES, figure3, figure4
+from nodelens.paper.pruning import output_layer, table3
+from nodelens.paper.scales import SCALES, Scale, measure_scale
 from nodelens.probing import Measurement, measurements_of
+from nodelens.probing.store import measured_names
 from nodelens.report.figures import save_figure, threshold_figure
 from nodelens.report.measurement import SWEEP, report_measurement
 from nodelens.report.tables import (
@@ -82,12 +84,8 @@ def _best_threshold(rows: Sequence[Row], site: str, who: str) -> Row:
 
 
 def _block_measurements(run: RunDirectory, split: str) -> dict[str, list[Measurement]]:
-    found = measurements_of(run, split)
-    outputs = [site for site in found["network"][0] if site.endswith(".linear2")]
-    return {
-        who: [replace(m, by_site={site: m[site] for site in outputs}) for m in measurements]
-        for who, measurements in found.items()
-    }
+    # By name: other sites may have been measured on other splits.
+    return measurements_of(run, split, [site for site in measured_names(run) if site.endswith(".linear2")])
 
 
 def _beside_paper(
@@ -146,17 +144,34 @@ def _cell(line: Row, name: str) -> str:
 BLOCK_STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTable]]] = {
     "table1": table1,
     "table2": table2,
+    "figure3": figure3,
+    "figure4": figure4,
     "figure5": figure5,
 }
 """Studies of the nodes behind every block, from one measurement."""
 
-OTHER_STUDIES = {"table3": table3, "enforced": enforced}
+OTHER_STUDIES = {"table3": table3, "output": output_layer, "enforced": enforced}
 """Studies that measure what they need themselves."""
+
+STUDIES = (*BLOCK_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES)
+
+
+def scale_of(name: str, seeds: int | None = None) -> Scale:
+    """A scale by name, its number of seeds changed on request.
+
+    Raises:
+        InputError: an unknown scale, or no seed at all.
+    """
+    if name not in SCALES:
+        raise InputError(f"there is no scale {name!r}; known: {', '.join(SCALES)}")
+    if seeds is not None and seeds < 1:
+        raise InputError(f"nothing would be measured with --seeds {seeds}; give at least 1")
+    return SCALES[name] if seeds is None else replace(SCALES[name], seeds=seeds)
 
 
 def reproduce(
     study: str,
-    scale: str,
+    scale: Scale,
     run: RunDirectory,
     *,
     checkpoint: Path | None = None,
@@ -169,18 +184,21 @@ def reproduce(
         splits: images of the nodal matrices; by default the paper's: test, and for the heads train.
 
     Raises:
-        InputError: an unknown study or scale.
+        InputError: an unknown study.
     """
-    for name, known in ((study, [*BLOCK_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES]), (scale, list(SCALES))):
-        if name not in known:
-            raise InputError(f"{name!r} cannot be reproduced; known: {', '.join(known)}")
+    if study not in STUDIES:
+        raise InputError(f"{study!r} cannot be reproduced; known: {', '.join((*STUDIES, 'all'))}")
     if study in OTHER_STUDIES:
-        return OTHER_STUDIES[study](SCALES[scale], run, checkpoint, seed)
+        return OTHER_STUDIES[study](scale, run, checkpoint, seed)
     if study in HEAD_STUDIES:
-        found = (reproduce_heads(study, SCALES[scale], run, checkpoint, seed, split) for split in splits or ["train"])
+        found = (reproduce_heads(study, scale, run, checkpoint, seed, split) for split in splits or ["train"])
         return [table for tables in found for table in tables]
     splits = splits or ["test"]
-    measure_scale(SCALES[scale], run, checkpoint=checkpoint, splits=tuple(splits), seed=seed)
+    measure_scale(scale, run, checkpoint=checkpoint, splits=tuple(splits), seed=seed)
+    if study in ("figure3", "figure4"):
+        measure_scale(
+            scale, run, checkpoint=checkpoint, sites=NODE_SITES, splits=tuple(splits), seed=seed, untrained=False
+        )
     shown = []
     for split in splits:
         rows, table = BLOCK_STUDIES[study](run, split)

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from nodelens.data.augment import augment, mix
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import Part
+from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.processes import share, size
 from nodelens.training.recipe import Recipe
@@ -76,18 +76,19 @@ def training_batches(
     device: torch.device,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """All batches of a run from `first_step` on.
+    """All batches of a run from `first_step` on; a GPU is given the images once, and then an epoch's order.
 
     Raises:
         InputError: the split is smaller than a batch, or a batch too small for so many processes.
     """
     steps, part = steps_per_epoch(training, recipe), own_part(recipe.batch_size)
+    source = near(training, device)
     for epoch in range(first_step // steps, recipe.epochs):
-        order = epoch_order(len(training), seed, epoch)
+        order = _on(source.labels.device, epoch_order(len(training), seed, epoch))
         for step in range(max(first_step, epoch * steps), (epoch + 1) * steps):
             begin = (step - epoch * steps) * recipe.batch_size
             chosen = order[begin : begin + recipe.batch_size]
-            images, targets = training_batch(training, chosen, part, recipe, seed, step, normalisation, device)
+            images, targets = training_batch(source, chosen, part, recipe, seed, step, normalisation, device)
             rate, ends = recipe.rate(step, steps), step + 1 == (epoch + 1) * steps
             yield Batch(step, epoch, images, targets, rate, ends, len(part) / part.whole)
 
@@ -108,13 +109,18 @@ def own_part(batch_size: int) -> Part:
     return Part(batch_size, own[0], own[-1] + 1)
 
 
+def _on(device: torch.device, order: Int[Tensor, "image"]) -> Int[Tensor, "image"]:
+    """Copied without waiting for the device."""
+    return order if device.type == "cpu" else order.pin_memory().to(device, non_blocking=True)
+
+
 def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
     """The order in which an epoch goes through the images."""
     return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of(seed, ORDER, epoch)))
 
 
 def training_batch(
-    training: ImageSet,
+    training: ImageSet | ResidentImages,
     chosen: Int[Tensor, "whole"],
     part: Part,
     recipe: Recipe,
@@ -128,6 +134,7 @@ def training_batch(
     own = part.of(chosen)
     pixels, labels = training.batch(own).to(device), training.labels[own].to(device)
     images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator, part)
-    share = recipe.label_smoothing / len(training.label_names)
-    targets = F.one_hot(labels, len(training.label_names)) * (1 - recipe.label_smoothing) + share
+    # F.one_hot would look at the labels' values.
+    known = torch.arange(len(training.label_names), device=device)
+    targets = (labels[:, None] == known) * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(known)
     return mix(images, targets, recipe.augmentation, generator)

@@ -75,6 +75,18 @@ RECIPES: dict[str, Recipe] = {
             flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.25, mixup=0.8, cutmix=1.0
         ),
     ),
+    # Ours, meant to reach the same on one H100 in five minutes; not tried yet. A third of the epochs with steps four
+    # times as large: sqrt(4) times the rate, and less of what slows a short training down.
+    "cct-fast": Recipe(
+        epochs=100,
+        batch_size=512,
+        learning_rate=1.5e-3,
+        warmup_epochs=5.0,
+        weight_decay=0.08,
+        augmentation=Augmentation(
+            flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.1, mixup=0.8, cutmix=1.0, mix_probability=0.75
+        ),
+    ),
     # What two CPU cores can do in about two hours with CCT-7/3x2 on CIFAR-100.
     "cct-cpu": Recipe(
         epochs=12,

@@ -7,7 +7,6 @@ weights, the optimizer's moments and the number of steps done.
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
+from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
@@ -29,6 +29,7 @@ from nodelens.training.enforced import EnforcedHeads, HeadGains
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.recipe import Recipe
+from nodelens.training.speed import Speed, peak_flops, utilisation
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class TrainSettings:
         assigned: labels assigned to nodes in advance (A-ANDC), which leave out weights from the first step on.
         enforced: labels given to attention heads in advance.
         heads: attention heads of every block, where they are not the variant's.
+        compile_mode: of torch.compile; `reduce-overhead` replays a step as a CUDA graph, which pays where the device
+            is done with a kernel before the host has asked for the next one.
     """
 
     network: str
@@ -52,6 +55,7 @@ class TrainSettings:
     assigned: Assignment | None = None
     enforced: EnforcedHeads | None = None
     heads: tuple[int, ...] | None = None
+    compile_mode: str | None = None
 
 
 def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
@@ -61,7 +65,8 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
     if settings.assigned is not None:
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     network = network.to(device).to(memory_format=torch.channels_last)
-    forward = torch.compile(network) if settings.compile else network
+    # Every batch has the same shape.
+    forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
     gains = None
     if settings.enforced is not None:
         if settings.compile:
@@ -88,7 +93,7 @@ def train(
         test: images that are only looked at: nothing is selected by them, the last epoch is the result.
         run: a directory that this process has claimed; a run begun there is continued.
         tensorboard: write TensorBoard events beside `log.jsonl`.
-        checkpoint_seconds: least time between two checkpoints within an epoch.
+        checkpoint_seconds: least time between two checkpoints within an epoch; at its end it is `EPOCH_SECONDS`.
 
     Returns:
         The trained network in eval mode, as in `model.safetensors`.
@@ -113,31 +118,35 @@ def train(
         learner.restore(state)
     run.forget_events_after("train", learner.step)
     board = _tensorboard_writer(run) if tensorboard and rank() == 0 else None
-    note, speed = "", Speed(recipe.batch_size)
+    peak = peak_flops(device, settings.precision)
+    speed = Speed(recipe.batch_size, utilisation(network, training.image_shape, peak))
+    note, looked_at = "", near(test, device)
     checkpoints = Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds)
 
     with progress(f"training {settings.network}", recipe.epochs * steps) as bar, checkpoints:
         bar.start_at(learner.step)
         network.train()
+        speed.restart()
         for batch in training_batches(training, recipe, settings.seed, normalisation, device, learner.step):
             learner.learn(batch)
             speed.count()
             if batch.ends_epoch:
-                rate = speed.images_per_second()
-                reached = accuracy(network, test, normalisation, settings.precision)
-                event = _epoch_event(batch, learner.mean_loss(batch.epoch + 1, steps), rate, reached)
+                # The loss first: it waits for the device, which has then done what the speed counted.
+                loss, rate = learner.mean_loss(batch.epoch + 1, steps), speed.facts()
+                reached = accuracy(network, looked_at, normalisation, settings.precision)
+                event = _epoch_event(batch, loss, rate, reached)
                 run.log(event)
                 _show_on_board(board, event)
                 _keep_weights(settings, run, network, batch.epoch + 1)
                 note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
                 network.train()
-                speed = Speed(recipe.batch_size)
+                speed.restart()
             bar.reach(learner.step, note)
             checkpoints.after_step(batch.ends_epoch)
     return _finish(network, settings, test, normalisation, run)
 
 
-def _epoch_event(batch: Batch, loss: float, images_per_second: float, test_accuracy: float) -> dict[str, Any]:
+def _epoch_event(batch: Batch, loss: float, speed: Mapping[str, float], test_accuracy: float) -> dict[str, Any]:
     """The log's line for the epoch that a batch ended."""
     return {
         "command": "train",
@@ -145,7 +154,7 @@ def _epoch_event(batch: Batch, loss: float, images_per_second: float, test_accur
         "epoch": batch.epoch + 1,
         "learning_rate": batch.learning_rate,
         "loss": round(loss, 5),
-        "images_per_second": images_per_second,
+        **speed,
         "test_accuracy": round(test_accuracy, 5),
     }
 
@@ -161,21 +170,6 @@ def _finish(
     network.checkpoint_metadata = metadata
     network.eval()
     return network
-
-
-class Speed:
-    """Images per second since it was made."""
-
-    def __init__(self, images_per_step: int) -> None:
-        self._images_per_step = images_per_step
-        self._started, self._steps = time.monotonic(), 0
-
-    def count(self) -> None:
-        """One more step is done."""
-        self._steps += 1
-
-    def images_per_second(self) -> float:
-        return round(self._steps * self._images_per_step / (time.monotonic() - self._started), 1)
 
 
 def new_network(settings: TrainSettings, training: ImageSet) -> Network:
@@ -204,7 +198,7 @@ def new_network(settings: TrainSettings, training: ImageSet) -> Network:
 @torch.inference_mode()
 def accuracy(
     network: Network,
-    images: ImageSet,
+    images: ImageSet | ResidentImages,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 128,

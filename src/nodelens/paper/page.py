@@ -1,0 +1,131 @@
+"""The page that a reproduction ends with: each number of the paper, ours, the difference, held or not, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from nodelens.paper.numbers import HELD, NOT_HELD, UNKNOWN, Number
+from nodelens.paper.scales import Scale
+from nodelens.report.tables import Row, TextTable, with_spread
+
+RULE = (
+    "**Held** means: ours differs from the paper's number by no more than its rounding (half a unit of its last digit; "
+    "a whole unit in Table 2, which truncates; in Table 4 two standard errors of its random samples more), half a "
+    "percent (the spread that its authors state) and twice our standard deviation together. A number after ≥ or ≤ is "
+    "the bound of a claim in words, and held if our mean keeps it. ± is the standard deviation over the seeds of the "
+    "probes, or over the networks where there are several."
+)
+TITLES = {
+    "network": "The network",
+    "table1": "Table 1",
+    "table2": "Table 2",
+    "figure3": "Fig. 3 and text",
+    "figure5": "Fig. 5",
+    "figure7": "Fig. 7",
+    "table4": "Table 4",
+    "figure10": "Fig. 10",
+    "figure8": "Fig. 8",
+    "figure9": "Fig. 9",
+    "output": "Text: the output layer",
+    "table3": "Table 3",
+    "table5": "Table 5",
+    "enforced": "Discussion: enforced heads",
+}
+REASONS = {
+    "table2": "follows from Table 1: signal from diag, noise_E from n",
+    "figure5": "SNR_min belongs to one label, the rarest: it jumps from threshold to threshold",
+    "output": "decided on held-out training images, which the network has learnt; the paper decided on test images",
+    "table3": (
+        "measured on held-out training images, which the network has learnt, the paper's on test images; the skip "
+        "connection carries most of the last block, so that removing the whole branch costs about as little"
+    ),
+    "table4": "a head's labels differ from network to network; the paper shows one",
+    "table5": "a head's labels differ from network to network; the paper shows one",
+    "figure9": "labels with symmetry breaking are few or many by the seed; see the p-values of the figure's table",
+    "enforced": "the paper calls its results preliminary and gives no number",
+}
+"""Why a number of a part may not be held, as far as known, whatever the scale."""
+
+
+def reason(number: Number, scale: Scale) -> str:
+    """Why a number is not held, as far as known; empty where it is, or nothing is known."""
+    if number.verdict == HELD:
+        return ""
+    if number.verdict == UNKNOWN:
+        return "nothing to be measured here: no label, or no label of that kind"
+    return "; ".join(filter(None, (REASONS.get(number.part, ""), scale.differs)))
+
+
+def page_rows(numbers: Sequence[Number], scale: Scale) -> list[Row]:
+    """One row per number, as it is written to the file."""
+    return [
+        {
+            "part": number.part,
+            "number": number.what,
+            "rule": number.rule,
+            "paper": number.paper,
+            "ours": number.ours,
+            "ours_std": number.spread,
+            "difference": number.difference,
+            "tolerance": number.tolerance if number.rule == "=" else 0.0,
+            "verdict": number.verdict,
+            "why": reason(number, scale),
+        }
+        for number in numbers
+    ]
+
+
+def page_table(numbers: Sequence[Number]) -> TextTable:
+    """All numbers in one table, part by part."""
+    title = f"The paper's numbers and ours: {_counted(numbers)}"
+    table = TextTable(title, ("part", "number", "paper", "ours", "difference", ""))
+    for part, of_part in groupby(numbers, key=lambda number: number.part):
+        table.add_group(*((TITLES[part], *_cells(number)) for number in of_part))
+    return table
+
+
+def _cells(number: Number) -> tuple[str, ...]:
+    paper = f"{number.paper:g}" if number.rule == "=" else f"{number.rule} {number.paper:g}"
+    ours = with_spread(number.ours, number.spread)
+    difference = "" if math.isnan(number.difference) else f"{number.difference:+.3g}"
+    return number.what, paper, ours, difference, number.verdict
+
+
+def _counted(numbers: Sequence[Number]) -> str:
+    counts = {verdict: sum(number.verdict == verdict for number in numbers) for verdict in (HELD, NOT_HELD, UNKNOWN)}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "none yet"
+
+
+def page_text(
+    numbers: Sequence[Number], scale: Scale, how: str, missing: Sequence[str], seconds: Mapping[str, float]
+) -> str:
+    """The page in Markdown.
+
+    Args:
+        how: what was trained and measured.
+        missing: parts that are not finished.
+        seconds: that each part took.
+    """
+    parts = [list(of_part) for _, of_part in groupby(numbers, key=lambda number: number.part)]
+    lines = [f"# The paper's numbers and ours: {_counted(numbers)}", "", how, "", RULE, ""]
+    if scale.differs:
+        lines += [f"**This scale is not the paper's:** {scale.differs}.", ""]
+    if missing:
+        lines += [f"Not finished: {', '.join(missing)}. The same command goes on.", ""]
+    for of_part in parts:
+        lines += _section(of_part, scale, seconds)
+    return "\n".join(lines)
+
+
+def _section(numbers: Sequence[Number], scale: Scale, seconds: Mapping[str, float]) -> list[str]:
+    part = numbers[0].part
+    title = f"{TITLES[part]}: {_counted(numbers)}"
+    table = TextTable(title, ("number", "paper", "ours", "difference", "verdict"), names=1)
+    for number in numbers:
+        table.add_group(_cells(number))
+    why = sorted({text for number in numbers if (text := reason(number, scale))})
+    notes = [f"Why, as far as known: {'. '.join(text[0].upper() + text[1:] for text in why)}.", ""] if why else []
+    took = [f"Took {seconds[part]:.0f} s.", ""] if part in seconds else []
+    return [table.markdown(), *notes, *took]

@@ -1,0 +1,201 @@
+"""The whole paper in one run directory: every table and figure, cheapest first, and one page about all numbers.
+
+`nodelens reproduce all --scale cpu`. The parts share one trained network and one set of probes (pruning has its own,
+which never see the images that decide). A finished part is not run again, and one that was interrupted goes on. At
+the smoke scale it takes some minutes on one core, at the cpu scale some ten hours on two, on a GPU see docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodelens.data import load_images, normalisation_of
+from nodelens.data.normalisation import normalisation_from
+from nodelens.errors import InputError
+from nodelens.networks import Network, fingerprint, load_network
+from nodelens.paper.numbers import Number, over_networks
+from nodelens.paper.page import page_rows, page_table, page_text
+from nodelens.paper.readers import READERS, numbers_of
+from nodelens.paper.scales import SECOND, Scale, measure_scale, recorded_precision, trained_network
+from nodelens.paper.studies import reproduce
+from nodelens.progress import console
+from nodelens.report.tables import TextTable, rounded
+from nodelens.runs import RunDirectory, read_json
+from nodelens.training import accuracy, resolve_precision
+from nodelens.training.precision import default_device
+
+NETWORK = "network"
+CHEAPEST_FIRST = (
+    NETWORK,
+    "table1",
+    "table2",
+    "figure3",
+    "figure4",
+    "figure5",
+    "figure7",
+    "table4",
+    "figure10",
+    "figure8",
+    "figure9",
+    "figure11",
+    "output",
+    "table3",
+    "table5",
+    "enforced",
+)
+"""The parts in the order in which they are run: what the first network's probes give, pruning, further networks."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is reproduced.
+
+    Attributes:
+        name: of the scale.
+        checkpoint: the network to measure; None trains the scale's.
+        seed: of the first network.
+        networks: how many networks are trained and measured, with one seed after the other. The page shows those of
+            earlier calls too.
+        only: parts to run; None for all. The page shows whatever is finished.
+    """
+
+    name: str
+    scale: Scale
+    checkpoint: Path | None = None
+    seed: int = 0
+    networks: int = 1
+    only: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.networks < 1:
+            raise InputError(f"nothing would be trained with --networks {self.networks}; give at least 1")
+        if self.networks > 1 and self.checkpoint is not None:
+            raise InputError("a checkpoint is one network; leave out --networks")
+        unknown = [part for part in self.only or () if part not in CHEAPEST_FIRST]
+        if unknown:
+            raise InputError(f"{unknown[0]!r} is no part of the paper; known: {', '.join(CHEAPEST_FIRST)}")
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts to run, cheapest first."""
+        return [part for part in CHEAPEST_FIRST if self.only is None or part in self.only]
+
+    def directory(self, run: RunDirectory, network: int) -> RunDirectory:
+        """Where the network of this number (0, 1, …) is kept: the first one in the run itself."""
+        return run if network == 0 else RunDirectory(run.path / f"seed-{self.seed + network}")
+
+
+def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
+    """Run every part that is not finished, and write `reproduction.md` and `tables/reproduction.csv`.
+
+    Returns:
+        The table of all numbers: the paper's, ours, the difference, and whether it is held.
+
+    Raises:
+        InputError: the run directory belongs to another scale, seed or checkpoint; what the parts raise.
+    """
+    known: int = run.configuration().get("reproduce", {}).get("networks", 1)
+    shown = dataclasses.replace(plan, networks=max(known, plan.networks))
+    run.configure("reproduce", _identity(plan), networks=shown.networks)
+    for network in range(plan.networks):
+        of_network = plan.directory(run, network)
+        for part in plan.parts:
+            # Free and enforced networks are trained with several seeds by themselves.
+            if part not in _finished(of_network) and not (part == "enforced" and network):
+                _run_part(part, plan, of_network, plan.seed + network)
+    return [write_page(shown, run)]
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    network = None if plan.checkpoint is None else fingerprint(load_network(plan.checkpoint))
+    return {"scale": dataclasses.asdict(plan.scale), "seed": plan.seed, "checkpoint": network}
+
+
+def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
+    """Run one part, or go on with it, and remember that it is finished."""
+    console.print(f"{part} …", highlight=False)
+    started = time.monotonic()
+    # The parts that train networks of their own have no use for the checkpoint.
+    trains = part == "enforced" or (part == "table5" and plan.scale.second is not None)
+    checkpoint = None if trains else plan.checkpoint
+    if part == NETWORK:
+        _prepare(plan, run, seed)
+    else:
+        reproduce(part, plan.scale, run, checkpoint=checkpoint, seed=seed)
+        if part == "table5" and plan.scale.second is not None:
+            _write_accuracy(plan.scale.second, _place(part, plan, run), None, seed)
+    finished = _finished(run) | {part: {"seconds": round(time.monotonic() - started, 1)}}
+    run.write_json("reproduction.json", {"finished": finished})
+
+
+def _prepare(plan: Plan, run: RunDirectory, seed: int) -> None:
+    """What the parts share: the network, and the probes of all its sites on one pass."""
+    _write_accuracy(plan.scale, run, plan.checkpoint, seed)
+    measure_scale(plan.scale, run, checkpoint=plan.checkpoint, sites=("*",), seed=seed, untrained=False)
+
+
+def _write_accuracy(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int) -> None:
+    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    network = trained_network(scale, run, checkpoint, seed, precision)
+    row = {"network": scale.network, "data": scale.data, "accuracy": _test_accuracy(network, scale)}
+    run.write_table("network", rounded([row]))
+
+
+def _test_accuracy(network: Network, scale: Scale) -> float:
+    """As the checkpoint says; where it does not, measured."""
+    known = network.checkpoint_metadata.get("test_accuracy")
+    if known is not None:
+        return float(known)
+    training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
+    normalisation = normalisation_from(network.checkpoint_metadata) or normalisation_of(training)
+    return accuracy(network.to(default_device()), test, normalisation)
+
+
+def _finished(run: RunDirectory) -> dict[str, Any]:
+    path = run.path / "reproduction.json"
+    found: dict[str, Any] = read_json(path)["finished"] if path.exists() else {}
+    return found
+
+
+def _place(part: str, plan: Plan, run: RunDirectory) -> RunDirectory:
+    """Where a part's tables are."""
+    return RunDirectory(run.path / SECOND) if part == "table5" and plan.scale.second is not None else run
+
+
+def found_numbers(plan: Plan, run: RunDirectory) -> list[Number]:
+    """The numbers of all finished parts, over all networks."""
+    of_networks = []
+    for network in range(plan.networks):
+        directory = plan.directory(run, network)
+        finished = [part for part in CHEAPEST_FIRST if part in _finished(directory) and part in READERS]
+        of_networks.append([n for part in finished for n in numbers_of(part, _place(part, plan, directory))])
+    return over_networks(of_networks)
+
+
+def write_page(plan: Plan, run: RunDirectory) -> TextTable:
+    """Write the page about the finished parts: `reproduction.md`, `tables/reproduction.csv`."""
+    numbers = found_numbers(plan, run)
+    missing = [part for part in CHEAPEST_FIRST if part not in _finished(run)]
+    run.write_table("reproduction", rounded(page_rows(numbers, plan.scale)))
+    run.write_text("reproduction.md", page_text(numbers, plan.scale, _how(plan), missing, _seconds(plan, run)))
+    return page_table(numbers)
+
+
+def _how(plan: Plan) -> str:
+    network = f"the checkpoint {plan.checkpoint.name}" if plan.checkpoint else f"{plan.scale.network} trained here"
+    networks = f"{plan.networks} networks" if plan.networks > 1 else "one network"
+    return f"Scale {plan.name}: {network}, {networks}, {plan.scale.seeds} seeds of the probes; data {plan.scale.data}."
+
+
+def _seconds(plan: Plan, run: RunDirectory) -> Mapping[str, float]:
+    """Seconds that each finished part took, over all networks; only of the process that finished it."""
+    found: dict[str, float] = {}
+    for directory in (plan.directory(run, network) for network in range(plan.networks)):
+        for part, facts in _finished(directory).items():
+            found[part] = found.get(part, 0.0) + facts["seconds"]
+    return found

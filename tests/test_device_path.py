@@ -1,0 +1,186 @@
+"""What training does on a GPU, as far as it can be told without one: where the images lie, that nothing waits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of
+from nodelens.data.normalisation import Normalisation
+from nodelens.data.resident import ResidentImages, moved, near
+from nodelens.networks import build_network
+from nodelens.training import accuracy, recipe
+from nodelens.training.batches import Batch, training_batch, training_batches
+from nodelens.training.learner import Learner
+from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
+
+CPU = torch.device("cpu")
+RECIPE = replace(recipe("cct-300"), batch_size=16, epochs=2)
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageSet:
+    return load_images("digits", "train").take(torch.arange(0, 300, 3), "some")
+
+
+def test_images_on_a_device_make_the_same_batches(digits: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = moved(digits, CPU)
+    assert len(resident) == len(digits) == 100
+    for mine, theirs in zip(resident.own_batches(30), digits.own_batches(30), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    assert near(digits, CPU) is digits
+    normalisation = normalisation_of(digits)
+    expected = list(training_batches(digits, RECIPE, 3, normalisation, CPU))
+    monkeypatch.setattr("nodelens.training.batches.near", lambda images, device: resident)
+    monkeypatch.setattr(digits.pixels.__class__, "__getitem__", None, raising=False)
+    found = list(training_batches(digits, RECIPE, 3, normalisation, CPU))
+    assert len(found) == len(expected) == 12
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.targets, b.targets)
+
+
+def test_a_large_set_is_moved_in_pieces(digits: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nodelens.data.resident.MOVED_AT_ONCE", 7)
+    assert torch.equal(moved(digits, CPU).pixels, digits.batch(np.arange(100)))
+
+
+def test_accuracy_is_the_same_wherever_the_images_lie(digits: ImageSet) -> None:
+    network = build_network("cct_2_3x1_16", 10, 8, 1)
+    normalisation = normalisation_of(digits)
+    assert accuracy(network, moved(digits, CPU), normalisation) == accuracy(network, digits, normalisation)
+
+
+def test_no_step_depends_on_a_value_on_the_device() -> None:
+    """Fake tensors have no values: reading one (.item(), a shape that depends on one) would raise."""
+    known = tuple(map(str, range(10)))
+    network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        images = ResidentImages(torch.zeros(40, 8, 8, 1, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64), known)
+        learner = Learner(network.train(), RECIPE, 0, "bf16")
+        statistics = normalisation_of_grey()
+        for step in range(2):
+            chosen = torch.arange(16)
+            batch = training_batch(images, chosen, RECIPE, 0, step, statistics, CPU)
+            learner.learn(Batch(step, 0, *batch, 1e-3, ends_epoch=False))
+        with pytest.raises(Exception, match=r"data.dependent|_local_scalar_dense"):
+            learner.mean_loss(1, 2)
+
+
+def normalisation_of_grey() -> Normalisation:
+    return Normalisation((0.5,), (0.25,))
+
+
+@GPU
+def test_no_step_waits_for_the_gpu(digits: ImageSet) -> None:
+    cuda = torch.device("cuda")
+    network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
+    learner = Learner(network.train(), RECIPE, 0, "bf16")
+    batches = training_batches(digits, RECIPE, 0, normalisation_of(digits), cuda)
+    learner.learn(next(batches))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches:
+            learner.learn(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert learner.step == 12
+
+
+@GPU
+def test_a_gpu_has_the_images(digits: ImageSet) -> None:
+    resident = near(digits, torch.device("cuda"))
+    assert isinstance(resident, ResidentImages)
+    assert resident.pixels.is_cuda
+    assert torch.equal(resident.pixels.cpu(), digits.batch(np.arange(100)))
+
+
+def test_products_of_a_step_are_counted() -> None:
+    first, second = nn.Linear(48, 10), nn.Linear(10, 5)
+    network = nn.Sequential(nn.Flatten(), first, nn.ReLU(), second)
+    # Forward, the gradients of both weights, and that of the second layer's input.
+    assert step_flops(network, (4, 4, 3)) == 2 * (480 + 50) + 2 * (480 + 50) + 2 * 50
+    assert all(weight.grad is None for weight in network.parameters())
+
+
+def test_a_step_of_the_paper_s_network_has_seven_gigaflop() -> None:
+    assert step_flops(build_network("cct_7_3x1", 100, 32, 3), (32, 32, 3)) == pytest.approx(7.1e9, rel=0.02)
+
+
+def test_speed_says_which_share_of_the_peak_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Iterator[float] = iter([0.0, 10.0, 12.0, 12.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    peak = peak_of("NVIDIA H100 80GB HBM3")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 10))
+    speed = Speed(100, utilisation(network, (4, 4, 3), peak))
+    speed.count()
+    speed.restart()
+    for _ in range(4):
+        speed.count()
+    assert speed.facts()["images_per_second"] == 200.0
+    assert Speed(100, 2e-6)._utilisation == 2e-6
+    assert utilisation(network, (4, 4, 3), None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("NVIDIA H200", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("Tesla T4", None)],
+)
+def test_the_peak_follows_from_the_name(name: str, peak: float | None) -> None:
+    assert peak_of(name) == peak
+
+
+COMPILED = """
+import sys, torch
+from nodelens.data import load_images
+from nodelens.runs import RunDirectory
+from nodelens.training import TrainSettings, recipe, train
+from dataclasses import replace
+loop = sys.modules["nodelens.training.train"]  # of the same name as the function that the package exports
+out, stop = sys.argv[1], int(sys.argv[2])
+images = load_images("digits", "train").take(torch.arange(96), "few")
+short = replace(recipe("digits", 2), batch_size=32, attention_dropout=0.1, stochastic_depth=0.1)
+original = loop.training_batches
+def some(*arguments):
+    for done, batch in enumerate(original(*arguments)):
+        if done == stop:
+            raise SystemExit(3)
+        yield batch
+loop.training_batches = some
+settings = TrainSettings("cct_2_3x1_16", short, seed=1, compile=True, compile_mode="reduce-overhead")
+train(settings, images, images, RunDirectory(__import__("pathlib").Path(out)), checkpoint_seconds=0.0)
+"""
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_to_the_same_network(tmp_path: Path) -> None:
+    # In processes of their own: the checks of shapes that the tests wrap around every function do not compile.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(name: str, stop: int) -> int:
+        arguments = [sys.executable, "-c", COMPILED, str(tmp_path / name), str(stop)]
+        return subprocess.run(arguments, env=environment, capture_output=True, check=False).returncode
+
+    assert run("whole", 99) == 0
+    assert run("killed", 4) == 3
+    assert run("killed", 99) == 0
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert files[0] == files[1]
+
+
+def test_augmentation_of_the_fast_recipe_is_valid() -> None:
+    fast = recipe("cct-fast")
+    assert isinstance(fast.augmentation, Augmentation)
+    assert fast.epochs * 50_000 // fast.batch_size < 10_000

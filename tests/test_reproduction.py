@@ -1,0 +1,233 @@
+"""The page about all numbers of the paper: what is read, what counts as held, that finished parts are not run again."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nodelens.cli import main
+from nodelens.errors import InputError
+from nodelens.paper import scales, values, whole
+from nodelens.paper.numbers import Number, over_networks
+from nodelens.paper.page import page_rows, page_text
+from nodelens.paper.readers import READERS, numbers_of
+from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
+from nodelens.report.tables import TextTable
+from nodelens.runs import RunDirectory
+
+TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
+
+
+def verdict(**facts: Any) -> str:
+    return Number("table1", "x", **facts).verdict
+
+
+def test_a_number_is_held_within_rounding_the_paper_s_spread_and_twice_ours() -> None:
+    # 0.5 % of 10 is 0.05; the rounding 0.05: 0.1 together.
+    assert verdict(paper=10.0, ours=10.1, rounding=0.05) == "held"
+    assert verdict(paper=10.0, ours=10.11, rounding=0.05) == "not held"
+    assert verdict(paper=10.0, ours=9.89, rounding=0.05) == "not held"
+    assert verdict(paper=10.0, ours=9.89, rounding=0.05, spread=0.005) == "held"
+    assert verdict(paper=10.0, ours=math.nan, rounding=0.05) == "no number"
+
+
+def test_a_claim_is_held_where_our_mean_keeps_its_bound() -> None:
+    assert verdict(paper=0.0, ours=0.01, rule="≥") == "held"
+    assert verdict(paper=0.0, ours=-0.01, spread=1.0, rule="≥") == "not held"
+    assert verdict(paper=0.7, ours=0.71, rule="≤") == "not held"
+    assert verdict(paper=0.7, ours=0.7, rule="≤") == "held"
+
+
+def test_several_networks_are_one_number_with_their_spread() -> None:
+    one = Number("table1", "N_c", 4.9, 4.0, spread=0.1)
+    (mean,) = over_networks([[one], [replace(one, ours=5.0)], [replace(one, ours=math.nan)]])
+    assert mean.ours == 4.5
+    assert mean.spread == pytest.approx(math.sqrt(0.5))
+    assert over_networks([[one]]) == [one]
+    assert over_networks([[one], []]) == [one]
+
+
+def published(table: Mapping[int, Mapping[str, float]], factor: float = 1.0) -> list[dict[str, Any]]:
+    """A comparison whose own numbers are the paper's times a factor."""
+    rows: list[dict[str, Any]] = []
+    for block, line in table.items():
+        ours = {name: value * factor for name, value in line.items()}
+        rows += [{"block": block, "of": "paper", **line}, {"block": block, "of": "ours", **ours}]
+        rows.append({"block": block, "of": "difference"})
+    return rows
+
+
+def test_the_paper_holds_its_own_numbers(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_table("table1.test", published(values.TABLE1))
+    run.write_table("table2.test", published(values.TABLE2))
+    run.write_table("figure9.train", published(values.FIGURE9))
+    heads = {7: {"accuracy": 0.786, "total": 74}}
+    run.write_table("figure7.train", [*published(heads), {"block": 7, "of": "by chance", "total": 20.5}])
+    for part, count in (("table1", 35), ("table2", 28), ("figure9", 4), ("figure7", 2)):
+        found = numbers_of(part, run)
+        assert len([number for number in found if number.rule == "="]) == count
+        assert [number.what for number in found if number.verdict != "held"] == []
+    run.write_table("table1.test", published(values.TABLE1, factor=1.1))
+    assert all(number.verdict == "not held" for number in numbers_of("table1", run) if number.rule == "=")
+
+
+def test_the_second_network_s_accuracy_stands_with_table5(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    lines = {
+        block: {"accuracy": accuracy, **{f"head_{i}": n for i, n in enumerate(sorted(heads)[::-1], 1)}, "total": total}
+        for block, (accuracy, heads, total) in values.TABLE5.items()
+    }
+    run.write_table("table5.train", published(lines))
+    assert len(numbers_of("table5", run)) == 24
+    for data, more in (("cifar100", 0), ("flowers102:cct", 1)):
+        run.write_table("network", [{"network": "cct_7_7x2", "data": data, "accuracy": 0.971}])
+        assert len(numbers_of("table5", run)) == 24 + more
+    first = numbers_of("table5", run)[0]
+    assert (first.paper, first.ours, first.verdict) == (0.972, 0.971, "held")
+    assert {number.verdict for number in numbers_of("table5", run)} == {"held"}
+
+
+def test_the_rounding_is_that_of_the_column(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_table("table2.test", published(values.TABLE2))
+    rounding = {number.what: number.rounding for number in numbers_of("table2", run)}
+    # 2.20 is printed with two digits, as 3.28 is; truncation: a whole unit.
+    assert rounding["block 4, SNR"] == pytest.approx(0.01)
+    assert rounding["block 7, signal"] == pytest.approx(0.1)
+
+
+def test_the_page_says_what_is_held_and_why_not() -> None:
+    scale = replace(TINY, differs="ten digits")
+    found = [
+        Number("table1", "block 7, N_c", 4.9, 4.91, 0.02, 0.05),
+        Number("table2", "block 7, SNR", 3.28, 2.0, 0.1, 0.01),
+        Number("figure9", "block 7, Acc without", 0.78, math.nan),
+    ]
+    text = page_text(found, scale, "Scale smoke.", ["enforced"], {"table1": 12.4})
+    assert "# The paper's numbers and ours: 1 held, 1 not held, 1 no number" in text
+    assert "| block 7, N_c | 4.9 | 4.91±0.02 | +0.01 | held |" in text
+    assert "| block 7, SNR | 3.28 | 2.00±0.10 | -1.28 | not held |" in text
+    assert "Why, as far as known: Follows from Table 1: signal from diag, noise_E from n; ten digits." in text
+    assert "Not finished: enforced." in text
+    assert "Took 12 s." in text
+    why = [row["why"] for row in page_rows(found, scale)]
+    assert why[0] == ""
+    assert "no label" in why[2]
+
+
+def reproduce(out: Path, *more: str) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["nodelens", "reproduce", "all", "--out", str(out), *more])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest network, and no figure is drawn."""
+    short = scales.recipe("digits", epochs=1)
+    monkeypatch.setitem(scales.SCALES, "smoke", TINY)
+    monkeypatch.setattr(scales, "recipe", lambda name: short)
+    for module in ("studies", "heads", "nodes"):
+        monkeypatch.setattr(f"nodelens.paper.{module}.save_figure", lambda figure, path: [])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_every_part_is_run_once_and_an_interrupted_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, started = whole.reproduce, []
+
+    def watched(part: str, *arguments: Any, **named: Any) -> list[TextTable]:
+        started.append(part)
+        if part == "table2" and started.count("table2") == 1:
+            raise InputError("interrupted")
+        return original(part, *arguments, **named)
+
+    monkeypatch.setattr(whole, "reproduce", watched)
+    assert reproduce(tmp_path, "--parts", "table2,table1,figure3") == 2
+    assert reproduce(tmp_path, "--parts", "table2,table1,figure3") == 0
+    assert started == ["table1", "table2", "table2", "figure3"]
+    page = (tmp_path / "reproduction.md").read_text()
+    assert "Not finished: network, figure4, figure5" in page
+    assert "**Table 1:" in page
+    assert "reproduction.md" in capsys.readouterr().out
+    with (tmp_path / "tables" / "reproduction.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    mine = next(row for row in rows if row["number"] == "block 2, N_c")
+    with (tmp_path / "tables" / "table1.test.csv").open() as file:
+        ours = next(row for row in csv.DictReader(file) if (row["block"], row["of"]) == ("2", "ours"))
+    assert (mine["ours"], mine["ours_std"]) == (ours["n_clusters"], ours["n_clusters_std"])
+    assert float(mine["paper"]) == 4.9
+
+
+@pytest.mark.usefixtures("tiny")
+def test_further_networks_have_their_own_seeds(tmp_path: Path) -> None:
+    assert reproduce(tmp_path, "--parts", "table1", "--networks", "2", "--seed", "4") == 0
+    runs = [tmp_path, tmp_path / "seed-5"]
+    seeds = [RunDirectory(run).configuration()["train"]["settings"]["seed"] for run in runs]
+    assert seeds == [4, 5]
+    found = [
+        {number.what: number.ours for number in numbers_of("table1", RunDirectory(run))}["block 2, N_c"] for run in runs
+    ]
+    with (tmp_path / "tables" / "reproduction.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if row["number"] == "block 2, N_c")
+    assert float(row["ours"]) == pytest.approx(sum(found) / 2, rel=1e-5)
+
+
+def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, sentence in (
+        (["--parts", "table9"], "'table9' is no part of the paper"),
+        (["--networks", "0"], "nothing would be trained with --networks 0"),
+        (["--networks", "2", "--checkpoint", "x.safetensors"], "a checkpoint is one network"),
+        (["--seeds", "0"], "nothing would be measured with --seeds 0"),
+        (["--scale", "huge"], "there is no scale 'huge'"),
+    ):
+        assert reproduce(tmp_path / "run", *arguments) == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run" / "reproduction.json").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_another_seed_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    plan = Plan("smoke", TINY, only=())
+    reproduce_all(plan, RunDirectory(tmp_path))
+    with pytest.raises(InputError, match="belongs to another reproduce configuration"):
+        reproduce_all(replace(plan, seed=1), RunDirectory(tmp_path))
+
+
+def test_every_part_with_numbers_has_a_title_and_is_run() -> None:
+    from nodelens.paper.page import REASONS, TITLES
+    from nodelens.paper.studies import STUDIES
+
+    assert set(CHEAPEST_FIRST) == {"network", *STUDIES}
+    assert set(TITLES) == set(READERS)
+    assert set(REASONS) <= set(TITLES)
+
+
+@pytest.mark.slow
+def test_the_whole_paper_at_the_smoke_scale(tmp_path: Path) -> None:
+    """Some four minutes on one core."""
+    assert reproduce(tmp_path) == 0
+    with (tmp_path / "tables" / "reproduction.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["part"] for row in rows} == set(READERS)
+    assert "Not finished" not in (tmp_path / "reproduction.md").read_text()
+    for figure in ("figure3.linear2", "figure3.linear1", "figure4", "figure5"):
+        assert (tmp_path / "figures" / f"{figure}.test.svg").exists()
+    for figure in ("figure7", "figure8", "figure9", "figure10", "figure11"):
+        assert (tmp_path / "figures" / f"{figure}.train.svg").exists()
+    before = (tmp_path / "tables" / "reproduction.csv").read_bytes()
+    assert reproduce(tmp_path) == 0
+    assert (tmp_path / "tables" / "reproduction.csv").read_bytes() == before
