@@ -1,6 +1,6 @@
 """Image data sets: decoded once, memory-mapped, handed out in batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path

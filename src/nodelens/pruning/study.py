@@ -226,6 +226,7 @@ class PruningStudy:
         """Retrain a network that is masked already; where that was done before, it is read back."""
         finished, weights = (self.run.checkpoints / f"{name}{suffix}" for suffix in (".json", ".safetensors"))
         if exists(finished):
+            remove(self.run.checkpoints / f"{name}.pt")  # a kill after the rows were written leaves it
             return load_network(weights), read_json(finished)["rows"]
         rows = self._retrain({name: network}, name, seed, held_out=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
@@ -236,6 +237,7 @@ class PruningStudy:
         """Retrain the variants of one seed side by side, with the unpruned one; a finished job is only read."""
         finished = self.run.checkpoints / f"{name}.json"
         if exists(finished):
+            remove(self.run.checkpoints / f"{name}.pt")  # a kill after the rows were written leaves it
             rows: Rows = read_json(finished)["rows"]
             return rows
         variants = {DENSE: copy.deepcopy(self.network)} if dense else {}
