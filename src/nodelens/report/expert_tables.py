@@ -168,18 +168,33 @@ def silenced_rows(study: HeadStudy) -> list[Row]:
     return rows
 
 
-def silenced_table(rows: Sequence[Row], title: str) -> TextTable:
-    """What silencing costs; the network's own accuracy beside."""
-    headings = ("block", "head", "labels", "whole", "less it", "own", "rest", "alone", "own", "rest")
-    table = TextTable(title, headings)
-    names = ("network_all", *(f"{part}_{name}" for part in ("without", "alone") for name in ("all", "own", "rest")))
-    for block in dict.fromkeys(row["block"] for row in reversed(rows)):
-        of_block = [row for row in rows if row["block"] == block]
-        lines = [[str(block), str(row["head"]), str(row["labels"])] for row in of_block]
-        table.add_group(
-            *(line + [share_text(row[name]) for name in names] for line, row in zip(lines, of_block, strict=True))
-        )
+def silenced_table(study: HeadStudy, rows: Sequence[Row], title: str) -> TextTable:
+    """What silencing changes: for a head's own labels, and for the rest; in each block's last line for all heads."""
+    table = TextTable(title, ("block", "head", "labels", "whole", "less it: own", "rest", "only it: own", "rest"))
+    for site in reversed(study.sites):
+        lines = []
+        for row in (row for row in rows if row["block"] == site.block):
+            changes = [
+                row[f"{part}_{of}"] - row[f"network_{of}"] for part in ("without", "alone") for of in ("own", "rest")
+            ]
+            lines.append([str(row["head"]), str(row["labels"]), share_text(row["network_all"]), *map(_change, changes)])
+        known = study.specialization(site).head_of_label
+        lines.append(["all", str(int((known >= 0).sum())), lines[0][2], *map(_change, _mean_changes(study, site))])
+        table.add_group(*([str(site.block), *line] for line in lines))
     return table
+
+
+def _mean_changes(study: HeadStudy, site: Site) -> list[float]:
+    """Mean over all pairs of a head and a label: without the head own and others', with it alone own and others'."""
+    silenced = study.silenced[site.name]
+    own = torch.arange(site.heads)[:, None] == study.specialization(site).head_of_label
+    counts = silenced.counts.expand_as(own)
+    changes = (silenced.without - silenced.network, silenced.alone - silenced.network)
+    return [float(over_labels(change[pairs], counts[pairs])) for change in changes for pairs in (own, ~own)]
+
+
+def _change(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.3f}"
 
 
 def silenced_label_rows(study: HeadStudy) -> list[Row]:

@@ -69,9 +69,9 @@ def report_heads(
 def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pruned: Network | None) -> list[TextTable]:
     shown = [*report_depth(study), *report_experts(study), *report_fields(study, images, pruned)]
     if silence:
-        title = "Silencing a head, or all but it, in the network: test accuracy of all labels, its own, the rest"
+        title = "The network's test accuracy, and its change for own labels and the rest with heads silenced"
         rows = silenced_rows(study)
-        shown.append(_write(study, "silenced", rows, silenced_table(rows, title)))
+        shown.append(_write(study, "silenced", rows, silenced_table(study, rows, title)))
         study.run.write_table(f"heads.silenced.labels.{study.settings.split}", rounded(silenced_label_rows(study)))
     return shown
 
