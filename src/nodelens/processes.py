@@ -43,6 +43,20 @@ def rank() -> int:
     return 0 if size() == 1 else dist.get_rank()
 
 
+def in_shards() -> bool:
+    """Whether accelerate's configuration asks for FSDP, which keeps a part of the network in each process."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def refuse_shards(command: str) -> None:
+    """
+    Raises:
+        InputError: FSDP is asked for, and the command works with whole networks only.
+    """
+    if in_shards():
+        raise InputError(f"{command} keeps the network whole in every process; start it without FSDP")
+
+
 def share(items: Sequence[T]) -> Sequence[T]:
     """This process's run of the items; the runs of all processes differ in length by at most one.
 

@@ -44,9 +44,9 @@ from nodelens.probing import (
     silenced_heads,
 )
 from nodelens.probing.measure import label_counts
-from nodelens.probing.shards import refuse_shards
 from nodelens.probing.store import load_probes
 from nodelens.probing.study import NETWORK
+from nodelens.processes import refuse_shards
 from nodelens.runs import RunDirectory
 from nodelens.training.precision import default_device
 

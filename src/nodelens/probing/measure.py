@@ -21,8 +21,8 @@ from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probe, Probes
-from nodelens.probing.shards import in_shards, keep_step
-from nodelens.processes import add_up
+from nodelens.probing.shards import keep_step
+from nodelens.processes import add_up, in_shards
 from nodelens.training.precision import Precision, autocast
 
 ONE_HOT_LABELS = 2048

@@ -6,15 +6,13 @@ with a configuration for FSDP asks for it; what that says of the units, of resha
 
 from __future__ import annotations
 
-import os
-
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from nodelens.errors import InputError
 from nodelens.networks import Network
-from nodelens.processes import share, size
+from nodelens.processes import in_shards, share, size
 from nodelens.training.precision import default_device
 
 
@@ -42,11 +40,6 @@ def placed(network: Network) -> Network:
     return network
 
 
-def in_shards() -> bool:
-    """Whether accelerate's configuration asks for FSDP."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-
-
 def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:
     """Run a network in shards, after this process's share of some batches, as often as others still run it.
 
@@ -55,15 +48,6 @@ def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:
     """
     for _ in range(-(-batches // size()) - len(share(range(batches)))):
         network(inputs)
-
-
-def refuse_shards(command: str) -> None:
-    """
-    Raises:
-        InputError: FSDP is asked for, and the command works with whole networks only.
-    """
-    if in_shards():
-        raise InputError(f"{command} keeps the network whole in every process; start it without FSDP")
 
 
 def _units(network: Network, classes: list[str] | None) -> list[nn.Module]:

@@ -31,8 +31,8 @@ from nodelens.networks import (
     without_skip,
 )
 from nodelens.probing import Measurement, MeasureSettings, ProbeSettings, load_measurements, measure_network
-from nodelens.probing.shards import refuse_shards
 from nodelens.probing.study import NATIVE_SIZES, ProbingData
+from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
     METHODS,

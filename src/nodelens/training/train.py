@@ -20,7 +20,7 @@ from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
-from nodelens.processes import add_up, rank, size
+from nodelens.processes import add_up, rank, refuse_shards, size
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
 from nodelens.training.assigned import Assignment, assigned_masks
@@ -102,6 +102,7 @@ def train(
         InputError: the directory belongs to another configuration; the network or its assignment cannot be
             built; the split is smaller than a batch; the loss became NaN.
     """
+    refuse_shards("training")
     device, recipe = default_device(), settings.recipe
     steps = steps_per_epoch(training, recipe)
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
