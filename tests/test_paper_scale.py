@@ -23,7 +23,9 @@ TIME_IS_UP = 3
 
 def script(*arguments: object, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(SCRIPTS / "paper_scale.sh"), *map(str, arguments)]
-    variables = {**os.environ, **(environment or {})}
+    # The script's python3 is the one that runs the tests, whether or not its environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    variables = {**os.environ, "PATH": path, **(environment or {})}
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
