@@ -81,13 +81,13 @@ class Checkpoints:
 
     Args:
         save: writes it; None where nothing is kept.
-        seconds: least time between two within an epoch, by a clock that nobody sets; `EPOCH_SECONDS` if that is less
-            at an epoch's end.
+        seconds: least time between two within an epoch, by a clock that nobody sets; at an epoch's end `EPOCH_SECONDS`,
+            and the first epoch's end is always kept.
     """
 
     def __init__(self, save: Callable[[], None] | None, seconds: float) -> None:
         self._save, self._seconds = save, seconds
-        self._saved = time.monotonic()
+        self._saved, self._kept = time.monotonic(), False
         self._listener = _listener()
 
     def __enter__(self) -> Checkpoints:
@@ -106,8 +106,9 @@ class Checkpoints:
             Interrupted: a signal has come; the checkpoint is written.
         """
         stopping = self._listener.asked is not None
-        due = min(self._seconds, EPOCH_SECONDS) if ends_epoch else self._seconds
-        if self._save is not None and (stopping or time.monotonic() - self._saved > due):
+        since = time.monotonic() - self._saved
+        due = since > self._seconds or (ends_epoch and (since > EPOCH_SECONDS or not self._kept))
+        if self._save is not None and (stopping or due):
             self._save()
-            self._saved = time.monotonic()
+            self._saved, self._kept = time.monotonic(), True
         self._listener.stop()
