@@ -19,6 +19,7 @@ from nodelens.pruning.search import DilutionSearch
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
+from nodelens.report.pruned_layer import pruned_layer_figure
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
 
 TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
@@ -32,10 +33,10 @@ LOOKS = {
 
 
 def report_pruning(study: PruningStudy) -> list[TextTable]:
-    """Run a study (or read what was run) and write its tables and its figure.
+    """Run a study (or read what was run) and write its tables and figures.
 
     Writes `tables/prune.csv` (every method, seed and epoch), `tables/prune.layers.csv` (Table 3),
-    `tables/prune.vanished.csv`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
+    `tables/prune.vanished.csv`, `figures/figure6`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
     """
     run, settings = study.run, study.settings
     thresholds = [study.thresholds(seed) for seed in settings.seeds]
@@ -58,9 +59,33 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
         title = f"Pruning {', '.join(settings.layers)}: accuracy against dilution, {seeds} seed(s)"
         save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
         shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))
+    figure = figure_of_layer(study)
+    if figure is not None:
+        save_figure(figure, run.path / "figures" / "figure6")
     for name, table in zip(("layers", "vanished", "accuracy", "curve"), shown, strict=False):
         run.write_text(f"tables/prune.{name}.md", table.markdown())
     return shown
+
+
+def figure_of_layer(study: PruningStudy) -> Figure | None:
+    """Fig. 6 for the layer of which most is removed, of the first seed; None where no layer lies between two sites."""
+    seed = study.settings.seeds[0]
+    masks, thresholds, measured = study.andc(seed), study.thresholds(seed), study.measurement(seed)
+    joining = [layer for layer in study.layers if layer.target is not None]
+    if not joining:
+        return None
+    layer = max(joining, key=lambda layer: dilution(masks[layer.module]))
+    source, target = thresholds[layer.name].source, thresholds[layer.name].target
+    assert layer.target is not None
+    assert target is not None
+    return pruned_layer_figure(
+        measured[layer.source].matrices.diagonals(source),
+        measured[layer.target].matrices.diagonals(target),
+        study.data.rest.label_names,
+        f"{layer.name}: weights between nodes that share a label (blue), and removed ones (grey)\n"
+        f"(some of {masks[layer.module].numel():,}; thresholds {source:.2f} and {target:.2f}; removed "
+        f"{dilution(masks[layer.module]):.1%} of the layer)",
+    )
 
 
 def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> list[TextTable]:
