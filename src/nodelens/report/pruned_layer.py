@@ -67,7 +67,7 @@ def pruned_layer_figure(
                 axes.plot([0, 1], ends, color=BLUE if kept else GREY, linewidth=1.6 if kept else 0.4, zorder=1 + kept)
         _name_nodes(axes, left, own, shared.any(dim=1), label_names, 0)
         _name_nodes(axes, right, other, shared.any(dim=0), label_names, 1)
-        axes.set_xlim(-0.9, 1.9)
+        axes.set_xlim(-1.05, 2.05)
         axes.set_ylim(-0.06, 1.06)
         axes.axis("off")
         head_line(figure, title, into)

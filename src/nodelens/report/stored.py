@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -110,7 +111,12 @@ def _from_markdown(path: Path, file: str) -> ShownTable:
 
 
 def _cells(line: str) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
+    r"""The cells of a line of a table in Markdown.
+
+    >>> _cells(r"| head | mean \|r\| |")
+    ('head', 'mean |r|')
+    """
+    return tuple(cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1])
 
 
 def _plain(rows: Sequence[Mapping[str, Any]], name: str, file: str) -> ShownTable:

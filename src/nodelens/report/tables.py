@@ -135,10 +135,11 @@ class TextTable:
         return [line[index] for group in self.groups for line in group]
 
     def markdown(self) -> str:
-        """For a page: the title in bold above a table."""
+        """For a page: the title in bold above a table; bars within a cell are escaped."""
         rules = [":--" if i < self.names else "--:" for i in range(len(self.headings))]
         lines = [self.headings, rules, *(line for group in self.groups for line in group)]
-        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+        escaped = ([str(cell).replace("|", r"\|") for cell in line] for line in lines)
+        return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in escaped)]) + "\n"
 
 
 def statistics_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> TextTable:
