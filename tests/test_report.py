@@ -394,3 +394,14 @@ def test_every_table_and_figure_has_the_paper_s_place() -> None:
         "table10": "Further",
     }
     assert all(place_of(name).title.startswith(title) for name, title in wanted.items())
+
+
+def test_a_figure_that_two_commands_drew_alike_is_shown_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (tmp_path / "figures").mkdir(exist_ok=True)
+    for name, pixels in (("figure8.test", b"the same"), ("heads.accuracies.test", b"the same"), ("figure9", b"other")):
+        (tmp_path / "figures" / f"{name}.png").write_bytes(pixels)
+    html = write_report([run]).read_text()
+    assert html.count(base64.b64encode(b"the same").decode()) == 1
+    assert html.count(base64.b64encode(b"other").decode()) == 1
+    assert "figures/figure8.test" in html

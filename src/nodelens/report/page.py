@@ -193,13 +193,14 @@ def _sections(run: RunDirectory, named: bool) -> list[Section]:
         shown = [
             table for folder, name in here for table in shown_tables(run.path / folder, name, called=folder.as_posix())
         ]
-        drawn = [
-            ((folder / name).as_posix(), _address(run.path / folder, name))
-            for folder, name in figures
-            if place_of(name) is place
-        ]
+        drawn: dict[str, str] = {}
+        for folder, name in figures:
+            if place_of(name) is place:
+                # What `heads` and `reproduce` draw alike is shown once.
+                drawn.setdefault(_address(run.path / folder, name), (folder / name).as_posix())
         if shown or drawn:
-            found.append(Section(place, run.path.resolve().name if named else "", shown, drawn))
+            of_run = run.path.resolve().name if named else ""
+            found.append(Section(place, of_run, shown, [(name, address) for address, name in drawn.items()]))
     return found
 
 
