@@ -18,7 +18,7 @@ from nodelens.data import Augmentation, load_images, normalisation_of, normalise
 from nodelens.heads.study import HeadData, HeadSettings, HeadStudy
 from nodelens.networks import Network, build_network, select_sites
 from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData, measure_network
-from nodelens.probing.measure import add_batch, sums_of_sites
+from nodelens.probing.measure import add_batch, sums_of_sites, tallies
 from nodelens.processes import add_up, joined, rank, size
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.study import HELD_OUT, PruneSettings, PruningData, PruningStudy
@@ -86,7 +86,7 @@ def summed(path: Path) -> None:
         for _, pixels, labels in TEST.own_batches(16):
             inputs = normalise(pixels, NORMALISATION.mean, NORMALISATION.std)
             add_batch(probed, probes, sums, inputs, labels, "fp32")
-    add_up(tally.sums for tally in dict.fromkeys(sums.values()))
+    add_up(tally.sums for tally in tallies(sums))
     save_state(path, {name: tally.sums for name, tally in sums.items()})
 
 

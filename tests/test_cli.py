@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from command_line import nodelens
 from nodelens.cli import main
 from nodelens.data import load_images
 from nodelens.networks import build_network, load_network, masks_of
@@ -23,17 +24,6 @@ from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
 
 TINY = "cct_2_3x1_16"
-
-
-def nodelens(*arguments: str) -> int:
-    """Run a command in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["nodelens", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +151,7 @@ def test_reproduce_puts_the_paper_beside_ours(
     monkeypatch.setitem(scales.SCALES, "smoke", tiny)
     short = scales.recipe("digits", epochs=1)
     monkeypatch.setattr(scales, "recipe", lambda name: short)
-    for study in (*studies.BLOCK_STUDIES, *studies.OTHER_STUDIES):
+    for study in (*studies.NODE_STUDIES, *studies.OTHER_STUDIES):
         assert nodelens("reproduce", study, "--out", str(tmp_path / "run")) == 0
     shown = capsys.readouterr().out
     assert "417.2" in shown

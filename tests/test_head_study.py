@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 import nodelens as nl
-from nodelens.cli import main
+from command_line import nodelens
 from nodelens.errors import InputError
 from nodelens.heads import study as room
 from nodelens.heads.epochs import saved_epochs
@@ -30,17 +29,6 @@ from nodelens.runs import RunDirectory
 TINY = "cct_2_3x1_16"
 SITES = ("block.1.attention", "block.2.attention")
 ROUND_OR_NOT = {"round": ["0", "6", "8", "9"], "straight": ["1", "4", "7"], "mixed": ["2", "3", "5"]}
-
-
-def nodelens(*arguments: str) -> int:
-    """Run a command in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["nodelens", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import nodelens
+import nodelens as package
+from command_line import nodelens
 from killing import (
     Command,
     Undisturbed,
@@ -29,7 +29,6 @@ from killing import (
     undisturbed,
     wait_until,
 )
-from nodelens.cli import main
 from nodelens.data import load_images, normalisation_of
 from nodelens.networks import CCT
 from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measure_network, probe_recipe
@@ -86,17 +85,6 @@ def whole(commands: dict[str, Command], tmp_path_factory: pytest.TempPathFactory
     return of
 
 
-def nodelens_exit(*arguments: str) -> int:
-    """Run a command in this process; returns its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["nodelens", *arguments])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
-
-
 def stop(command: Command, run: Path, number: signal.Signals) -> None:
     """Send a signal once the command has written a checkpoint; it must end as it promises to."""
     process = start_working(command, run, prelude=CTRL_C)
@@ -124,7 +112,7 @@ def test_a_command_disturbed_in_every_way_ends_with_the_same_files(
     process = start_working(command, run)
     wait_until(lambda: any(run.rglob("config.json")), process)  # the directory is claimed
     process.send_signal(signal.SIGSTOP)  # so that it has not ended before the second one asks
-    assert nodelens_exit(*command.arguments, "--out", str(run)) == 2
+    assert nodelens(*command.arguments, "--out", str(run)) == 2
     assert capsys.readouterr().err == (
         f"nodelens: another process is working in {run}; wait for it or choose another --out\n"
     )
@@ -178,13 +166,13 @@ def test_a_kill_at_every_write(
         return [*commands[name].arguments, *shorter, "--out", str(run)]
 
     with killed_at(monkeypatch, 0, after) as written:
-        assert nodelens_exit(*arguments(tmp_path / "whole")) == 0
+        assert nodelens(*arguments(tmp_path / "whole")) == 0
     expected = final_files(tmp_path / "whole")
     for write, path in enumerate(written, start=1):
         run = tmp_path / str(write)
         with killed_at(monkeypatch, write, after), pytest.raises(Killed):
-            nodelens_exit(*arguments(run))
-        assert nodelens_exit(*arguments(run)) == 0
+            nodelens(*arguments(run))
+        assert nodelens(*arguments(run)) == 0
         assert_same_files(run, expected, f"killed at write {write}, {path.name}")
 
 
@@ -250,7 +238,7 @@ def test_a_file_for_which_there_is_no_space(
     file = tmp_path / FIRST_FILES[name]
     file.parent.mkdir(parents=True)
     file.with_name(f".{file.name}.partial").symlink_to("/dev/full")
-    assert nodelens_exit(*commands[name].arguments, "--out", str(tmp_path)) == 2
+    assert nodelens(*commands[name].arguments, "--out", str(tmp_path)) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == f"nodelens: the disk is full: {file} was not written; free some space and run the command again"
     assert not file.exists()
@@ -276,7 +264,7 @@ def test_a_run_directory_that_cannot_be_written(
 ) -> None:
     before = final_files(source)
     with read_only(source):
-        code = nodelens_exit(*commands[name].arguments, "--out", str(source))
+        code = nodelens(*commands[name].arguments, "--out", str(source))
     assert code == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
@@ -288,14 +276,13 @@ def test_a_run_directory_that_cannot_be_written(
 def test_a_network_in_a_read_only_folder_is_measured_elsewhere(source: Path, tmp_path: Path) -> None:
     arguments = ("measure", str(source), *COMMON, "--sites", "block.2.ln", "--epochs", "1", "--permutations", "0")
     with read_only(source):
-        assert nodelens_exit(*arguments, "--out", str(tmp_path)) == 0
+        assert nodelens(*arguments, "--out", str(tmp_path)) == 0
     assert (tmp_path / "measure" / "block.2.ln.safetensors").exists()
 
 
 def test_nothing_asks_for_the_time_of_day() -> None:
     wall_clock = {"time.time", "time.time_ns", "time.localtime", "datetime.now", "datetime.utcnow", "date.today"}
-    package = Path(nodelens.__file__).parent
-    for path in package.rglob("*.py"):
+    for path in Path(package.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 assert ast.unparse(node) not in wall_clock, f"{path.name}:{node.lineno}"

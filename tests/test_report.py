@@ -17,6 +17,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from command_line import nodelens
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
@@ -31,7 +32,6 @@ from nodelens.report.places import place_of
 from nodelens.report.stored import stored_rows
 from nodelens.runs import RunDirectory
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
-from test_cli import nodelens
 
 SOURCES = Path(__file__).parent.parent / "src" / "nodelens" / "report" / "explorer"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,22 +142,16 @@ def beside_paper(ours: list[Row], seeds: int, split: str) -> tuple[list[Row], Te
     for row in ours:
         layer, role = row["layer"].rpartition(".")[2], row["role"]
         paper = values.TABLE3[layer, role]
-        measured = {name: row[name] for name in COLUMNS}
-        spreads = {f"{name}_std": row[f"{name}_std"] for name in COLUMNS}
-        difference = {
-            name: measured[name] - paper[name] if measured[name] != "" and name in paper else "" for name in COLUMNS
-        }
-        lines = {"paper": paper, "ours": measured, "difference": difference}
-        for of, line in lines.items():
-            facts = {"layer": layer, "role": role, "of": of, **{name: line.get(name, "") for name in COLUMNS}}
-            rows.append(facts | (spreads if of == "ours" else dict.fromkeys(spreads, "")))
-        cells = [
-            [_cell(line.get(name, ""), places, of == "difference") for name, places in digits.items()]
-            for of, line in lines.items()
-        ]
+        names = (*COLUMNS, *(f"{name}_std" for name in COLUMNS))
+        lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""})
+        rows += [{"layer": layer, "role": role, **line} for line in lines]
         name = f"{layer} {role.removesuffix('put')}"
-        table.add_group(*([name, of, *line] for of, line in zip(lines, cells, strict=True)))
+        table.add_group(*([name, line["of"], *_cells(line, digits)] for line in lines))
     return rows, table
+
+
+def _cells(line: Row, digits: Mapping[str, int]) -> list[str]:
+    return [_cell(line.get(name, ""), places, line["of"] == "difference") for name, places in digits.items()]
 
 
 def _cell(value: float | str, places: int, signed: bool) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodelens.errors import InputError
@@ -15,7 +15,7 @@ from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
 from nodelens.paper.nodes import NODE_SITES, figure3, figure4
 from nodelens.paper.pruning import output_layer, table3
-from nodelens.paper.scales import SCALES, Scale, measure_scale
+from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale
 from nodelens.probing import Measurement, measurements_of
 from nodelens.probing.store import measured_names
 from nodelens.report.figures import save_figure, threshold_figure
@@ -141,19 +141,33 @@ def _cell(line: Row, name: str) -> str:
     return with_spread(value, line[f"{name}_std"] if line["of"] == "ours" else 0.0)
 
 
-BLOCK_STUDIES: dict[str, Callable[[RunDirectory, str], tuple[list[Row], TextTable]]] = {
-    "table1": table1,
-    "table2": table2,
-    "figure3": figure3,
-    "figure4": figure4,
-    "figure5": figure5,
+@dataclass(frozen=True)
+class NodeStudy:
+    """A study of a measurement's nodes.
+
+    Attributes:
+        compare: makes rows and table of one split.
+        sites: what it looks at.
+        untrained: whether the untrained network stands beside.
+    """
+
+    compare: Callable[[RunDirectory, str], tuple[list[Row], TextTable]]
+    sites: tuple[str, ...] = (BLOCK_OUTPUTS,)
+    untrained: bool = True
+
+
+NODE_STUDIES = {
+    "table1": NodeStudy(table1),
+    "table2": NodeStudy(table2),
+    "figure3": NodeStudy(figure3, NODE_SITES, untrained=False),
+    "figure4": NodeStudy(figure4, NODE_SITES, untrained=False),
+    "figure5": NodeStudy(figure5),
 }
-"""Studies of the nodes behind every block, from one measurement."""
 
 OTHER_STUDIES = {"table3": table3, "output": output_layer, "enforced": enforced}
 """Studies that measure what they need themselves."""
 
-STUDIES = (*BLOCK_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES)
+STUDIES = (*NODE_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES)
 
 
 def scale_of(name: str, seeds: int | None = None) -> Scale:
@@ -193,15 +207,19 @@ def reproduce(
     if study in HEAD_STUDIES:
         found = (reproduce_heads(study, scale, run, checkpoint, seed, split) for split in splits or ["train"])
         return [table for tables in found for table in tables]
-    splits = splits or ["test"]
-    measure_scale(scale, run, checkpoint=checkpoint, splits=tuple(splits), seed=seed)
-    if study in ("figure3", "figure4"):
-        measure_scale(
-            scale, run, checkpoint=checkpoint, sites=NODE_SITES, splits=tuple(splits), seed=seed, untrained=False
-        )
+    chosen, splits = NODE_STUDIES[study], splits or ["test"]
+    measure_scale(
+        scale,
+        run,
+        checkpoint=checkpoint,
+        sites=chosen.sites,
+        splits=tuple(splits),
+        seed=seed,
+        untrained=chosen.untrained,
+    )
     shown = []
     for split in splits:
-        rows, table = BLOCK_STUDIES[study](run, split)
+        rows, table = chosen.compare(run, split)
         run.write_table(f"{study}.{split}", rounded(rows))
         run.write_text(f"tables/{study}.{split}.md", table.markdown())
         shown.append(table)

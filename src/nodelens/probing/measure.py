@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from nodelens.data.augment import normalise
@@ -127,6 +127,11 @@ class LabelSums:
         if len(self._pooled) == len(self.probes):
             self._sum(torch.stack([self._pooled.pop(name) for name in self.probes]), labels, one_hot)
 
+    def of(self, site: str, seed: int) -> tuple[Float64[Tensor, "label input"], int]:
+        """A site's sums and hits, with the probe of the seed of this index."""
+        place = list(self.probes).index(site)
+        return self.sums[place, seed % self.apart], int(self.correct[place, seed])
+
     def _sum(
         self,
         pooled: Float[Tensor, "site seed batch input"],
@@ -150,6 +155,11 @@ def sums_of_sites(probes: Probes) -> dict[str, LabelSums]:
         alike = probe.site.nodes if probe.site.layout == "tokens" else probe.site.name
         groups.setdefault(alike, []).append(probe)
     return {probe.site.name: sums for group in groups.values() for sums in [LabelSums(group)] for probe in group}
+
+
+def tallies(sums: Mapping[str, LabelSums]) -> list[LabelSums]:
+    """Each of the sums once, in the sites' order, which is the same in every process."""
+    return list(dict.fromkeys(sums.values()))
 
 
 def measure_probes(
@@ -181,7 +191,7 @@ def measure_probes(
         if in_shards():
             one = normalise(images.batch(torch.zeros(1).long()).to(device), normalisation.mean, normalisation.std)
             keep_step(network, one, -(-len(images) // batch_size))
-    add_up(part for tally in dict.fromkeys(sums.values()) for part in (tally.sums, tally.correct))
+    add_up(part for tally in tallies(sums) for part in (tally.sums, tally.correct))
     return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 
@@ -229,11 +239,9 @@ def _measurement(
 ) -> Measurement:
     by_site = {}
     for probe in probes:
-        tally = sums[probe.site.name]
-        place = list(tally.probes).index(probe.site.name)
+        summed, correct = sums[probe.site.name].of(probe.site.name, index)
         shape = (probes.labels, probe.site.nodes, probe.site.positions)[: 3 if probe.site.positions > 1 else 2]
-        part = tally.sums[place, index % tally.apart]
-        means = (part.cpu() / counts[:, None]).float().reshape(shape)
+        means = (summed.cpu() / counts[:, None]).float().reshape(shape)
         if not bool(torch.isfinite(means).all()):
             raise InputError(f"the activations at {probe.site.name} are NaN or infinite; the network is damaged")
         by_site[probe.site.name] = SiteMeasurement(
@@ -242,7 +250,7 @@ def _measurement(
             probes.seeds[index],
             means,
             probe.weight[index].detach().cpu().reshape(shape),
-            tally.correct[place, index].item() / len(images),
+            correct / len(images),
             counts,
         )
     return Measurement(by_site, images.split, probes.seeds[index], images.label_names)

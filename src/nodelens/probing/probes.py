@@ -48,12 +48,17 @@ class Probe(nn.Module):
 
         For filters the inputs are node-major: position p of node k is input ``k · positions + p``.
         """
-        seeds = self.weight.shape[0]
-        if self.site.layout != "tokens":
-            return activations.flatten(1).float().expand(seeds, -1, -1)
-        if self.layer_norm:
-            activations = F.layer_norm(activations, activations.shape[-1:])
-        return pool_tokens(activations, self.pool_weight)
+        return self._pool(self._normed(activations))
+
+    def _normed(self, activations: Tensor) -> Tensor:
+        if not self.layer_norm or self.site.layout != "tokens":
+            return activations
+        return F.layer_norm(activations, activations.shape[-1:])
+
+    def _pool(self, normed: Tensor) -> Float[Tensor, "seed batch input"]:
+        if self.site.layout == "tokens":
+            return pool_tokens(normed, self.pool_weight)
+        return normed.flatten(1).float().expand(self.weight.shape[0], -1, -1)
 
     def learn(
         self, activations: Tensor, targets: Float[Tensor, "batch label"], share: float = 1.0
@@ -66,16 +71,14 @@ class Probe(nn.Module):
             targets: share of each label; each row sums to 1.
             share: what part of a larger batch these images are; gradients and losses are this part of its mean.
         """
-        pooled = self.pool(activations)
-        shares = (pooled @ self.weight.transpose(1, 2)).log_softmax(dim=2)
-        losses = -(targets * shares).sum(dim=2).mean(dim=1) * share
-        by_logit = shares.exp_().sub_(targets).mul_(share / len(targets))
+        normed = self._normed(activations)
+        pooled = self._pool(normed)
+        log_probabilities = (pooled @ self.weight.transpose(1, 2)).log_softmax(dim=2)
+        losses = -(targets * log_probabilities).sum(dim=2).mean(dim=1) * share
+        by_logit = log_probabilities.exp_().sub_(targets).mul_(share / len(targets))
         _add_gradient(self.weight, by_logit.transpose(1, 2) @ pooled)
         if self.site.layout == "tokens":
-            if self.layer_norm:
-                activations = F.layer_norm(activations, activations.shape[-1:])
-            by_query = pooling_gradient(activations, self.pool_weight, by_logit @ self.weight)
-            _add_gradient(self.pool_weight, by_query)
+            _add_gradient(self.pool_weight, pooling_gradient(normed, self.pool_weight, by_logit @ self.weight))
         return losses
 
     def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:

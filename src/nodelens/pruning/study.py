@@ -224,10 +224,9 @@ class PruningStudy:
 
     def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
         """Retrain a network that is masked already; where that was done before, it is read back."""
-        finished, weights = (self.run.checkpoints / f"{name}{suffix}" for suffix in (".json", ".safetensors"))
-        if exists(finished):
-            remove(self.run.checkpoints / f"{name}.pt")  # a kill after the rows were written leaves it
-            return load_network(weights), read_json(finished)["rows"]
+        rows = self._finished(name)
+        if rows is not None:
+            return load_network(self.run.checkpoints / f"{name}.safetensors"), rows
         rows = self._retrain({name: network}, name, seed, held_out=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
         self._finish(name, rows)
@@ -235,10 +234,8 @@ class PruningStudy:
 
     def _job(self, name: str, masks: Mapping[str, Masks], seed: int, *, keep: bool = False, dense: bool = True) -> Rows:
         """Retrain the variants of one seed side by side, with the unpruned one; a finished job is only read."""
-        finished = self.run.checkpoints / f"{name}.json"
-        if exists(finished):
-            remove(self.run.checkpoints / f"{name}.pt")  # a kill after the rows were written leaves it
-            rows: Rows = read_json(finished)["rows"]
+        rows = self._finished(name)
+        if rows is not None:
             return rows
         variants = {DENSE: copy.deepcopy(self.network)} if dense else {}
         for variant, of_variant in masks.items():
@@ -267,6 +264,15 @@ class PruningStudy:
             state=self.run.checkpoints / f"{name}.pt",
             title=name,
         )
+
+    def _finished(self, name: str) -> Rows | None:
+        """The rows of a job; None while it is not finished."""
+        path = self.run.checkpoints / f"{name}.json"
+        if not exists(path):
+            return None
+        remove(self.run.checkpoints / f"{name}.pt")  # a kill after the rows were written leaves it
+        rows: Rows = read_json(path)["rows"]
+        return rows
 
     def _finish(self, name: str, rows: Rows) -> None:
         self.run.write_json(f"checkpoints/{name}.json", {"rows": rows})

@@ -112,6 +112,7 @@ def _check_run(run: RunDirectory) -> None:
 def _render(
     runs: Sequence[RunDirectory], sections: Sequence[Section], explorer: Mapping[str, Any], factors: Factors
 ) -> str:
+    contents = _contents(sections)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -130,8 +131,8 @@ def _render(
         script_hash=_hash(script),
         facts=[(name, _facts(run)) for name, run in zip(names, runs, strict=True)],
         sections=sections,
-        contents=_contents(sections),
-        missing=sorted({entry.command for entry in _contents(sections) if not entry.anchor}),
+        contents=contents,
+        missing=sorted({entry.command for entry in contents if not entry.anchor}),
         page_megabytes=f"{PAGE_BYTES / 1e6:.0f}",
         explorer=explorer,
         factors=factors,
