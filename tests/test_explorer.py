@@ -326,6 +326,15 @@ def test_few_and_many_labels_open(browser: Browser, tmp_path: Path, labels: int)
         one.close()
 
 
+def test_two_runs_open_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    report = write_report([write_run(tmp_path / "dense"), write_run(tmp_path / "pruned", seed=1)])
+    one = Opened(browser, report)
+    shown = [field.input_value() for field in one.page.locator(".side").get_by_label("Network", exact=True).all()]
+    assert shown == ["dense", "pruned"]
+    assert one.complaints == []
+    one.close()
+
+
 def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
     runs = [write_run(tmp_path / "dense"), write_run(tmp_path / "pruned", [*LABELS[2:], "tree"], seed=1)]
     one = Opened(browser, write_report(runs), "site1=block.2.ln&network2=pruned&site2=block.2.ln")

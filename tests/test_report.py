@@ -24,12 +24,14 @@ from nodelens.errors import InputError
 from nodelens.measures import site_statistics
 from nodelens.networks import load_network, reading, select_sites
 from nodelens.probing import load_measurements, load_probes
+from nodelens.report.compared import compared_table
 from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
 from nodelens.report.figures import label_figure, node_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import stored_rows
+from nodelens.report.tables import statistics_rows
 from nodelens.runs import RunDirectory
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
 
@@ -405,3 +407,30 @@ def test_a_figure_that_two_commands_drew_alike_is_shown_once(tmp_path: Path) -> 
     assert html.count(base64.b64encode(b"the same").decode()) == 1
     assert html.count(base64.b64encode(b"other").decode()) == 1
     assert "figures/figure8.test" in html
+
+
+def measured_run(path: Path, seed: int, threshold: float = 0.3) -> RunDirectory:
+    run = write_run(path, seed=seed)
+    run.write_table("statistics.test", statistics_rows({"network": load_measurements(run, "test")}, threshold))
+    return run
+
+
+def test_two_runs_are_compared_block_by_block(tmp_path: Path) -> None:
+    runs = {name: measured_run(tmp_path / name, seed) for seed, name in enumerate(("dense", "pruned"))}
+    table = compared_table(runs, "test")
+    assert table is not None
+    assert [row[1] for row in table.rows] == ["dense", "pruned", "difference"] * 2
+    assert [row[0] for row in table.rows if row[0]] == ["block.1.linear2", "block.2.linear2"]
+    found = [load_measurements(run, "test")[0]["block.2.linear2"].statistics(0.3) for run in runs.values()]
+    diagonal = table.headings.index("diag")
+    assert float(table.rows[-1][diagonal]) == pytest.approx(found[1].diagonal - found[0].diagonal, abs=0.01)
+    html = write_report(list(runs.values())).read_text()
+    titles = re.findall(r"<h2>(.*?)</h2>", html)
+    assert titles[0] == "The runs side by side"
+    assert [title.split(" · ")[1] for title in titles[1:]] == ["dense", "pruned"]
+
+
+def test_runs_at_different_thresholds_are_not_compared(tmp_path: Path) -> None:
+    runs = {"a": measured_run(tmp_path / "a", 0), "b": measured_run(tmp_path / "b", 1, threshold=0.4)}
+    assert compared_table(runs, "test") is None
+    assert compared_table({"a": runs["a"], "c": write_run(tmp_path / "c")}, "test") is None

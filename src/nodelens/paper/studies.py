@@ -33,6 +33,7 @@ from nodelens.report.tables import (
     sweep_rows,
     with_spread,
 )
+from nodelens.report.training import report_training
 from nodelens.runs import RunDirectory
 
 THRESHOLD = 0.3
@@ -233,6 +234,7 @@ def quickstart(run: RunDirectory, seed: int = 0) -> list[TextTable]:
     """
     scale = replace(SCALES["smoke"], seeds=1)
     measure_scale(scale, run, sites=("*",), seed=seed)
+    report_training(run)
     report_measurement(run, ("test",))
     rows = statistics_rows(_block_measurements(run, "test"), THRESHOLD)
     return [

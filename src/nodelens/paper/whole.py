@@ -25,6 +25,7 @@ from nodelens.paper.scales import SECOND, Scale, measure_scale, recorded_precisi
 from nodelens.paper.studies import reproduce
 from nodelens.progress import console
 from nodelens.report.tables import TextTable, rounded
+from nodelens.report.training import report_training
 from nodelens.runs import RunDirectory, read_json
 from nodelens.training import accuracy, resolve_precision
 from nodelens.training.precision import default_device
@@ -136,6 +137,8 @@ def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
 def _prepare(plan: Plan, run: RunDirectory, seed: int) -> None:
     """What the parts share: the network, and the probes of all its sites on one pass."""
     _write_accuracy(plan.scale, run, plan.checkpoint, seed)
+    if plan.checkpoint is None:
+        report_training(run)
     measure_scale(plan.scale, run, checkpoint=plan.checkpoint, sites=("*",), seed=seed, untrained=False)
 
 

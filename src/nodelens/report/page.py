@@ -19,10 +19,11 @@ from markupsafe import Markup
 from nodelens.errors import InputError
 from nodelens.probing import NETWORK
 from nodelens.processes import by_first
+from nodelens.report.compared import compared_table
 from nodelens.report.excitation import add_excitation
-from nodelens.report.explored import Explored, describe_networks, explored_networks, opening_split
+from nodelens.report.explored import describe_networks, explored_networks, opening_split
 from nodelens.report.factors import FACTOR_BYTES, Factors
-from nodelens.report.places import ELSEWHERE, PLACES, Place, place_of
+from nodelens.report.places import COMPARED, ELSEWHERE, PLACES, Place, place_of
 from nodelens.report.stored import ShownTable, shown_tables, table_names
 from nodelens.report.thumbnails import images_of, label_thumbnails
 from nodelens.runs import RunDirectory, write_atomically
@@ -72,14 +73,17 @@ def write_report(
     """
     for run in runs:
         _check_run(run)
-    sections = [section for run in runs for section in _sections(run, len(runs) > 1)]
     networks = explored_networks(runs)
     opening = opening_split(networks, split)
+    own = {one.name: one.run for one in networks if one.folder == NETWORK}
+    of_runs = [section for run in runs for section in _sections(run, len(runs) > 1)]
+    sections = [*_compared(own, opening), *sorted(of_runs, key=_order)]
     factors = Factors(max(0, min(FACTOR_BYTES, PAGE_BYTES - _size(sections))))
     described = describe_networks(networks, opening, factors)
-    explorer: dict[str, Any] = {"networks": described, "thumbnails": None}
+    opens = [network["name"] for network in described if network["name"] in own][:2]
+    explorer: dict[str, Any] = {"networks": described, "opens": opens, "thumbnails": None}
     if images and described:
-        explorer["thumbnails"] = _add_images(networks, described, opening)
+        explorer["thumbnails"] = _add_images(own, described, opening)
     path = out or runs[0].path / "report.html"
     write_atomically(path, _render(runs, sections, explorer, factors).encode())
     return path
@@ -89,9 +93,10 @@ def _size(sections: Sequence[Section]) -> int:
     return sum(len(address) for section in sections for _, address in section.figures)
 
 
-def _add_images(networks: Sequence[Explored], described: Sequence[dict[str, Any]], split: str) -> dict[str, Any] | None:
+def _add_images(
+    runs: Mapping[str, RunDirectory], described: Sequence[dict[str, Any]], split: str
+) -> dict[str, Any] | None:
     """Thumbnails of the first network's labels; every trained network gets the images that excite its nodes."""
-    runs = {one.name: one.run for one in networks if one.folder == NETWORK}
     pictures = None
     for network in described:
         if network["name"] in runs and (images := images_of(runs[network["name"]], split)):
@@ -184,6 +189,16 @@ def anchor_of(place: Place) -> str:
     'figure-3'
     """
     return (place.paper[0] if place.paper else place.title).lower().replace(" ", "-")
+
+
+def _compared(runs: Mapping[str, RunDirectory], split: str) -> list[Section]:
+    table = compared_table(runs, split) if len(runs) > 1 else None
+    return [Section(COMPARED, "", [table], [])] if table else []
+
+
+def _order(section: Section) -> int:
+    """Place by place: what several runs have for one stands together."""
+    return (*PLACES, ELSEWHERE).index(section.place)
 
 
 def _sections(run: RunDirectory, named: bool) -> list[Section]:

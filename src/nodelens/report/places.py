@@ -33,6 +33,13 @@ class Place:
         return max((len(known) for known in self.names if name == known or name.startswith(f"{known}.")), default=0)
 
 
+COMPARED = Place(
+    "The runs side by side",
+    "Statistics of the nodes behind each block, run by run; a difference is the second run's number less the first's.",
+    (),
+)
+"""Where there are several runs, before everything else."""
+
 PLACES = (
     Place("Training", "Accuracy on the test images, training loss and learning rate after every epoch.", ("training",)),
     Place(

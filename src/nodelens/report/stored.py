@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nodelens.errors import InputError
-from nodelens.report.tables import PERMUTED, TABLE1, TABLE2, UNTRAINED, TextTable, statistics_table
+from nodelens.report.tables import PERMUTED, TABLE1, TABLE2, UNTRAINED, Row, TextTable, statistics_table
 
 SHOWN_ROWS = 60
 """A table without a form of its own is shown up to so many rows; the file has all."""
@@ -76,7 +76,7 @@ def shown_tables(folder: Path, name: str, called: str = "tables") -> list[ShownT
     if not rows:
         return []
     if name.startswith("statistics."):
-        return [_from_text(table, file) for table in _statistics(rows)]
+        return [shown_text(table, file) for table in _statistics(rows)]
     return [_plain(rows, name, file)]
 
 
@@ -85,7 +85,7 @@ def _statistics(rows: Sequence[Mapping[str, Any]]) -> list[TextTable]:
     try:
         first = rows[0]
         how = f"{first['split']} images, threshold {first['threshold']:g}, {first['method']} clusters"
-        outputs = [dict(row) for row in rows if str(row["site"]).endswith(".linear2")] or [dict(row) for row in rows]
+        outputs = block_outputs(rows)
         return [
             statistics_table(outputs, TABLE1, f"Clusters, diagonal and noise per node ({how})"),
             statistics_table(outputs, TABLE2, f"Signal and noise per label ({how})"),
@@ -94,7 +94,13 @@ def _statistics(rows: Sequence[Mapping[str, Any]]) -> list[TextTable]:
         raise InputError(f"the statistics of the run are damaged ({error!r}); run `nodelens measure` again") from error
 
 
-def _from_text(table: TextTable, file: str) -> ShownTable:
+def block_outputs(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows of the sites behind each block; all rows where no block has an output."""
+    return [dict(row) for row in rows if str(row["site"]).endswith(".linear2")] or [dict(row) for row in rows]
+
+
+def shown_text(table: TextTable, file: str) -> ShownTable:
+    """A table of the terminal as the page shows it."""
     lines = tuple(line for group in table.groups for line in group)
     return ShownTable(table.title, table.headings, lines, table.names, file)
 

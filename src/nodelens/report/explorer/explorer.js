@@ -555,8 +555,10 @@
   var Networks = class {
     /** @type {Network[]} */
     #views;
+    #opens;
     /** @param {PageData} page */
     constructor(page) {
+      this.#opens = page.opens;
       const first = page.networks[0]?.labels.join("\n");
       this.#views = page.networks.flatMap((data) => viewsOf(data, data.labels.join("\n") === first ? page.thumbnails : null));
     }
@@ -574,6 +576,11 @@
     /** @returns {Network | undefined} what the page opens with */
     get first() {
       return this.#views[0];
+    }
+    /** @returns {Network[]} what the page opens with, and what it puts beside that */
+    get opening() {
+      const found = this.#opens.map((name) => this.views(name)[0]);
+      return found.length ? found : this.#views.slice(0, 1);
     }
     /** @param {string} name @returns {Network[]} */
     views(name) {
@@ -621,9 +628,10 @@
     ["snr", "diagonal", "noise", "accuracy"]
   );
   function initial(networks) {
-    const { first } = networks;
+    const [first, ...others] = networks.opening;
     const side2 = first ? sideOf(first) : { network: "", split: "", seed: 0, site: "", node: null };
-    return { sides: [side2], threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
+    const sides = [side2, ...others.map((other) => sideOf(other, side2.site))];
+    return { sides, threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
   }
   function sideOf(network, site) {
     const { name, split, seed } = network;
@@ -651,7 +659,7 @@
     const first = side(words, 1, networks, start.sides[0]) ?? start.sides[0], second = side(words, 2, networks, null);
     const label = words.get("label") ?? "";
     return {
-      sides: second ? [first, second] : [first],
+      sides: !fragment.includes("=") ? start.sides : second ? [first, second] : [first],
       threshold: within(words.get("threshold"), 0.01, 0.99, start.threshold),
       rule: oneOf(words.get("clusters"), RULES, start.rule),
       ratio: within(words.get("ratio"), 1, 100, start.ratio),

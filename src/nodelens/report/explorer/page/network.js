@@ -23,6 +23,7 @@ import { Site } from "./site.js";
 /**
  * @typedef {object} PageData
  * @property {NetworkData[]} networks
+ * @property {string[]} opens networks that the page opens with, side by side
  * @property {Thumbnails | null} thumbnails one per label of the first network
  */
 
@@ -44,9 +45,11 @@ import { Site } from "./site.js";
 export class Networks {
   /** @type {Network[]} */
   #views;
+  #opens;
 
   /** @param {PageData} page */
   constructor(page) {
+    this.#opens = page.opens;
     const first = page.networks[0]?.labels.join("\n");
     this.#views = page.networks.flatMap((data) =>
       viewsOf(data, data.labels.join("\n") === first ? page.thumbnails : null));
@@ -69,6 +72,12 @@ export class Networks {
   /** @returns {Network | undefined} what the page opens with */
   get first() {
     return this.#views[0];
+  }
+
+  /** @returns {Network[]} what the page opens with, and what it puts beside that */
+  get opening() {
+    const found = this.#opens.map((name) => this.views(name)[0]);
+    return found.length ? found : this.#views.slice(0, 1);
   }
 
   /** @param {string} name @returns {Network[]} */

@@ -34,12 +34,13 @@ export const BOXES = /** @type {const} */ (["snr", "diagonal", "noise", "accurac
 
 /**
  * @param {Networks} networks
- * @returns {State} the last site of the first network, at the paper's threshold and ratio
+ * @returns {State} the last site of the first network, and of one beside it; at the paper's threshold and ratio
  */
 export function initial(networks) {
-  const { first } = networks;
+  const [first, ...others] = networks.opening;
   const side = first ? sideOf(first) : { network: "", split: "", seed: 0, site: "", node: null };
-  return { sides: [side], threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
+  const sides = [side, ...others.map((other) => sideOf(other, side.site))];
+  return { sides, threshold: 0.3, rule: "greedy", ratio: 2, label: "", sort: "number", boxes: "snr" };
 }
 
 /**
@@ -88,7 +89,7 @@ export function opened(fragment, networks) {
   const first = side(words, 1, networks, start.sides[0]) ?? start.sides[0], second = side(words, 2, networks, null);
   const label = words.get("label") ?? "";
   return {
-    sides: second ? [first, second] : [first],
+    sides: !fragment.includes("=") ? start.sides : second ? [first, second] : [first],
     threshold: within(words.get("threshold"), 0.01, 0.99, start.threshold),
     rule: oneOf(words.get("clusters"), RULES, start.rule),
     ratio: within(words.get("ratio"), 1, 100, start.ratio),
