@@ -33,7 +33,7 @@ COLUMNS = {
 def enforced(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed: int = 0) -> list[TextTable]:
     """Free against enforced training at equal budget, three seeds each: accuracy, and whose labels are whose.
 
-    `nodelens reproduce enforced --scale cpu`; six trainings of a CCT-4/3x2 with four heads. "Preliminary results" of
+    `nodelens reproduce enforced --scale cpu`; six trainings of a CCT-2/3x2 with four heads. "Preliminary results" of
     the paper say that enforcing breaks the symmetry and might even increase the accuracy; it gives no number.
     """
     if checkpoint is not None:
