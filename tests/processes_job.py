@@ -18,7 +18,7 @@ from nodelens.data import Augmentation, load_images, normalisation_of, normalise
 from nodelens.heads.study import HeadData, HeadSettings, HeadStudy
 from nodelens.networks import Network, build_network, select_sites
 from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData, measure_network
-from nodelens.probing.measure import add_batch, sums_of_sites, tallies
+from nodelens.probing.measure import LabelSums
 from nodelens.processes import add_up, joined, rank, size
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.study import HELD_OUT, PruneSettings, PruningData, PruningStudy
@@ -81,13 +81,14 @@ def summed(path: Path) -> None:
     """The sums of one pass, as `measure_probes` takes them, with probes that are the same for everybody."""
     probed = network()
     probes = Probes(select_sites(probed.sites(), SITES), 10, (0,)).requires_grad_(False)
-    sums = sums_of_sites(probes)
     with torch.inference_mode():
+        sums = LabelSums(probed, probes)
         for _, pixels, labels in TEST.own_batches(16):
             inputs = normalise(pixels, NORMALISATION.mean, NORMALISATION.std)
-            add_batch(probed, probes, sums, inputs, labels, "fp32")
-    add_up(tally.sums for tally in tallies(sums))
-    save_state(path, {name: tally.sums for name, tally in sums.items()})
+            sums.add_batch(inputs, labels, "fp32")
+        add_up(sums.tensors())
+    summed = {str(i): tensor for i, tensor in enumerate(sums.tensors()) if tensor.is_floating_point()}
+    save_state(path, summed)
 
 
 def pruned(run: RunDirectory) -> None:

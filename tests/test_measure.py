@@ -1,7 +1,6 @@
 """The measurement against brute force: silence all weights but a node's, run every image, average the fields."""
 
 import math
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices
-from nodelens.networks import CCT, VGG, Site, VGGConfig, reading, select_sites
+from nodelens.networks import CCT, VGG, Site, VGGConfig, apply_masks, layers, reading, select_layers, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import (
     Measurement,
@@ -27,6 +26,7 @@ from nodelens.probing import (
     measure_network,
     measure_probes,
 )
+from nodelens.probing.reads import reads
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe
 
@@ -234,15 +234,36 @@ def test_the_batch_size_changes_nothing(
         assert_same_measurement(one, other)
 
 
-def test_sums_for_many_labels_are_those_for_few(
-    cct: CCT, digits: ImageSet, normalisation: Normalisation, monkeypatch: pytest.MonkeyPatch
+def test_what_leaves_a_layer_is_seen_through_what_enters_it(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation
 ) -> None:
-    probes = random_probes(cct, select_sites(cct.sites(), "block.2.*"), (0, 1))
-    few = measure_probes(cct, probes, digits, normalisation, batch_size=16)
-    monkeypatch.setattr(sys.modules["nodelens.probing.measure"], "ONE_HOT_LABELS", 9)
-    many = measure_probes(cct, probes, digits, normalisation, batch_size=16)
-    for one, other in zip(few, many, strict=True):
-        assert_same_measurement(one, other)
+    wanted = select_sites(cct.sites(), ["block.*.ln", "block.*.qkv", "block.*.linear2.no_skip"])
+    probes = random_probes(cct, wanted, (0, 1))
+    read = [[probe.site.name for probe, _ in read.probes] for read in reads(cct, probes)]
+    assert read == [
+        [f"block.{b}.{name}" for name in names] for b in (1, 2) for names in (["ln", "qkv"], ["linear2.no_skip"])
+    ]
+    alone = measure_probes(cct, random_probes(cct, wanted[1:2], (0, 1)), digits, normalisation)
+    for seed, whole in enumerate(measure_probes(cct, probes, digits, normalisation)):
+        torch.testing.assert_close(whole["block.1.qkv"].class_means, alone[seed]["block.1.qkv"].class_means)
+    assert len(reads(cct, Probes(wanted, 10, (0,), layer_norm=True))) == 6, "a normalised token is not linear"
+
+
+def test_a_masked_layer_is_seen_as_its_mask_leaves_it(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    (layer,) = select_layers(layers(cct), "block.2.qkv")
+    mask = torch.rand(48, 16, generator=torch.Generator().manual_seed(0)) > 0.7
+    mask[3] = False
+    apply_masks(cct, {layer.module: mask})
+    probes = random_probes(cct, select_sites(cct.sites(), "block.2.qkv"), (0,))
+    (measured,) = measure_probes(cct, probes, digits, normalisation)
+    inputs = network_input(digits, normalisation)
+    for node in (0, 3, 40):
+        expected = brute_force(cct, inputs, digits.labels, probes["block.2.qkv"], 0, node)
+        found = outer_product(measured["block.2.qkv"].matrices, node)
+        if node == 3:
+            assert not found.any()
+        else:
+            assert_close(found, expected)
 
 
 def test_the_order_of_the_images_changes_nothing(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:

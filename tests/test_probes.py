@@ -269,7 +269,7 @@ def test_filters_are_read_at_every_position_node_by_node(convolutions: Convoluti
     with torch.no_grad():
         probe.weight.copy_(only_node_2)
         torch.testing.assert_close(probe(x)[0], torch.einsum("bhw,jhw->bj", x[:, 2], weight[:, 2]))
-    assert not hasattr(probe, "pool_weight")
+    assert probe.pool_weight is None
 
 
 def test_initial_weights_depend_on_site_and_seed_only(cct: CCT) -> None:

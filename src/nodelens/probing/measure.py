@@ -20,13 +20,12 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
 from nodelens.networks import Site, reading
-from nodelens.probing.probes import Probe, Probes
+from nodelens.probing.probes import Probes
+from nodelens.probing.readout import Readout
+from nodelens.probing.reads import Read, behind, reads
 from nodelens.probing.shards import keep_step
 from nodelens.processes import add_up, in_shards
 from nodelens.training.precision import Precision, autocast
-
-ONE_HOT_LABELS = 2048
-"""Up to so many labels, sums per label are a matrix product with the one-hot labels; beyond, an index_add."""
 
 
 @dataclass(frozen=True)
@@ -96,70 +95,93 @@ class Measurement(Mapping[str, SiteMeasurement]):
 
 
 class LabelSums:
-    """Running sums per label of pooled activations, and the probes' hits, for sites of one shape.
+    """Running sums per label of what the probes of a network pool, and their hits.
 
-    What is pooled is small: that of all these sites is added together, which takes a sixtieth of the calls.
-
-    Attributes:
-        sums: (site, seed, label, input); a single seed where all see the same activations, without pooling.
-        correct: images that the probes classify correctly, (site, seed).
+    What is pooled is small: that of all reads of one width is added together, which takes a sixtieth of the calls.
     """
 
-    def __init__(self, probes: Sequence[Probe]) -> None:
-        self.probes = {probe.site.name: probe for probe in probes}
-        self.weights = torch.stack([probe.weight for probe in probes])
-        sites, seeds, labels, inputs = self.weights.shape
-        self.apart = seeds if probes[0].site.layout == "tokens" else 1
-        device = self.weights.device
-        self.sums = torch.zeros(sites, self.apart, labels, inputs, dtype=torch.float64, device=device)
-        self.correct = torch.zeros(sites, seeds, dtype=torch.int64, device=device)
-        self._pooled: dict[str, Float[Tensor, "seed batch input"]] = {}
+    def __init__(self, network: nn.Module, probes: Probes) -> None:
+        self.network = network
+        alike: dict[object, list[Read]] = {}
+        for read in reads(network, probes):
+            # Without pooling a site's activations are large: each is added where it arises.
+            alike.setdefault(read.site.nodes if read.site.layout == "tokens" else read.site.name, []).append(read)
+        self._groups = [_Alike(group) for group in alike.values()]
+        self._group_of = {read.site.name: group for group in self._groups for read in group.reads}
+        self._place_of = {name: (group, at) for group in self._groups for name, at in group.places().items()}
 
-    def add(
+    def add_batch(
         self,
-        site: str,
-        pooled: Float[Tensor, "seed batch input"],
+        inputs: Float[Tensor, "batch channel height width"],
         labels: Int[Tensor, "batch"],
-        one_hot: Float[Tensor, "label batch"] | None,
+        precision: Precision,
     ) -> None:
-        """Take in what a site's probe pooled of one batch; the sums follow when all sites have theirs."""
-        self._pooled[site] = pooled
-        if len(self._pooled) == len(self.probes):
-            self._sum(torch.stack([self._pooled.pop(name) for name in self.probes]), labels, one_hot)
+        """Run the network once and add to every site's sums; cheapest where a batch has few labels."""
+        present, of_image = torch.unique(labels, return_inverse=True)
+        one_hot = (torch.arange(len(present))[:, None] == of_image).float()
+        labels, present, one_hot = (part.to(inputs.device) for part in (labels, present, one_hot))
 
-    def of(self, site: str, seed: int) -> tuple[Float64[Tensor, "label input"], int]:
-        """A site's sums and hits, with the probe of the seed of this index."""
-        place = list(self.probes).index(site)
-        return self.sums[place, seed % self.apart], int(self.correct[place, seed])
+        def reader(site: str, activations: Tensor) -> None:
+            # The probe itself always computes in the dtype that it chose.
+            with torch.autocast(inputs.device.type, enabled=False):
+                self._group_of[site].add(site, activations, labels, present, one_hot)
 
-    def _sum(
-        self,
-        pooled: Float[Tensor, "site seed batch input"],
-        labels: Int[Tensor, "batch"],
-        one_hot: Float[Tensor, "label batch"] | None,
-    ) -> None:
-        logits = pooled @ self.weights.transpose(2, 3)
-        self.correct += (logits.argmax(dim=3) == labels).sum(dim=2)
-        values = pooled[:, : self.apart]
-        if one_hot is None:
-            self.sums.index_add_(2, labels, values.double())
-        else:
-            self.sums += one_hot @ values
+        sites = [read.site for group in self._groups for read in group.reads]
+        with reading(self.network, sites, reader), autocast(inputs.device, precision):
+            self.network(inputs)
 
+    def tensors(self) -> list[Tensor]:
+        """All sums and hits, in an order that is the same in every process."""
+        return [part for group in self._groups for part in (group.sums, group.correct)]
 
-def sums_of_sites(probes: Probes) -> dict[str, LabelSums]:
-    """Empty sums for every site; sites with as many tokens' nodes share theirs."""
-    groups: dict[object, list[Probe]] = {}
-    for probe in probes:
-        # Without pooling a site's activations are large: each is added where it arises.
-        alike = probe.site.nodes if probe.site.layout == "tokens" else probe.site.name
-        groups.setdefault(alike, []).append(probe)
-    return {probe.site.name: sums for group in groups.values() for sums in [LabelSums(group)] for probe in group}
+    def of(self, site: str, seed: int, counts: Int[Tensor, " label"]) -> tuple[Float64[Tensor, "label input"], int]:
+        """A site's sums and hits, with the probe of the seed of this index.
+
+        Args:
+            counts: images per label that were added.
+        """
+        group, (first, before) = self._place_of[site]
+        seen = group.sums[(first + seed) % group.apart]
+        return behind(before, seen, counts.to(seen.device)), int(group.correct[first + seed])
 
 
-def tallies(sums: Mapping[str, LabelSums]) -> list[LabelSums]:
-    """Each of the sums once, in the sites' order, which is the same in every process."""
-    return list(dict.fromkeys(sums.values()))
+class _Alike:
+    """The sums of reads of one width.
+
+    Attributes:
+        sums: (probe, label, input), for every seed of every site; where nothing is pooled all see the same
+            activations, and there is one.
+        correct: images that the probes classify correctly, (probe,).
+    """
+
+    def __init__(self, alike: Sequence[Read]) -> None:
+        self.reads = alike
+        self._readouts = {read.site.name: read.readout() for read in alike}
+        weight, bias = (torch.cat([getattr(r, part) for r in self._readouts.values()]) for part in ("weight", "bias"))
+        self._together = Readout(None, weight, bias)
+        probes, labels, inputs = weight.shape
+        self.apart = probes if alike[0].site.layout == "tokens" else 1
+        self.sums = weight.new_zeros(self.apart, labels, inputs, dtype=torch.float64)
+        self.correct = weight.new_zeros(probes, dtype=torch.int64)
+        self._pooled: dict[str, Float[Tensor, "probe batch input"]] = {}
+
+    def places(self) -> dict[str, tuple[int, nn.Linear | None]]:
+        """For every site, the index of its first seed's probe, and the layer between the read and the site."""
+        found, first = {}, 0
+        for read in self.reads:
+            for probe, before in read.probes:
+                found[probe.site.name] = (first, before)
+                first += len(probe.weight)
+        return found
+
+    def add(self, site: str, activations: Tensor, labels: Tensor, present: Tensor, one_hot: Tensor) -> None:
+        """Pool one read of a batch; the sums follow when all have theirs."""
+        self._pooled[site] = self._readouts[site].pool(activations)
+        if len(self._pooled) < len(self.reads):
+            return
+        pooled = torch.cat([self._pooled.pop(read.site.name) for read in self.reads])
+        self.correct += (self._together.logits(pooled).argmax(dim=2) == labels).sum(dim=1)
+        self.sums.index_add_(1, present, (one_hot @ pooled[: self.apart]).double())
 
 
 def measure_probes(
@@ -168,7 +190,7 @@ def measure_probes(
     images: ImageSet,
     normalisation: Normalisation,
     precision: Precision = "fp32",
-    batch_size: int = 128,
+    batch_size: int = 256,
     title: str = "measuring",
 ) -> list[Measurement]:
     """Measure all sites of `probes` in one pass over the images; one `Measurement` per seed.
@@ -182,39 +204,17 @@ def measure_probes(
     counts = label_counts(images)
     network.eval()
     device = next(network.parameters()).device
-    sums = sums_of_sites(probes)
+    by_label = images.take(images.labels.argsort(stable=True), images.split)
     with torch.inference_mode():
-        for _, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
-            labels = labels.to(device)
+        sums = LabelSums(network, probes)
+        for _, pixels, labels in by_label.own_batches(batch_size, f"{title} ({images.split})"):
             inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
-            add_batch(network, probes, sums, inputs, labels, precision)
+            sums.add_batch(inputs, labels, precision)
         if in_shards():
             one = normalise(images.batch(torch.zeros(1).long()).to(device), normalisation.mean, normalisation.std)
             keep_step(network, one, -(-len(images) // batch_size))
-    add_up(part for tally in tallies(sums) for part in (tally.sums, tally.correct))
-    return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
-
-
-def add_batch(
-    network: nn.Module,
-    probes: Probes,
-    sums: Mapping[str, LabelSums],
-    inputs: Float[Tensor, "batch channel height width"],
-    labels: Int[Tensor, "batch"],
-    precision: Precision,
-) -> None:
-    """Run the network once and add every site's pooled activations to its sums."""
-    one_hot = None
-    if probes.labels <= ONE_HOT_LABELS:
-        one_hot = (torch.arange(probes.labels, device=labels.device)[:, None] == labels).float()
-
-    def reader(site: str, activations: Tensor) -> None:
-        # The probe itself always computes in the dtype that it chose.
-        with torch.autocast(inputs.device.type, enabled=False):
-            sums[site].add(site, probes[site].pool(activations), labels, one_hot)
-
-    with reading(network, probes.sites, reader), autocast(inputs.device, precision):
-        network(inputs)
+        add_up(sums.tensors())
+        return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 
 def label_counts(images: ImageSet) -> Int[Tensor, "label"]:
@@ -235,11 +235,11 @@ def label_counts(images: ImageSet) -> Int[Tensor, "label"]:
 
 
 def _measurement(
-    probes: Probes, sums: Mapping[str, LabelSums], counts: Tensor, images: ImageSet, index: int
+    probes: Probes, sums: LabelSums, counts: Int[Tensor, "label"], images: ImageSet, index: int
 ) -> Measurement:
     by_site = {}
     for probe in probes:
-        summed, correct = sums[probe.site.name].of(probe.site.name, index)
+        summed, correct = sums.of(probe.site.name, index, counts)
         shape = (probes.labels, probe.site.nodes, probe.site.positions)[: 3 if probe.site.positions > 1 else 2]
         means = (summed.cpu() / counts[:, None]).float().reshape(shape)
         if not bool(torch.isfinite(means).all()):

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nodelens.networks import Site
+from nodelens.probing.readout import Readout
 from nodelens.training.batches import seed_of
 
 
@@ -23,10 +23,12 @@ class Probe(nn.Module):
     """The classifier heads of one site, one per seed.
 
     Attributes:
-        pool_weight: g of the pooling `softmax_T(x·g)`, (seed, node); absent at sites without tokens. A bias
+        pool_weight: g of the pooling `softmax_T(x·g)`, (seed, node); None at sites without tokens. A bias
             would shift all tokens' scores alike and have no effect.
         weight: W of the fully connected layer, (seed, label, node · position).
     """
+
+    pool_weight: nn.Parameter | None
 
     def __init__(self, site: Site, labels: int, seeds: Sequence[int], layer_norm: bool = False) -> None:
         super().__init__()
@@ -40,86 +42,46 @@ class Probe(nn.Module):
             weights.append(torch.empty(labels, inputs).uniform_(-bound, bound, generator=generator))
             pools.append(torch.empty(site.nodes).uniform_(-bound, bound, generator=generator))
         self.weight = nn.Parameter(torch.stack(weights))
-        if site.layout == "tokens":
-            self.pool_weight = nn.Parameter(torch.stack(pools))
+        self.pool_weight = nn.Parameter(torch.stack(pools)) if site.layout == "tokens" else None
 
-    def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
-        """What reaches the fully connected layer: for every image the pooled activation z of each node.
+    def readout(self, before: nn.Linear | None = None) -> Readout:
+        """What the probe computes from the activations at its site, or from those that enter a layer before it.
 
-        For filters the inputs are node-major: position p of node k is input ``k · positions + p``.
-        """
-        return self._pool(self._normed(activations))
-
-    def _normed(self, activations: Tensor) -> Tensor:
-        if not self.layer_norm or self.site.layout != "tokens":
-            return activations
-        return F.layer_norm(activations, activations.shape[-1:])
-
-    def _pool(self, normed: Tensor) -> Float[Tensor, "seed batch input"]:
-        if self.site.layout == "tokens":
-            return pool_tokens(normed, self.pool_weight)
-        return normed.flatten(1).float().expand(self.weight.shape[0], -1, -1)
-
-    def learn(
-        self, activations: Tensor, targets: Float[Tensor, "batch label"], share: float = 1.0
-    ) -> Float[Tensor, "seed"]:
-        """Add every seed's gradient of its mean cross-entropy to `grad`, and return those losses.
-
-        In closed form, which is faster than autograd where sixty probes learn beside one pass of a network.
+        A probe behind a fully connected layer `Ax + b` is another one before it: the tokens' shares are those of
+        the query `Aᵀg`, since b shifts all scores alike, and a mean of `Ax + b` is `A` times the mean of x, plus b.
 
         Args:
-            targets: share of each label; each row sums to 1.
-            share: what part of a larger batch these images are; gradients and losses are this part of its mean.
+            before: the layer that the site is the output of.
         """
-        normed = self._normed(activations)
-        pooled = self._pool(normed)
-        log_probabilities = (pooled @ self.weight.transpose(1, 2)).log_softmax(dim=2)
-        losses = -(targets * log_probabilities).sum(dim=2).mean(dim=1) * share
-        by_logit = log_probabilities.exp_().sub_(targets).mul_(share / len(targets))
-        _add_gradient(self.weight, by_logit.transpose(1, 2) @ pooled)
-        if self.site.layout == "tokens":
-            _add_gradient(self.pool_weight, pooling_gradient(normed, self.pool_weight, by_logit @ self.weight))
-        return losses
+        if before is None:
+            return Readout(self.pool_weight, self.weight, self.weight.new_zeros(self.weight.shape[:2]), self.layer_norm)
+        assert self.pool_weight is not None
+        bias = before.weight.new_zeros(len(before.weight)) if before.bias is None else before.bias
+        return Readout(self.pool_weight @ before.weight, self.weight @ before.weight, self.weight @ bias)
+
+    def add_gradient(self, gradient: Readout, before: nn.Linear | None = None) -> None:
+        """Add to `grad` what `Readout.learn` found for `readout(before)`."""
+        by_query, by_weight = gradient.queries, gradient.weight
+        if before is not None:
+            assert by_query is not None
+            by_query, by_weight = by_query @ before.weight.T, by_weight @ before.weight.T
+            if before.bias is not None:
+                by_weight += gradient.bias[..., None] * before.bias
+        _add(self.weight, by_weight)
+        if self.pool_weight is not None:
+            assert by_query is not None
+            _add(self.pool_weight, by_query)
+
+    def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
+        """What reaches the fully connected layer, as `Readout.pool`."""
+        return self.readout().pool(activations)
 
     def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:
         """Logits of the probe: ``z Wᵀ``."""
         return self.pool(activations) @ self.weight.transpose(1, 2)
 
 
-def pool_tokens(
-    activations: Float[Tensor, "batch token node"], queries: Float[Tensor, "query node"]
-) -> Float[Tensor, "query batch node"]:
-    """Sequence pooling, once per query: the mean over the tokens x with the shares `softmax(x·g)` of query g.
-
-    It is attention with keys and values alike, and its kernel reads the activations once for both.
-    """
-    tokens = activations.unsqueeze(1)
-    asked = queries.to(tokens.dtype).expand(len(tokens), 1, -1, -1)
-    if tokens.dtype != torch.float32 and len(queries) <= 3:
-        # Measured on a CPU: few queries are faster as heads than as positions.
-        tokens, asked = tokens.expand(-1, len(queries), -1, -1), asked.transpose(1, 2)
-    pooled = F.scaled_dot_product_attention(asked, tokens, tokens, scale=1.0)
-    return pooled.flatten(1, 2).transpose(0, 1).float()
-
-
-def pooling_gradient(
-    activations: Float[Tensor, "batch token node"],
-    queries: Float[Tensor, "query node"],
-    gradient: Float[Tensor, "query batch node"],
-) -> Float[Tensor, "query node"]:
-    """The gradient of the queries, from that of what they pooled: `Σ a (x·d − Σ a x·d) x` over images and tokens.
-
-    Here a are the tokens' shares and d is the gradient of what was pooled. Two reads of the activations, where
-    autograd takes three.
-    """
-    each = torch.cat([queries[:, None].expand_as(gradient), gradient]).permute(1, 2, 0)
-    scores, slopes = (activations @ each.to(activations.dtype)).float().chunk(2, dim=2)
-    shares = scores.softmax(dim=1)
-    by_score = shares * (slopes - (shares * slopes).sum(dim=1, keepdim=True))
-    return (by_score.transpose(1, 2).to(activations.dtype) @ activations).float().sum(dim=0)
-
-
-def _add_gradient(weight: nn.Parameter, gradient: Tensor) -> None:
+def _add(weight: nn.Parameter, gradient: Tensor) -> None:
     weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
 

@@ -17,6 +17,7 @@ from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
+from nodelens.probing.reads import reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import load_state, save_state
@@ -131,14 +132,15 @@ def probe_gradients(network: nn.Module, probes: Probes, batch: Batch, precision:
     Where several processes share the batch, the gradients and losses of all are still to be added up.
     """
     losses: dict[str, Tensor] = {}
+    of_site = {read.site.name: read for read in reads(network, probes)}
 
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(batch.images.device.type, enabled=False):
-            losses[site] = probes[site].learn(activations, batch.targets, batch.share)
+            losses.update(of_site[site].learn(activations, batch.targets, batch.share))
 
-    device = batch.images.device
-    with torch.no_grad(), reading(network, probes.sites, reader), autocast(device, precision):
+    device, sites = batch.images.device, [read.site for read in of_site.values()]
+    with torch.no_grad(), reading(network, sites, reader), autocast(device, precision):
         network(batch.images)
     return losses
 
