@@ -1,9 +1,11 @@
 """Several processes do what one does: real jobs on digits, started as a launcher starts them."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,12 +54,18 @@ def launched(folder: Path, *launcher: str, parts: tuple[str, ...] = ALL, **varia
 
 def together(processes: int, *command: str) -> list[tuple[int, str, str]]:
     """Exit code, output and errors of each process of a job that nobody watches over."""
+    started = begun(processes, *command)
+    return [(process.wait(), output, errors) for process in started for output, errors in [process.communicate()]]
+
+
+def begun(processes: int, *command: str) -> list[subprocess.Popen[str]]:
+    """The processes of a job that nobody watches over."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment["WORLD_SIZE"] = str(processes)
-    started = [
+    return [
         subprocess.Popen(
             [sys.executable, *command],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
@@ -67,7 +75,6 @@ def together(processes: int, *command: str) -> list[tuple[int, str, str]]:
         )
         for rank in range(processes)
     ]
-    return [(process.wait(), output, errors) for process in started for output, errors in [process.communicate()]]
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
@@ -153,6 +160,24 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_to_the_same_files(two: P
         [{**event, "images_per_second": 0} for event in directory.events("train")] for directory in (run, undisturbed)
     )
     assert resumed == whole
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> None:
+    run, undisturbed = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "undisturbed")
+    command = ("-m", "nodelens", "train", "cct_2_3x1_16", "--data", "digits", "--epochs", "4", "--precision", "fp32")
+    assert [code for code, *_ in together(2, *command, "--out", str(undisturbed.path))] == [0, 0]
+    processes = begun(2, *command, "--out", str(run.path))
+    while not any(run.checkpoints.glob("*.pt")):
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143]
+    assert "stopped by SIGTERM; run the same command again" in said[0]
+    assert not any("Traceback" in errors for errors in said)
+    assert not run.model.exists()
+    assert [code for code, *_ in together(2, *command, "--out", str(run.path))] == [0, 0]
+    assert run.model.read_bytes() == undisturbed.model.read_bytes()
 
 
 def test_bad_input_is_said_once(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from nodelens.processes import largest
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 EPOCH_SECONDS = 10.0
@@ -44,6 +46,11 @@ class Listener:
         self.asked = self.asked or signal.Signals(number)
         if impatient or not self.within_step:
             self.stop()
+
+    def agree(self) -> None:
+        """Of several processes all are asked what one is, so that they stop at the same step."""
+        asked = largest(self.asked or 0)
+        self.asked = signal.Signals(asked) if asked else None
 
     def stop(self) -> None:
         """Raise what was asked for, once: signals tend to come in pairs, and what cleans up must be left alone.
@@ -97,14 +104,16 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._listener.within_step = False
         if kind is None:
+            self._listener.agree()
             self._listener.stop()
 
     def after_step(self, ends_epoch: bool) -> None:
         """Write the checkpoint if it is time for one.
 
         Raises:
-            Interrupted: a signal has come; the checkpoint is written.
+            Interrupted: a signal has come, to this process or another of the job; the checkpoint is written.
         """
+        self._listener.agree()
         stopping = self._listener.asked is not None
         since = time.monotonic() - self._saved
         due = since > self._seconds or (ends_epoch and (since > EPOCH_SECONDS or not self._kept))

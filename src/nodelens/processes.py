@@ -82,6 +82,16 @@ def add_up(tensors: Iterable[Tensor]) -> None:
                 part.copy_(total.view(part.shape))
 
 
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes give."""
+    if size() == 1:
+        return number
+    found = torch.tensor(number)  # on the CPU: it waits for no GPU
+    with _noticing_loss():
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
 def by_first(function: Callable[P, T]) -> Callable[P, T]:
     """The first process alone does it; all get what it returns, or the InputError that it raises."""
 
