@@ -230,7 +230,7 @@ BAD_INPUT = {
     "half a head": (["train", TINY, "--heads", "1.5"], "whole numbers"),
     "labels for heads from nowhere": (["train", TINY, "--assign-heads", "none.json"], "--assign-heads none.json"),
     "super-classes that there are not": (["train", TINY, "--assign-heads", "superclass"], "no super-classes"),
-    "heads that gain nothing": (["train", TINY, "--assign-heads", "random", "--head-gain", "1"], "a gain of 1"),
+    "heads that gain nothing": (["train", TINY, "--assign-heads", "random", "--head-weight", "0"], "a weight of 0"),
     "heads of a block that there is not": (
         ["train", TINY, "--assign-heads", "random", "--head-blocks", "9"],
         "there is no block 9",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from nodelens.paper.enforced import enforced
 from nodelens.probing import load_measurements
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, enforced_heads, train
-from nodelens.training.batches import Batch
-from nodelens.training.enforced import EnforcedHeads, HeadGains, labels_of_heads
+from nodelens.training.batches import ASSIGNMENT, seed_of
+from nodelens.training.enforced import EnforcedHeads, HeadTerm, labels_of_heads, own_label_loss
 from nodelens.training.train import new_network
 
 RECIPE = Recipe(epochs=2, batch_size=32, learning_rate=2e-3, attention_dropout=0.0, stochastic_depth=0.0)
@@ -59,8 +60,8 @@ def test_a_file_names_the_labels_of_each_head(digits: ImageSet, tmp_path: Path) 
     names = digits.label_names
     path = tmp_path / "heads.json"
     path.write_text(json.dumps([[names[0], names[3]], [names[3]]]))
-    enforced = enforced_heads(str(path), gain=3.0, blocks=[2])
-    assert (enforced.gain, enforced.blocks) == (3.0, (2,))
+    enforced = enforced_heads(str(path), weight=3.0, blocks=[2])
+    assert (enforced.weight, enforced.blocks) == (3.0, (2,))
     given = labels_of_heads(enforced, 2, digits)
     assert given.nonzero().tolist() == [[0, 0], [0, 3], [1, 3]]
     with pytest.raises(InputError, match="gives labels to 2 heads, but a block has 4"):
@@ -73,48 +74,58 @@ def test_a_file_names_the_labels_of_each_head(digits: ImageSet, tmp_path: Path) 
         enforced_heads(str(path))
 
 
-def gradients(network: CCT, batch: Batch) -> dict[str, torch.Tensor]:
-    network.zero_grad()
-    nn.functional.cross_entropy(network(batch.images), batch.targets).backward()
-    return {name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None}
+def test_the_loss_of_own_labels_image_by_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(5, 3, 4, generator=generator, requires_grad=True)
+    directions = torch.randn(3, 6, 4, generator=generator)
+    directions /= directions.norm(dim=2, keepdim=True)
+    # Label 5 is nobody's, label 0 has two heads, and the last head has no label.
+    given = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 0, 0, 1, 1, 0], [0] * 6], dtype=torch.bool)
+    targets = torch.tensor(
+        [[1.0, 0, 0, 0, 0, 0], [0, 0.3, 0, 0.7, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 0], [0] * 6]
+    )
+    expected = 0.0
+    for image in range(5):
+        for head in range(2):
+            own = [label for label in range(6) if given[head, label]]
+            z = outputs[image, head].detach()
+            exponents = {label: float(torch.exp(10 * (z / z.norm()) @ directions[head, label])) for label in own}
+            for label in own:
+                share = exponents[label] / sum(exponents.values())
+                expected -= float(targets[image, label]) * math.log(share) / 5
+    found = own_label_loss(outputs, targets, directions, given)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert outputs.grad is not None
+    assert torch.isfinite(outputs.grad).all()
+    assert outputs.grad[:, 2].abs().max() == outputs.grad[2].abs().max() == 0
+    assert (outputs.grad[1, :2].abs().amax(dim=1) > 0).all()
 
 
-def test_the_gradient_of_a_head_weighs_its_own_labels(cct: CCT, digits: ImageSet) -> None:
-    targets = torch.zeros(6, 10)
-    targets[torch.arange(6), torch.arange(6)] = 1.0
-    batch = Batch(0, 0, torch.randn(6, 1, 8, 8), targets, 1e-3, False)
+def test_the_term_is_that_of_the_heads_outputs(cct: CCT, digits: ImageSet) -> None:
+    free, images = copy.deepcopy(cct), torch.randn(6, 1, 8, 8)
+    targets = torch.eye(10)[torch.arange(6)]
+    enforced = EnforcedHeads("random", weight=3.0, blocks=(2,))
+    term = HeadTerm(cct, enforced, digits, seed=0)
+    cct.eval()
+    assert torch.equal(cct(images), free.eval()(images))
+    seen: list[torch.Tensor] = []
+    proj = cct.classifier.blocks[1].self_attn.proj  # type: ignore[union-attr]
+    proj.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
     cct.train()
-    cct.classifier.blocks[0].self_attn.dropout = cct.classifier.blocks[1].self_attn.dropout = 0.0
-    for block in cct.classifier.blocks:
-        block.drop_path.probability = 0.0  # type: ignore[union-attr]
-    gained = copy.deepcopy(cct)
-    names = digits.label_names
-    labels = tuple((names[head],) for head in range(4))
-    gains = HeadGains(gained, EnforcedHeads("file", labels, gain=3.0, blocks=(2,)), digits, seed=0)
-    gains(batch)
-    torch.testing.assert_close(gained(batch.images), cct(batch.images), rtol=0, atol=0)
-
-    # By hand: the gradient of a head's values is that of the images one by one, each times its gain.
-    single = [gradients(cct, Batch(0, 0, batch.images[i : i + 1], targets[i : i + 1], 1e-3, False)) for i in range(6)]
-    found, before = gradients(gained, batch), gradients(cct, batch)
-    key = "classifier.blocks.1.self_attn.qkv.weight"
-    width, size = cct.config.width, cct.config.width // 4
-    for head in range(4):
-        rows = slice(2 * width + head * size, 2 * width + (head + 1) * size)
-        expected = sum((3.0 if i == head else 1.0) * single[i][key][rows] for i in range(6)) / 6
-        torch.testing.assert_close(found[key][rows], expected, rtol=1e-4, atol=1e-6)
-    for module in ("fc", "blocks.1.self_attn.proj", "blocks.1.linear1"):
-        name = f"classifier.{module}.weight"
-        torch.testing.assert_close(found[name], before[name], rtol=1e-5, atol=1e-7)
-    gained.eval()
-    assert torch.equal(gradients(gained, batch)[key], gradients(cct.eval(), batch)[key])
+    cct(images)
+    given = labels_of_heads(enforced, 4, digits)
+    generator = torch.Generator().manual_seed(seed_of(0, ASSIGNMENT, 2))
+    directions = nn.functional.normalize(torch.randn(4, 10, 4, generator=generator), dim=2)
+    expected = 3.0 * own_label_loss(seen[0].mean(dim=1).reshape(6, 4, 4), targets, directions, given)
+    torch.testing.assert_close(term(targets), expected)
 
 
 def test_enforced_training_goes_on_after_a_kill_and_differs_from_free(
     digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = TrainSettings("cct_2_3x1_16", RECIPE)
-    settings = replace(free, enforced=EnforcedHeads("random", gain=4.0))
+    settings = replace(free, enforced=EnforcedHeads("random", weight=1.0))
     train(free, digits, digits, RunDirectory(tmp_path / "free"))
     train(settings, digits, digits, RunDirectory(tmp_path / "whole"))
     import sys
@@ -161,7 +172,7 @@ def test_blocks_may_have_different_numbers_of_heads(digits: ImageSet, tmp_path: 
 def test_a_network_without_heads_gets_none(digits: ImageSet) -> None:
     network = build_network("vgg11", 10, 32, 3)
     with pytest.raises(InputError, match="vgg has no attention heads to give labels to"):
-        HeadGains(network, EnforcedHeads("random"), digits, seed=0)
+        HeadTerm(network, EnforcedHeads("random"), digits, seed=0)
 
 
 def test_free_against_enforced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def train(
     assign_layers: Annotated[str | None, typer.Option(help="Layers that keep weights by them: 'block.*.*'.")] = None,
     heads: Annotated[str | None, typer.Option(help="Attention heads: 4, or block by block: 2,2,4,4,8,8,8.")] = None,
     assign_heads: Annotated[str | None, typer.Option(help="Labels for heads: superclass, random or a file.")] = None,
-    head_gain: Annotated[float, typer.Option(help="Weight of a head's own labels in what it learns.")] = 2.0,
+    head_weight: Annotated[float, typer.Option(help="Of the heads' own labels beside the network's loss.")] = 0.5,
     head_blocks: Annotated[str | None, typer.Option(help="Blocks whose heads get labels: 5-7; by default all.")] = None,
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
@@ -59,7 +59,7 @@ def train(
     from nodelens.training import train as train_network
 
     chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
-    enforced = _enforced(assign_heads, head_gain, head_blocks)
+    enforced = _enforced(assign_heads, head_weight, head_blocks)
     if cuda_graphs and not compile_network:
         raise InputError("--cuda-graphs replays compiled steps; give --compile too")
     per_block = tuple(whole_numbers("--heads", heads)) if heads else None
@@ -90,13 +90,13 @@ def train(
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
 
 
-def _enforced(how: str | None, gain: float, blocks: str | None) -> EnforcedHeads | None:
+def _enforced(how: str | None, weight: float, blocks: str | None) -> EnforcedHeads | None:
     from nodelens.networks import block_numbers
     from nodelens.training import enforced_heads
 
     if how is None:
         return None
-    return enforced_heads(how, gain, block_numbers(blocks) if blocks else ())
+    return enforced_heads(how, weight, block_numbers(blocks) if blocks else ())
 
 
 def _assignment(size: int | None, layers: str | None) -> Assignment | None:

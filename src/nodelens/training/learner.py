@@ -47,7 +47,7 @@ class Learner:
         seed: of the dropout of every step.
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
-        before_step: is told every batch before it is learnt.
+        term: what is added to the cross-entropy of the batch just read, of its targets; it is not logged.
 
     Raises:
         InputError: batch normalisation under several processes on a CPU.
@@ -63,7 +63,7 @@ class Learner:
         slow: Iterable[nn.Parameter] = (),
         slow_share: float = 1.0,
         forward: Callable[[Tensor], Tensor] | None = None,
-        before_step: Callable[[Batch], None] | None = None,
+        term: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         share_norms(network)
         self.network = network
@@ -71,7 +71,7 @@ class Learner:
         self.seed = seed
         self.precision: Precision = precision
         self.forward = network if forward is None else forward
-        self.before_step = before_step
+        self.term = term
         self.step = 0
         self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
 
@@ -86,12 +86,11 @@ class Learner:
         # Each process drops out what it likes: other images, other draws.
         torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step, *([rank()] if rank() else [])))
         inputs = batch.images if inputs is None else inputs
-        if self.before_step is not None:
-            self.before_step(batch)
         with autocast(inputs.device, self.precision):
             logits = self.forward(inputs)
         loss = F.cross_entropy(logits.float(), batch.targets) * batch.share
-        loss.backward()  # type: ignore[no-untyped-call]
+        whole = loss if self.term is None else loss + self.term(batch.targets) * batch.share
+        whole.backward()  # type: ignore[no-untyped-call]
         loss = loss.detach()
         add_up([loss, *gradients(self.network)])
         self.optimizer.step()

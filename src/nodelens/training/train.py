@@ -25,7 +25,7 @@ from nodelens.progress import progress
 from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
 from nodelens.training.assigned import Assignment, assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
-from nodelens.training.enforced import EnforcedHeads, HeadGains
+from nodelens.training.enforced import EnforcedHeads, HeadTerm
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.recipe import Recipe
@@ -67,12 +67,12 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
     network = network.to(device).to(memory_format=torch.channels_last)
     # Every batch has the same shape.
     forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
-    gains = None
+    term = None
     if settings.enforced is not None:
         if settings.compile:
             raise InputError("labels cannot be given to the heads of a compiled network; leave out --compile")
-        gains = HeadGains(network, settings.enforced, training, settings.seed)
-    learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, before_step=gains)
+        term = HeadTerm(network, settings.enforced, training, settings.seed)
+    learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term)
     return network, learner
 
 
