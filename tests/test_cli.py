@@ -137,6 +137,18 @@ def test_a_network_is_pruned_weighed_and_exported(
     assert nodelens("prune", str(trained), *arguments, "--baseline", "random") == 2
     assert "belongs to another prune configuration (different: methods)" in capsys.readouterr().err
 
+    control = [*arguments, "--name", "control", "--baseline", "random", "--store", "random"]
+    assert nodelens("prune", str(trained), *control) == 0
+    rows = read_csv(tmp_path / "control" / "tables" / "prune.csv")
+    other = load_network(tmp_path / "control")
+    assert (
+        other.checkpoint_metadata["test_accuracy"]
+        == f"{float([r for r in rows if r['method'] == 'random'][-1]['test']):.5f}"
+    )
+    for module, mask in masks_of(other).items():
+        assert mask.sum() == masks_of(pruned)[module].sum()
+    assert any(not torch.equal(mask, masks_of(pruned)[module]) for module, mask in masks_of(other).items())
+
     assert nodelens("gain", str(tmp_path / "last"), "--batch-sizes", "1", "--rounds", "1") == 0
     assert "times the dense time" in capsys.readouterr().out
     assert nodelens("export", str(tmp_path / "last"), "--to", str(tmp_path / "net.safetensors")) == 0
@@ -254,6 +266,7 @@ BAD_INPUT |= {
     "nothing held out": ([*PRUNE, "--held-out", "0"], "held out"),
     "pruning without seeds": ([*PRUNE, "--seeds", "0"], "--seeds 0"),
     "retraining by an unknown schedule": ([*PRUNE, "--schedule", "linear"], "unknown schedule 'linear'"),
+    "storing what is not made": ([*PRUNE, "--store", "wander"], "no network pruned by 'wander' is made"),
     "retraining at no rate": ([*PRUNE, "--learning-rate", "0"], "positive learning rate"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }

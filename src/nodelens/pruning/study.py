@@ -66,6 +66,7 @@ class PruneSettings:
         dilution: where given, the thresholds are found for it instead, layer by layer.
         skip: whether projection and Linear2 are measured with the skip connection (as in the paper).
         methods: what ANDC is compared with, of `METHODS`.
+        model_of: the method whose retrained network, of the first seed, becomes the run's `model.safetensors`.
         seeds: for each seed its own probes, random masks and order of the images in retraining.
         dilutions: of the curve of accuracy against dilution; empty for none.
         held_out: share of the training images that decide and that neither probes nor retraining see.
@@ -79,6 +80,7 @@ class PruneSettings:
     dilution: float | None = None
     skip: bool = True
     methods: tuple[str, ...] = METHODS
+    model_of: str = "andc"
     seeds: tuple[int, ...] = (0, 1, 2)
     dilutions: tuple[float, ...] = ()
     held_out: float = 0.1
@@ -91,6 +93,8 @@ class PruneSettings:
         for method in self.methods:
             if method not in METHODS:
                 raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
+        if self.model_of not in self.methods:
+            raise InputError(f"no network pruned by {self.model_of!r} is made; made are: {', '.join(self.methods)}")
         for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
             if not 0 < share < 1:
                 raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
@@ -198,7 +202,7 @@ class PruningStudy:
     def prune(self) -> Rows:
         """Every seed: each method, the dense control, and what becomes of nodes without a diagonal.
 
-        The first seed's retrained ANDC network becomes the run's `model.safetensors`.
+        The first seed's retrained network of the method `model_of` becomes the run's `model.safetensors`.
         """
         rows: Rows = []
         for seed in self.settings.seeds:
@@ -247,7 +251,8 @@ class PruningStudy:
             method = row.pop("variant")
             rows.append({"method": method, "seed": seed, "dilution": round(dilutions[method], 5), **row})
         if keep:
-            self.write_model(variants["andc"], [row[TEST] for row in rows if row["method"] == "andc"][-1])
+            of = self.settings.model_of
+            self.write_model(variants[of], [row[TEST] for row in rows if row["method"] == of][-1])
         self._finish(name, rows)
         return rows
 
