@@ -56,7 +56,10 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     if settings.dilutions:
         curve = study.curve()
         run.write_table("prune.curve", curve)
-        title = f"Pruning {', '.join(settings.layers)}: accuracy against dilution, {seeds} seed(s)"
+        pruned = ", ".join(
+            settings.layers if len(settings.layers) < 3 else (settings.layers[0], "…", settings.layers[-1])
+        )
+        title = f"Pruning {pruned}: accuracy against dilution, {seeds} seed(s)"
         save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
         shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))
     figure = figure_of_layer(study)
@@ -243,7 +246,7 @@ def curve_figure(
     averaged, levels = accuracy_rows(rows), accuracy_rows(controls)
     last = max(row["epoch"] for row in averaged)
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 1, 2, (7.6, 3.4), sharey=True)
+        figure, panels = panels_of(into, 1, 2, (8.4, 3.4), sharey=True)
         axes = panels[0]
         for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epoch(s) of retraining")):
             draw_levels(part, [row for row in levels if row["epoch"] == epoch], tolerance)
@@ -252,7 +255,10 @@ def curve_figure(
             part.set_xlabel("share of weights removed from every layer")
             part.set_ylim(bottom=0)
         axes[0].set_ylabel("test accuracy")
-        axes[0].legend(frameon=False, loc="lower left")
+        if into is None:
+            figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
+        else:
+            axes[0].legend(frameon=False, loc="lower left")
         head_line(figure, title, into)
     return figure
 
