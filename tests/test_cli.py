@@ -118,6 +118,13 @@ def test_another_probe_training_is_refused(measured: Path, capsys: pytest.Captur
     assert "belongs to another measure configuration (different: probe)" in capsys.readouterr().err
 
 
+def test_what_it_can_do_is_said_without_loading_torch() -> None:
+    program = "import sys; from nodelens.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
+    assert "prune" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_a_network_is_pruned_weighed_and_exported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,6 +77,33 @@ def test_within_a_step_a_signal_waits_for_the_checkpoint(number: signal.Signals)
     assert done == ["step 0", "step 1", "step 2", "checkpoint"]
 
 
+@pytest.mark.parametrize("moment", ["while the processes agree", "while the checkpoint is written"])
+def test_a_signal_at_an_awkward_moment_is_not_lost(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def agreeing(asked: int) -> int:
+        if moment == "while the processes agree" and done == ["step 0"]:
+            send(signal.SIGTERM)
+        return asked
+
+    def save() -> None:
+        done.append("checkpoint")
+        if moment == "while the checkpoint is written" and len(done) == 2:
+            send(signal.SIGTERM)
+
+    def work() -> None:
+        with Checkpoints(save, NEVER) as checkpoints:
+            for step in range(5):
+                done.append(f"step {step}")
+                checkpoints.after_step(ends_epoch=step == 0)
+
+    monkeypatch.setattr("nodelens.processes.largest", agreeing)
+    interrupted(work)
+    # Always with a checkpoint of the last step that was done.
+    assert done[-1] == "checkpoint"
+    assert "step 4" not in done
+
+
 def test_a_signal_after_the_last_step_stops_before_what_follows() -> None:
     def work() -> None:
         with Checkpoints(None, NEVER) as checkpoints:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from nodelens.processes import largest
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 EPOCH_SECONDS = 10.0
@@ -49,8 +47,11 @@ class Listener:
 
     def agree(self) -> None:
         """Of several processes all are asked what one is, so that they stop at the same step."""
+        from nodelens.processes import largest  # with torch, which the command line does not load to say what it can do
+
         asked = largest(self.asked or 0)
-        self.asked = signal.Signals(asked) if asked else None
+        if asked:  # else nobody was when it was looked at; a signal may have come since
+            self.asked = signal.Signals(asked)
 
     def stop(self) -> None:
         """Raise what was asked for, once: signals tend to come in pairs, and what cleans up must be left alone.
@@ -102,9 +103,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._listener.within_step = False
+        try:
+            if kind is None:
+                self._listener.agree()
+        finally:
+            self._listener.within_step = False
         if kind is None:
-            self._listener.agree()
             self._listener.stop()
 
     def after_step(self, ends_epoch: bool) -> None:
@@ -120,4 +124,5 @@ class Checkpoints:
         if self._save is not None and (stopping or due):
             self._save()
             self._saved, self._kept = time.monotonic(), True
-        self._listener.stop()
+        if stopping:
+            self._listener.stop()
