@@ -17,6 +17,7 @@ from nodelens.errors import InputError
 from nodelens.networks import CCT, Site, reading, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import Probe, Probes, ProbeSettings, probe_recipe, train_probes
+from nodelens.probing.reads import reads
 from nodelens.probing.train import probe_gradients
 from nodelens.training import Recipe
 from nodelens.training.batches import Batch, training_batches
@@ -122,7 +123,7 @@ def randomised(probes: Probes, seed: int) -> Probes:
 
 def test_logits_and_gradients_are_those_of_plain_autograd(network: Network, batch: Batch) -> None:
     probes = randomised(Probes(network.sites(), 10, seeds=(4, 5, 6)), 0)
-    losses = probe_gradients(network, probes, batch, "fp32")
+    losses = probe_gradients(network, reads(network, probes), batch, "fp32")
     activations = activations_of(network, batch.images)
     for probe in probes:
         for i in range(3):
@@ -149,7 +150,7 @@ def test_bf16_gradients_are_fp32_s_but_for_rounding(cct: CCT, batch: Batch) -> N
     gradients = {}
     for precision in ("fp32", "bf16"):
         probes = randomised(Probes(cct.sites(), 10, seeds=(0,)), 0)
-        probe_gradients(cct, probes, batch, precision)
+        probe_gradients(cct, reads(cct, probes), batch, precision)
         gradients[precision] = {name: weight.grad for name, weight in probes.named_parameters()}
     for name, exact in gradients["fp32"].items():
         rounded = gradients["bf16"][name]

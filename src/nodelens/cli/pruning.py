@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,12 @@ from nodelens.cli.options import (
     whole_numbers,
 )
 from nodelens.errors import InputError
+
+if TYPE_CHECKING:
+    from nodelens.networks import Network
+    from nodelens.pruning.study import PruneSettings, PruningStudy
+    from nodelens.report.tables import TextTable
+    from nodelens.runs import RunDirectory
 
 
 def prune(
@@ -56,21 +62,17 @@ def prune(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
-    from nodelens.networks import block_patterns, load_network
-    from nodelens.networks import layers as layers_of
-    from nodelens.probing import ProbeSettings, probe_recipe
-    from nodelens.probing import probe_epochs as default_epochs
+    from nodelens.networks import load_network
     from nodelens.pruning.retrain import recorded_augmentation, retraining
     from nodelens.pruning.search import check_loss
-    from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
-    from nodelens.report.pruning import report_pruning, report_search
+    from nodelens.pruning.study import PruneSettings
     from nodelens.runs import RunDirectory
 
     check_loss(keep_accuracy or 0.0)
     network = load_network(source, heads=heads)
     begun = RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
-    patterns = layers.split(",") if layers else block_patterns(layers_of(network), blocks)
+    patterns = layers.split(",") if layers else _patterns(network, blocks)
     run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
     with measured.claimed():
         resolved = chosen_precision(precision, measured, "measure")
@@ -89,13 +91,41 @@ def prune(
             retraining_images,
             retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun), schedule),
         )
-        images = load_pruning_data(network, data_name(data, begun), settings)
-        length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
-        probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=resolved)
-        study = PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
-        tables = report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
-    show(tables)
+        study = _study(network, data_name(data, begun), settings, probe_epochs, seed, run, measured)
+        show(_tables(study, keep_accuracy, gradual))
     output.print(f"run directory {run.path}")
+
+
+def _patterns(network: Network, blocks: str | None) -> list[str]:
+    from nodelens.networks import block_patterns, layers
+
+    return block_patterns(layers(network), blocks)
+
+
+def _study(
+    network: Network,
+    data: str,
+    settings: PruneSettings,
+    probe_epochs: int | None,
+    seed: int,
+    run: RunDirectory,
+    measured: RunDirectory,
+) -> PruningStudy:
+    """The study, its probes trained; they take as long as elsewhere where it is not said how long."""
+    from nodelens.probing import ProbeSettings, probe_recipe
+    from nodelens.probing import probe_epochs as default_epochs
+    from nodelens.pruning.study import PruningStudy, load_pruning_data
+
+    images = load_pruning_data(network, data, settings)
+    length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
+    probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=settings.retraining.precision)
+    return PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
+
+
+def _tables(study: PruningStudy, keep_accuracy: float | None, gradual: bool) -> list[TextTable]:
+    from nodelens.report.pruning import report_pruning, report_search
+
+    return report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
 
 
 def gain(

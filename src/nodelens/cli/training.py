@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,9 @@ from nodelens.cli.options import (
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:
-    from nodelens.training import Assignment, EnforcedHeads
+    from nodelens.data import ImageSet
+    from nodelens.runs import RunDirectory
+    from nodelens.training import Assignment, EnforcedHeads, TrainSettings
 
 
 def train(
@@ -50,44 +53,51 @@ def train(
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import load_images
-    from nodelens.networks import masks_of
-    from nodelens.pruning.decide import total_dilution
-    from nodelens.report.training import report_training
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
-    from nodelens.training import train as train_network
 
-    chosen, assigned = recipe_by_name(recipe, epochs, batch_size), _assignment(assign_diagonals, assign_layers)
-    enforced = _enforced(assign_heads, head_weight, head_blocks)
-    if cuda_graphs and not compile_network:
-        raise InputError("--cuda-graphs replays compiled steps; give --compile too")
-    per_block = tuple(whole_numbers("--heads", heads)) if heads else None
+    settings = TrainSettings(
+        network,
+        recipe_by_name(recipe, epochs, batch_size),
+        seed,
+        compile=compile_network,
+        keep_every=keep_every,
+        assigned=_assignment(assign_diagonals, assign_layers),
+        enforced=_enforced(assign_heads, head_weight, head_blocks),
+        heads=tuple(whole_numbers("--heads", heads)) if heads else None,
+        compile_mode=_compile_mode(compile_network, cuda_graphs),
+    )
     training, test = (
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
         for which in (split, test_split)
     )
-    run = RunDirectory(out)
+    _train(settings, precision, training, test, RunDirectory(out), tensorboard)
+
+
+def _train(
+    settings: TrainSettings, precision: str, training: ImageSet, test: ImageSet, run: RunDirectory, tensorboard: bool
+) -> None:
+    """Train in a run directory, and say what was reached."""
+    from nodelens.networks import masks_of
+    from nodelens.pruning.decide import total_dilution
+    from nodelens.report.training import report_training
+    from nodelens.training import train as train_network
+
     with run.claimed():
-        resolved = chosen_precision(precision, run, "train")
-        settings = TrainSettings(
-            network,
-            chosen,
-            seed,
-            resolved,
-            compile_network,
-            keep_every,
-            assigned,
-            enforced,
-            per_block,
-            "reduce-overhead" if cuda_graphs else None,
-        )
-        masks = masks_of(train_network(settings, training, test, run, tensorboard=tensorboard))
+        resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
+        masks = masks_of(train_network(resolved, training, test, run, tensorboard=tensorboard))
         report_training(run)
         last = run.events("train")[-1]
     if masks:
         output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
-    output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {out}")
+    output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {run.path}")
+
+
+def _compile_mode(compile_network: bool, cuda_graphs: bool) -> str | None:
+    if cuda_graphs and not compile_network:
+        raise InputError("--cuda-graphs replays compiled steps; give --compile too")
+    return "reduce-overhead" if cuda_graphs else None
 
 
 def _enforced(how: str | None, weight: float, blocks: str | None) -> EnforcedHeads | None:

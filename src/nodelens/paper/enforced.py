@@ -17,7 +17,7 @@ from nodelens.training import EnforcedHeads, TrainSettings, resolve_precision, t
 from nodelens.training.enforced import RANDOM, SUPERCLASS, labels_of_heads
 from nodelens.training.precision import default_device
 
-HEADS, WEIGHT = 4, 0.5
+HEADS = 4
 FREE, ENFORCED = "free", "enforced"
 COLUMNS = {
     "network": "Acc",
@@ -45,7 +45,7 @@ def enforced(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, se
             of_network = RunDirectory(run.path / f"{kind}-{training_seed}")
             rows.append({"of": kind, "seed": training_seed, **_measured(scale, of_network, kind, training, test)})
     run.write_table("enforced", rounded(rows))
-    table = enforced_table(rows, f"Labels given to heads (weight {WEIGHT:g}) or not, {_network(scale)}")
+    table = enforced_table(rows, f"Labels given to heads (weight {EnforcedHeads.weight:g}) or not, {_network(scale)}")
     run.write_text("tables/enforced.md", table.markdown())
     return [table]
 
@@ -58,7 +58,7 @@ def _measured(scale: Scale, run: RunDirectory, kind: str, training: ImageSet, te
     """Train one network (or read it) and measure the heads of its last block."""
     seed = int(run.path.name.rpartition("-")[2])
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
-    given = EnforcedHeads(SUPERCLASS if training.superclass_names else RANDOM, weight=WEIGHT)
+    given = EnforcedHeads(SUPERCLASS if training.superclass_names else RANDOM)
     settings = TrainSettings(_network(scale), recipe_of(scale), seed, precision, heads=(HEADS,))
     network = train(replace(settings, enforced=given) if kind == ENFORCED else settings, training, test, run)
     probe = ProbeSettings(probe_recipe(scale.probe_epochs), (seed,), seed, precision=precision)

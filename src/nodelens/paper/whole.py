@@ -114,7 +114,8 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
 
 def _identity(plan: Plan) -> dict[str, Any]:
     network = None if plan.checkpoint is None else fingerprint(load_network(plan.checkpoint))
-    return {"scale": dataclasses.asdict(plan.scale), "seed": plan.seed, "checkpoint": network}
+    scale = dataclasses.replace(plan.scale, differs="")  # what is said of it, not what is done
+    return {"scale": dataclasses.asdict(scale), "seed": plan.seed, "checkpoint": network}
 
 
 def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:

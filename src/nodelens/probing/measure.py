@@ -103,9 +103,11 @@ class LabelSums:
     def __init__(self, network: nn.Module, probes: Probes) -> None:
         self.network = network
         alike: dict[object, list[Read]] = {}
-        for read in reads(network, probes):
+        found = reads(network, probes)
+        for read in found:
             # Without pooling a site's activations are large: each is added where it arises.
             alike.setdefault(read.site.nodes if read.site.layout == "tokens" else read.site.name, []).append(read)
+        self._sites = [read.site for read in found]
         self._groups = [_Alike(group) for group in alike.values()]
         self._group_of = {read.site.name: group for group in self._groups for read in group.reads}
         self._place_of = {name: (group, at) for group in self._groups for name, at in group.places().items()}
@@ -126,8 +128,7 @@ class LabelSums:
             with torch.autocast(inputs.device.type, enabled=False):
                 self._group_of[site].add(site, activations, labels, present, one_hot)
 
-        sites = [read.site for group in self._groups for read in group.reads]
-        with reading(self.network, sites, reader), autocast(inputs.device, precision):
+        with reading(self.network, self._sites, reader), autocast(inputs.device, precision):
             self.network(inputs)
 
     def tensors(self) -> list[Tensor]:

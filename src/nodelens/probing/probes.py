@@ -78,7 +78,8 @@ class Probe(nn.Module):
 
     def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:
         """Logits of the probe: ``z Wᵀ``."""
-        return self.pool(activations) @ self.weight.transpose(1, 2)
+        readout = self.readout()
+        return readout.logits(readout.pool(activations))
 
 
 def _add(weight: nn.Parameter, gradient: Tensor) -> None:

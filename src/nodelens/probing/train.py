@@ -17,7 +17,7 @@ from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
-from nodelens.probing.reads import reads
+from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import load_state, save_state
@@ -106,13 +106,13 @@ def train_probes(
     device = next(network.parameters()).device
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
     optimizer = make_optimizer(probes, settings.recipe)
-    step = _resume(state, probes, optimizer)
+    step, read = _resume(state, probes, optimizer), reads(network, probes)
     total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
     save = None if state is None else lambda: _save(state, probes, optimizer, step)
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
-            losses = probe_gradients(network, probes, batch, settings.precision)
+            losses = probe_gradients(network, read, batch, settings.precision)
             add_up([*gradients(probes), *losses.values()])
             for group in optimizer.param_groups:
                 group["lr"] = batch.learning_rate
@@ -126,20 +126,20 @@ def train_probes(
     return probes.requires_grad_(False)
 
 
-def probe_gradients(network: nn.Module, probes: Probes, batch: Batch, precision: Precision) -> dict[str, Tensor]:
+def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision) -> dict[str, Tensor]:
     """Run the frozen network once and add every probe's gradient; returns the losses, (seed,) per site.
 
     Where several processes share the batch, the gradients and losses of all are still to be added up.
     """
     losses: dict[str, Tensor] = {}
-    of_site = {read.site.name: read for read in reads(network, probes)}
+    of_site = {one.site.name: one for one in read}
 
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(batch.images.device.type, enabled=False):
             losses.update(of_site[site].learn(activations, batch.targets, batch.share))
 
-    device, sites = batch.images.device, [read.site for read in of_site.values()]
+    device, sites = batch.images.device, [one.site for one in read]
     with torch.no_grad(), reading(network, sites, reader), autocast(device, precision):
         network(batch.images)
     return losses

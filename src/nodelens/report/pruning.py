@@ -56,9 +56,8 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     if settings.dilutions:
         curve = study.curve()
         run.write_table("prune.curve", curve)
-        pruned = ", ".join(
-            settings.layers if len(settings.layers) < 3 else (settings.layers[0], "…", settings.layers[-1])
-        )
+        names = settings.layers
+        pruned = ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
         title = f"Pruning {pruned}: accuracy against dilution, {seeds} seed(s)"
         save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
         shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))

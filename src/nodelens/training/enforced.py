@@ -55,7 +55,7 @@ class EnforcedHeads:
             raise InputError(f"a weight of {self.weight:g} gives no head its labels; give one above 0, such as 0.5")
 
 
-def enforced_heads(how: str, weight: float = 0.5, blocks: Sequence[int] = ()) -> EnforcedHeads:
+def enforced_heads(how: str, weight: float = EnforcedHeads.weight, blocks: Sequence[int] = ()) -> EnforcedHeads:
     """What `--assign-heads` asks for.
 
     Args:

@@ -103,8 +103,8 @@ def train(
             built; the split is smaller than a batch; the loss became NaN.
     """
     refuse_shards("training")
-    device, recipe = default_device(), settings.recipe
-    steps = steps_per_epoch(training, recipe)
+    device = default_device()
+    steps_per_epoch(training, settings.recipe)  # refuses a split that is smaller than a batch
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, device)
@@ -119,12 +119,28 @@ def train(
         learner.restore(state)
     run.forget_events_after("train", learner.step)
     board = _tensorboard_writer(run) if tensorboard and rank() == 0 else None
+    with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
+        _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board)
+    return _finish(network, settings, test, normalisation, run)
+
+
+def _learn(
+    network: Network,
+    learner: Learner,
+    settings: TrainSettings,
+    training: ImageSet,
+    test: ImageSet,
+    normalisation: Normalisation,
+    run: RunDirectory,
+    checkpoints: Checkpoints,
+    board: Any,
+) -> None:
+    """The steps that are left; every epoch's end is logged and, as asked for, shown and kept."""
+    device, recipe, steps = default_device(), settings.recipe, steps_per_epoch(training, settings.recipe)
     peak = peak_flops(device, settings.precision)
     speed = Speed(recipe.batch_size, utilisation(network, training.image_shape, peak))
     note, looked_at = "", near(test, device)
-    checkpoints = Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds)
-
-    with progress(f"training {settings.network}", recipe.epochs * steps) as bar, checkpoints:
+    with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
         bar.start_at(learner.step)
         network.train()
         speed.restart()
@@ -144,7 +160,6 @@ def train(
                 speed.restart()
             bar.reach(learner.step, note)
             checkpoints.after_step(batch.ends_epoch)
-    return _finish(network, settings, test, normalisation, run)
 
 
 def _epoch_event(batch: Batch, loss: float, speed: Mapping[str, float], test_accuracy: float) -> dict[str, Any]:
