@@ -30,7 +30,7 @@ from nodelens.report.factors import Factors
 from nodelens.report.figures import label_figure, node_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
-from nodelens.report.stored import stored_rows
+from nodelens.report.stored import digits_of, stored_rows
 from nodelens.report.tables import statistics_rows
 from nodelens.runs import RunDirectory
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
@@ -248,12 +248,24 @@ def test_studies_inside_a_run_are_shown(tmp_path: Path) -> None:
     inner.write_text(
         "tables/table3.md", "**Table 3: ours**\n\n| layer | | removed |\n|---|---|--:|\n| qkv | paper | 0.85 |\n"
     )
+    inner.write_table("table3", [{"layer": "qkv", "of": "paper", "dilution": 0.85}])
     RunDirectory(tmp_path / "heads").write_table("figure9.train", [{"of": "paper", "with": 0.82}])
     html, _, _ = page_of(run)
     assert "prune/table3/tables/table3.csv" in html
     assert "heads/tables/figure9.train.csv" in html
     assert '<a href="#figure-6">Table 3</a>' in html
     assert "Figure 11<span" in html  # named as missing
+
+
+def test_the_file_that_is_named_for_all_digits_is_there(tmp_path: Path) -> None:
+    for file in ("prune.csv", "prune.accuracy.md", "prune.curve.csv", "prune.curve.md", "heads.order.train.md"):
+        (tmp_path / file).touch()
+    named = {name: digits_of(tmp_path, name) for name in ("prune.accuracy", "prune.curve", "heads.order.train")}
+    assert named == {
+        "prune.accuracy": "prune.csv",
+        "prune.curve": "prune.curve.csv",
+        "heads.order.train": "heads.order.train.md",
+    }
 
 
 def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def figure_of_layer(study: PruningStudy) -> Figure | None:
         measured[layer.target].matrices.diagonals(target),
         study.data.rest.label_names,
         f"{layer.name}: weights between nodes that share a label (blue), and removed ones (grey)\n"
-        f"(some of {masks[layer.module].numel():,}; thresholds {source:.2f} and {target:.2f}; removed "
-        f"{dilution(masks[layer.module]):.1%} of the layer)",
+        f"(some of {masks[layer.module].numel():,}, between nodes with common labels; thresholds {source:.2f} and "
+        f"{target:.2f}; removed {dilution(masks[layer.module]):.1%} of the layer)",
     )
 
 

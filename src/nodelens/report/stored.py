@@ -60,6 +60,13 @@ def table_names(folder: Path) -> list[str]:
     return sorted(found - hidden)
 
 
+def digits_of(folder: Path, name: str) -> str:
+    """The file with all digits of a table: its own rows, or those that it sums up; without either the table itself."""
+    parts = name.split(".")
+    files = [".".join(parts[:end]) + ".csv" for end in range(len(parts), 0, -1)]
+    return next((file for file in files if (folder / file).exists()), f"{name}.md")
+
+
 def shown_tables(folder: Path, name: str, called: str = "tables") -> list[ShownTable]:
     """The tables that `name`.csv (or `name`.md, its form for readers) is shown as.
 
@@ -69,7 +76,7 @@ def shown_tables(folder: Path, name: str, called: str = "tables") -> list[ShownT
     Raises:
         InputError: the file is damaged.
     """
-    page, file = folder / f"{name}.md", f"{called}/{name}.csv"
+    page, file = folder / f"{name}.md", f"{called}/{digits_of(folder, name)}"
     if page.exists():
         return [_from_markdown(page, file)]
     rows = stored_rows(folder / f"{name}.csv")
