@@ -45,13 +45,17 @@ class Listener:
         if impatient or not self.within_step:
             self.stop()
 
-    def agree(self) -> None:
-        """Of several processes all are asked what one is, so that they stop at the same step."""
+    def agree(self) -> bool:
+        """Whether to stop: of several processes all are asked what one is, so that they stop at the same step.
+
+        A signal that comes while they agree is for the next time: the others have not heard of it.
+        """
         from nodelens.processes import largest  # with torch, which the command line does not load to say what it can do
 
         asked = largest(self.asked or 0)
-        if asked:  # else nobody was when it was looked at; a signal may have come since
+        if asked:
             self.asked = signal.Signals(asked)
+        return asked > 0
 
     def stop(self) -> None:
         """Raise what was asked for, once: signals tend to come in pairs, and what cleans up must be left alone.
@@ -117,8 +121,7 @@ class Checkpoints:
         Raises:
             Interrupted: a signal has come, to this process or another of the job; the checkpoint is written.
         """
-        self._listener.agree()
-        stopping = self._listener.asked is not None
+        stopping = self._listener.agree()
         since = time.monotonic() - self._saved
         due = since > self._seconds or (ends_epoch and (since > EPOCH_SECONDS or not self._kept))
         if self._save is not None and (stopping or due):
