@@ -272,6 +272,7 @@ BAD_INPUT |= {
     "an unknown baseline": ([*PRUNE, "--baseline", "best"], "unknown method 'best'"),
     "nothing held out": ([*PRUNE, "--held-out", "0"], "held out"),
     "pruning without seeds": ([*PRUNE, "--seeds", "0"], "--seeds 0"),
+    "augmenting as no recipe does": ([*PRUNE, "--augment-as", "much"], "unknown recipe 'much'"),
     "retraining by an unknown schedule": ([*PRUNE, "--schedule", "linear"], "unknown schedule 'linear'"),
     "storing what is not made": ([*PRUNE, "--store", "wander"], "no network pruned by 'wander' is made"),
     "retraining at no rate": ([*PRUNE, "--learning-rate", "0"], "positive learning rate"),

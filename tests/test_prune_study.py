@@ -198,6 +198,22 @@ def test_a_search_keeps_what_it_accepted(cct: CCT, data: PruningData, tmp_path: 
         DilutionSearch(study, keep=1.5)
 
 
+def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, layers=("block.*.linear1",), seeds=(0,), dilutions=())
+    study = study_in(tmp_path, cct, data, settings)
+    _, _, compared = report_search(study, 0.99)
+    found = {module: int((~mask).sum()) for module, mask in masks_of(load_network(study.run.path)).items()}
+    assert all(found.values())
+    controls = table(tmp_path, "search.controls")
+    assert [row["method"] for row in controls] == ["random", "magnitude", "wanda"]
+    for row in controls:
+        name = next(study.run.checkpoints.glob(f"search-{row['method']}-*.safetensors"))
+        masks = masks_of(load_network(name))
+        assert {module: int((~mask).sum()) for module, mask in masks.items()} == found
+        assert row["accepted"] == "True"
+    assert f"{float(controls[0][TEST]):.4f}" in compared.markdown()
+
+
 def measurement_of(network: CCT, fingerprint: str = "") -> nl.Measurement:
     generator = torch.Generator().manual_seed(1)
     found = {

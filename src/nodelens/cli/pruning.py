@@ -51,6 +51,7 @@ def prune(
     learning_rate: Annotated[float, typer.Option(help="Of the pruned blocks.")] = 5e-4,
     rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="Of the rates: step (the paper's) or cosine, to zero.")] = "step",
+    augment_as: Annotated[str | None, typer.Option(help="A recipe of train; by default no mixing.")] = None,
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
@@ -67,10 +68,12 @@ def prune(
     from nodelens.pruning.search import check_loss
     from nodelens.pruning.study import PruneSettings
     from nodelens.runs import RunDirectory
+    from nodelens.training import recipe
 
     check_loss(keep_accuracy or 0.0)
     network = load_network(source, heads=heads)
     begun = RunDirectory(Path(source))
+    augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
     run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
@@ -89,7 +92,7 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
-            retraining(epochs, learning_rate, rest_learning_rate, resolved, recorded_augmentation(begun), schedule),
+            retraining(epochs, learning_rate, rest_learning_rate, resolved, augmentation, schedule),
         )
         study = _study(network, data_name(data, begun), settings, probe_epochs, seed, run, measured)
         show(_tables(study, keep_accuracy, gradual))

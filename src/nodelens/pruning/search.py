@@ -16,13 +16,14 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import torch
 
 from nodelens.errors import InputError
 from nodelens.networks import Layer, Network, apply_masks, layer_weight
 from nodelens.progress import progress
-from nodelens.pruning.decide import Masks, andc_masks, thresholds_by_dilution, total_dilution
+from nodelens.pruning.decide import Masks, andc_masks, removed_counts, thresholds_by_dilution, total_dilution
 from nodelens.pruning.retrain import Rows, accuracies
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
 from nodelens.runs import exists, read_json
@@ -178,22 +179,38 @@ class DilutionSearch:
             best.network, best.dilutions, best.dilution = trial.network, trial.dilutions, trial.dilution
         return best
 
+    def controls(self, found: Found) -> Rows:
+        """The study's other methods, which remove as many weights of every layer as was found, in one shot.
+
+        The branch as a whole has no such number and is left out.
+        """
+        if not found.dilutions:
+            return []
+        removed, rows = removed_counts(self._masks(self.study.layers, found.dilutions)), []
+        for method in self.study.settings.methods:
+            if method not in ("andc", "branch"):
+                masks = self.study.baseline(method, removed, self.seed)
+                name = f"search-{method}-{found.dilution:.6f}"
+                rows.append({"method": method, **self._retrained(self.study.network, masks, name)[1]})
+        return rows
+
     def _trial(self, start: Network, wanted: Mapping[str, float], budget: float, name: str) -> Found:
-        network, masks = copy.deepcopy(start), self._masks(self.study.layers, wanted)
+        network, row = self._retrained(start, self._masks(self.study.layers, wanted), name)
+        dilutions = {layer.name: wanted[layer.name] for layer in self.study.layers}
+        return Found(network, dilutions, row["dilution"], [{"trial": name, "budget": budget, **row}])
+
+    def _retrained(self, start: Network, masks: Masks, name: str) -> tuple[Network, dict[str, Any]]:
+        """A network pruned and retrained, and what that cost."""
+        network = copy.deepcopy(start)
         apply_masks(network, masks)
         network, reached = self.study.retrain_one(network, name, self.seed)
-        dilution = total_dilution(masks)
-        accepted = reached[-1][HELD_OUT] >= self.wanted
-        row = {
-            "trial": name,
-            "budget": budget,
-            "dilution": dilution,
-            "accepted": accepted,
+        return network, {
+            "dilution": total_dilution(masks),
+            "accepted": reached[-1][HELD_OUT] >= self.wanted,
             "pruned": reached[0][HELD_OUT],
             HELD_OUT: reached[-1][HELD_OUT],
             TEST: reached[-1][TEST],
         }
-        return Found(network, {layer.name: wanted[layer.name] for layer in self.study.layers}, dilution, [row])
 
     def _masks(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> Masks:
         pruned = [layer for layer in chosen if wanted[layer.name] > 0]

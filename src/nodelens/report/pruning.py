@@ -94,7 +94,8 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
     """Search for the highest total dilution that loses no more than `keep` (or read what was found).
 
     Writes `tables/search.csv` (every network tried), `tables/search.layers.csv` (the dilution of every layer),
-    `tables/search.sensitivity.csv`; the network found becomes `model.safetensors`.
+    `tables/search.controls.csv` (the other methods with as much removed), `tables/search.sensitivity.csv`; the
+    network found becomes `model.safetensors`.
     """
     run, seed = study.run, study.settings.seeds[0]
     search = DilutionSearch(study, keep, seed)
@@ -110,15 +111,36 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
     run.write_table("search.layers", [{"layer": name, "dilution": d} for name, d in found.dilutions.items()])
     reached = next((row for row in found.trials[::-1] if row["accepted"]), None)
     study.write_model(found.network, reached[TEST] if reached else None)
+    controls = search.controls(found)
+    run.write_table("search.controls", rounded(controls))
     way = "gradual" if gradual else "one shot"
-    title = f"Search ({way}): held-out accuracy at least {search.wanted:.4f}, {keep:g} below the dense network's"
-    table = TextTable(title, ("trial", "removed", "pruned", "held out", "test", "kept"), names=1)
-    for row in found.trials:
-        cells = (f"{row[name]:.4f}" for name in ("dilution", "pruned", HELD_OUT, TEST))
-        table.add_group((row["trial"], *cells, "yes" if row["accepted"] else "no"))
-    layers = TextTable(f"Removed: {found.dilution:.4f} of all weights of these layers", ("layer", "removed"), names=1)
-    layers.add_group(*((name, f"{share:.2f}") for name, share in found.dilutions.items()))
-    return [table, layers]
+    shown = {
+        "search": trials_table(
+            found.trials,
+            "trial",
+            f"Search ({way}): held-out accuracy at least {search.wanted:.4f}, {keep:g} below the dense network's",
+        )
+    }
+    if found.dilutions:
+        title = f"Removed: {found.dilution:.4f} of all weights of these layers"
+        shown["search.layers"] = TextTable(title, ("layer", "removed"), names=1)
+        for layer, share in found.dilutions.items():
+            shown["search.layers"].add_group((layer, f"{share:.2f}"))
+    if controls:
+        compared, title = [{"method": "andc", **(reached or {})}, *controls], "As many weights of each layer removed"
+        shown["search.controls"] = trials_table(compared, "method", f"{title} by other methods, in one shot")
+    for name, table in shown.items():
+        run.write_text(f"tables/{name}.md", table.markdown())
+    return list(shown.values())
+
+
+def trials_table(rows: Sequence[Row], name: str, title: str) -> TextTable:
+    """What each pruned network of a search reached; the rows' entry `name` tells them apart."""
+    table = TextTable(title, (name, "removed", "pruned", "held out", "test", "kept"), names=1)
+    for row in rows:
+        cells = (f"{row[column]:.4f}" for column in ("dilution", "pruned", HELD_OUT, TEST))
+        table.add_group((row[name], *cells, "yes" if row["accepted"] else "no"))
+    return table
 
 
 def layer_rows(
