@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from command_line import nodelens
 from nodelens.cli import main
+from nodelens.cli.options import show
 from nodelens.data import load_images
 from nodelens.networks import build_network, load_network, masks_of
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
+from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
 
 TINY = "cct_2_3x1_16"
@@ -398,3 +400,17 @@ def test_a_split_whose_images_changed_is_measured_again(tmp_path: Path, trained:
     assert whole["block.1.ln"].counts.sum() == len(data.measured["test"])
     assert part["block.1.ln"].counts.sum() == 200
     assert torch.equal(whole["block.1.ln"].weight, part["block.1.ln"].weight)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_table_wider_than_the_terminal_leaves_no_column_out(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    table = TextTable("Title", ("part", "number", "paper", "ours", "difference"), names=2)
+    cells = ("the discussion of the paper", "accuracy with labels given to heads", "≥ 0.001", "0.002±0.008", "+0.00223")
+    table.add_group(cells)
+    show([table])
+    printed = capsys.readouterr().out
+    assert all(cell in printed for cell in cells)
+    assert [line for line in printed.splitlines() if cells[0] in line and cells[-1] in line]

@@ -33,8 +33,11 @@ Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum abov
 
 
 def show(tables: Iterable[TextTable]) -> None:
-    for table in tables:
-        output.print(table.rich())
+    """Print tables; one that is wider than the terminal runs over its edge, for rich would leave columns out."""
+    for table in (table.rich() for table in tables):
+        least = output.measure(table, options=output.options.update(max_width=1000)).minimum
+        table.width = least if least > output.width else None
+        output.print(table)
 
 
 def run_directory(source: str, out: Path | None) -> RunDirectory:
