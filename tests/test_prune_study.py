@@ -21,6 +21,7 @@ from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, P
 from nodelens.report.pruning import report_pruning, report_search
 from nodelens.runs import RunDirectory, read_json
 from nodelens.training.recipe import Recipe
+from nodelens.training.train import accuracy
 
 SETTINGS = PruneSettings(
     ("block.2.*", "output"),
@@ -179,15 +180,22 @@ def test_bisection_ends_when_nothing_is_monotone() -> None:
     assert largest_bearable([float(i) for i in range(20)], lambda _: next(answers)) is not None
 
 
-@pytest.mark.parametrize("gradual", [False, True])
-def test_a_search_keeps_what_it_accepted(cct: CCT, data: PruningData, tmp_path: Path, gradual: bool) -> None:
-    settings = dataclasses.replace(SETTINGS, layers=("block.*.linear1", "output"), seeds=(0,), dilutions=())
+@pytest.mark.parametrize(("gradual", "paper_split"), [(False, False), (True, False), (False, True)])
+def test_a_search_keeps_what_it_accepted(
+    cct: CCT, data: PruningData, tmp_path: Path, gradual: bool, paper_split: bool
+) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, layers=("block.*.linear1", "output"), seeds=(0,), dilutions=(), paper_split=paper_split
+    )
     study = study_in(tmp_path, cct, data, settings)
     search = DilutionSearch(study, keep=0.05, levels=(0.5, 0.8))
     found = (search.gradual if gradual else search.one_shot)(search.sensitivity())
     assert found.trials
     accepted = [row for row in found.trials if row["accepted"]]
-    assert all(row[HELD_OUT] >= search.wanted for row in accepted)
+    decided_on, images = (TEST, data.test) if paper_split else (HELD_OUT, data.held_out)
+    unpruned = accuracy(cct, images, data.normalisation)
+    assert search.unpruned == pytest.approx(unpruned)
+    assert all(row["accepted"] == (row[decided_on] >= search.wanted) for row in found.trials)
     assert found.dilution == max((row["dilution"] for row in accepted), default=0.0)
     for layer in study.layers:
         weight = layer_weight(found.network, layer)

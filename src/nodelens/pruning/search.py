@@ -7,7 +7,8 @@ largest budget that a retrained network can bear is searched for: by bisection, 
 
 All on held-out training images. The network itself has usually been trained on them and knows them too well, and
 any retraining on the other images makes it forget them. So a pruned network is compared with the unpruned one
-after the same retraining, not with the unpruned one as it was.
+after the same retraining, not with the unpruned one as it was. Still, what pruning takes first is what the network
+knew by heart: on such images it costs more than on new ones. A study with `paper_split` decides on the test images.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class DilutionSearch:
     def __init__(self, study: PruningStudy, keep: float, seed: int = 0, levels: Sequence[float] = LEVELS) -> None:
         """
         Args:
-            keep: how much accuracy on held-out images may be lost, 0 to 1, against the retrained unpruned network.
+            keep: how much accuracy on the images that decide may be lost, 0 to 1, against the unpruned network
+                after the same retraining.
             levels: dilutions at which every layer is tried alone.
 
         Raises:
@@ -127,7 +129,7 @@ class DilutionSearch:
         self.measurement = study.measurement(seed)
         self.unpruned = self._accuracy({DENSE: study.network})[DENSE]
         dense = study.retrain_one(copy.deepcopy(study.network), "search-dense", seed)[1]
-        self.wanted = dense[-1][HELD_OUT] - keep
+        self.wanted = dense[-1][study.decided_on] - keep
 
     def sensitivity(self) -> Sensitivity:
         """Prune every layer alone, at every level that thresholds can give; what is found is kept layer by layer."""
@@ -206,8 +208,8 @@ class DilutionSearch:
         network, reached = self.study.retrain_one(network, name, self.seed)
         return network, {
             "dilution": total_dilution(masks),
-            "accepted": reached[-1][HELD_OUT] >= self.wanted,
-            "pruned": reached[0][HELD_OUT],
+            "accepted": reached[-1][self.study.decided_on] >= self.wanted,
+            "pruned": reached[0][self.study.decided_on],
             HELD_OUT: reached[-1][HELD_OUT],
             TEST: reached[-1][TEST],
         }
@@ -229,4 +231,5 @@ class DilutionSearch:
 
     def _accuracy(self, variants: Mapping[str, Network], first: int = 0) -> dict[str, float]:
         data, settings = self.study.data, self.study.settings
-        return accuracies(variants, data.held_out, data.normalisation, settings.retraining.precision, first=first)
+        images = data.test if settings.paper_split else data.held_out
+        return accuracies(variants, images, data.normalisation, settings.retraining.precision, first=first)

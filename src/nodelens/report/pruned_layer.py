@@ -58,7 +58,7 @@ def pruned_layer_figure(
     own, other = sources[left], targets[right]
     shared = own[:, None] & other
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 1, 1, (7.5, 0.8 + 0.46 * max(len(left), len(right))))
+        figure, panels = panels_of(into, 1, 1, (8.4, 0.8 + 0.46 * max(len(left), len(right))))
         axes: Axes = panels[0, 0]
         for i in range(len(left)):
             for j in range(len(right)):

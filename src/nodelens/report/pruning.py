@@ -86,7 +86,7 @@ def figure_of_layer(study: PruningStudy) -> Figure | None:
         study.data.rest.label_names,
         f"{layer.name}: weights between nodes that share a label (blue), and removed ones (grey)\n"
         f"(some of {masks[layer.module].numel():,}, between nodes with common labels; thresholds {source:.2f} and "
-        f"{target:.2f}; removed {dilution(masks[layer.module]):.1%} of the layer)",
+        f"{target:.2f}; {dilution(masks[layer.module]):.1%} removed)",
     )
 
 
@@ -118,7 +118,7 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
         "search": trials_table(
             found.trials,
             "trial",
-            f"Search ({way}): held-out accuracy at least {search.wanted:.4f}, {keep:g} below the dense network's",
+            f"Search ({way}): on {study.decided_on} images at least {search.wanted:.4f}, {keep:g} below dense",
         )
     }
     if found.dilutions:
