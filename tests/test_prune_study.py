@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from nodelens.errors import InputError
 from nodelens.networks import CCT, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
-from nodelens.pruning.search import DilutionSearch, Sensitivity, largest_bearable, monotone
+from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy
 from nodelens.report.pruning import report_pruning, report_search
 from nodelens.runs import RunDirectory, read_json
@@ -204,6 +206,32 @@ def test_a_search_keeps_what_it_accepted(
     assert read_json(tmp_path / "study" / "config.json")["prune"]["settings"]["threshold"] == 0.3
     with pytest.raises(InputError, match="out of range"):
         DilutionSearch(study, keep=1.5)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.04, 0.37, 1.0])
+def test_a_gradual_search_shortens_its_steps(
+    cct: CCT, data: PruningData, tmp_path: Path, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = dataclasses.replace(SETTINGS, layers=("output",), seeds=(0,), dilutions=())
+    search = DilutionSearch(study_in(tmp_path, cct, data, settings), keep=0.05)
+    budgets = [(i + 1) / 20 for i in range(20)]  # of one layer, which may lose as much as is removed of it
+    started_from = []
+
+    def trial(start: CCT, wanted: dict[str, float], budget: float, name: str) -> Found:
+        started_from.append(start)
+        row = {"trial": name, "budget": budget, "dilution": wanted["output"], "accepted": budget <= limit}
+        return Found(copy.copy(cct), wanted, wanted["output"], [row])
+
+    monkeypatch.setattr(search, "_trial", trial)
+    found = search.gradual(Sensitivity({"output": [(budget, budget) for budget in budgets]}), trials=8)
+    tried = [row["budget"] for row in found.trials]
+    assert len(tried) == len(set(tried)) <= 8
+    assert found.dilution == max((budget for budget in budgets if budget <= limit), default=0.0)
+    accepted = [row["accepted"] for row in found.trials]
+    assert started_from[0] is cct
+    # Each goes on from the last that was accepted, or from the unpruned network.
+    for (before, after), was_accepted in zip(pairwise(started_from), accepted[:-1], strict=True):
+        assert (after is not before) == was_accepted
 
 
 def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningData, tmp_path: Path) -> None:

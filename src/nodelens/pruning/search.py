@@ -14,6 +14,7 @@ knew by heart: on such images it costs more than on new ones. A study with `pape
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -168,17 +169,28 @@ class DilutionSearch:
         largest_bearable(sensitivity.budgets(), bears)
         return best
 
-    def gradual(self, sensitivity: Sensitivity, steps: int = 6) -> Found:
-        """Raise the budget step by step, each trial going on from the network before, until one is not borne."""
-        budgets = sensitivity.budgets()
-        chosen = sorted({budgets[round(i * (len(budgets) - 1) / max(1, steps - 1))] for i in range(steps)})
-        best = Found(self.study.network)
-        for budget in chosen:
+    def gradual(self, sensitivity: Sensitivity, trials: int = 8) -> Found:
+        """Raise the budget step by step, each trial going on from the network accepted last.
+
+        Where a budget is not borne, the steps become half as long; the search ends when no budget is left
+        between the last that was borne and the least that was not, or after so many trials.
+        """
+        budgets, best = sensitivity.budgets(), Found(self.study.network)
+        borne, refused, step = -1, len(budgets), math.ceil(len(budgets) / trials)
+        while refused - borne > 1 and len(best.trials) < trials:
+            tried = min(borne + step, refused - 1)
+            budget = budgets[tried]
             trial = self._trial(best.network, sensitivity.dilutions(budget), budget, f"gradual-{budget:.6f}")
             best.trials += trial.trials
-            if not trial.trials[-1]["accepted"]:
-                break
-            best.network, best.dilutions, best.dilution = trial.network, trial.dilutions, trial.dilution
+            if trial.trials[-1]["accepted"]:
+                best.network, best.dilutions, best.dilution, borne = (
+                    trial.network,
+                    trial.dilutions,
+                    trial.dilution,
+                    tried,
+                )
+            else:
+                refused, step = tried, max(1, (tried - borne) // 2)
         return best
 
     def controls(self, found: Found) -> Rows:
