@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from nodelens.errors import InputError
 from nodelens.networks import CCT, Network, apply_masks, build_network, layer_weight, layers, masks_of, sites
 from nodelens.networks.dead import remove_hidden
 from nodelens.pruning.compact import compact
@@ -37,13 +38,17 @@ def assert_same_function(network: nn.Module, other: nn.Module, *shape: int) -> N
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.3, 0.03, 0.0])
+@pytest.mark.parametrize("multiple", [1, 4])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_compacted_cct_computes_the_same_with_fewer_weights(cct: CCT, kept: float, seed: int) -> None:
+def test_a_compacted_cct_computes_the_same_with_fewer_weights(cct: CCT, kept: float, multiple: int, seed: int) -> None:
     apply_masks(cct.double(), sparse_masks(cct, kept, seed))
     before = copy.deepcopy(cct.state_dict())
-    smaller = compact(cct)
+    smaller = compact(cct, multiple)
     assert_same_function(cct, smaller, 1, 8, 8)
     assert sum(w.numel() for w in smaller.parameters()) < sum(w.numel() for w in cct.parameters())
+    for block in smaller.network.classifier.blocks:  # type: ignore[union-attr]
+        assert block.linear1.out_features % multiple == 0
+        assert all(size % (multiple * block.self_attn.heads) == 0 for size in block.self_attn.sizes)
     assert masks_of(cct)
     assert all(torch.equal(before[key], value) for key, value in cct.state_dict().items())
 
@@ -54,6 +59,11 @@ def test_nothing_is_removed_from_a_dense_network(cct: CCT) -> None:
     assert sum(w.numel() for w in smaller.parameters()) == sum(w.numel() for w in cct.parameters())
 
 
+def test_a_multiple_below_one_is_refused(cct: CCT) -> None:
+    with pytest.raises(InputError, match="multiple=0"):
+        compact(cct, 0)
+
+
 def test_a_whole_head_and_unequal_heads_are_removed(cct: CCT) -> None:
     attention = cct.double().classifier.blocks[0].self_attn
     width, size = cct.config.width, cct.config.width // cct.config.heads
@@ -62,7 +72,7 @@ def test_a_whole_head_and_unequal_heads_are_removed(cct: CCT) -> None:
     mask[2 * width + size : 2 * width + 2 * size] = False  # all values of head 1
     mask[2 * width + 3] = False  # one value of head 0
     apply_masks(cct, {"classifier.blocks.0.self_attn.qkv": mask})
-    smaller = compact(cct)
+    smaller = compact(cct, 1)
     found = smaller.network.classifier.blocks[0].self_attn  # type: ignore[union-attr, index]
     assert attention.heads == cct.config.heads
     assert found.heads == cct.config.heads - 1

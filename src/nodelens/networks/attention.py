@@ -63,17 +63,17 @@ class Attention(nn.Module):
         mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale)
         return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def remove_dead(self) -> None:
+    def remove_dead(self, multiple: int = 1) -> None:
         """Remove what no longer matters, in place: whole heads, dimensions of queries and keys, and of values.
 
         A dimension of queries matters only with the same one of keys; one of values only if it enters the
-        projection. All heads keep the same number of dimensions (see `alive_in_heads`).
+        projection. All heads keep the same number of dimensions, a multiple (see `alive_in_heads`).
         """
         q, k, v = self.qkv.weight.detach().any(dim=1).reshape(3, self.heads, -1)
         values = v & self.proj.weight.detach().any(dim=0).reshape(self.heads, -1)
         heads = alive(values.any(dim=1))
         starts = torch.arange(self.heads, device=heads.device)[heads, None] * q.shape[1]
-        matched, kept = ((alive_in_heads(mask[heads]) + starts).flatten() for mask in (q & k, values))
+        matched, kept = ((alive_in_heads(mask[heads], multiple) + starts).flatten() for mask in (q & k, values))
         keep_outputs(self.qkv, torch.cat([matched, matched + q.numel(), kept + 2 * q.numel()]))
         keep_inputs(self.proj, kept)
         self.heads, self.sizes = len(heads), (len(matched), len(matched), len(kept))

@@ -285,9 +285,9 @@ class CCT(Network):
         output = Layer("output", "classifier.fc", f"block.{last}.linear2", None, last + 1, "classifier.fc")
         return [*found, output]
 
-    def remove_dead(self) -> None:
+    def remove_dead(self, multiple: int = 1) -> None:
         """In every block: dead hidden nodes of the feed-forward part, and of attention what no longer matters."""
         for block in self.classifier.blocks:
             assert isinstance(block, Block)
-            remove_hidden(block.linear1, block.linear2, block.activation)
-            block.self_attn.remove_dead()
+            remove_hidden(block.linear1, block.linear2, block.activation, multiple)
+            block.self_attn.remove_dead(multiple)

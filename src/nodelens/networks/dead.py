@@ -6,6 +6,7 @@ the next layer joins that layer's bias.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -27,33 +28,41 @@ def keep_inputs(layer: nn.Linear, kept: Int[Tensor, " kept"]) -> None:
     layer.in_features = len(kept)
 
 
-def remove_hidden(first: nn.Linear, second: nn.Linear, activation: Callable[[Tensor], Tensor]) -> None:
+def remove_hidden(
+    first: nn.Linear, second: nn.Linear, activation: Callable[[Tensor], Tensor], multiple: int = 1
+) -> None:
     """Remove the dead nodes between two fully connected layers, in place.
 
     Args:
         first: its outputs are the nodes.
         second: its inputs are the activations of the nodes. Both need a bias.
         activation: what stands between the two, element by element.
+        multiple: of nodes that stay, see `alive`.
     """
     weight = second.weight.detach()
     entered, left = first.weight.detach().any(dim=1), weight.any(dim=0)
     constant = torch.where(entered, 0.0, activation(first.bias.detach()))
     second.bias = nn.Parameter(second.bias.detach() + weight @ constant)
-    # Where every node is dead one stays, and must not be counted twice.
+    # Dead nodes that stay must not be counted twice.
     second.weight = nn.Parameter(weight * entered)
-    kept = alive(entered & left)
+    kept = alive(entered & left, multiple)
     keep_outputs(first, kept)
     keep_inputs(second, kept)
 
 
-def alive(mask: Bool[Tensor, " node"]) -> Int[Tensor, " kept"]:
-    """Which nodes to keep; one dead node where all are, since kernels do not like empty layers."""
-    kept = mask.nonzero().flatten()
-    return kept if len(kept) else torch.zeros(1, dtype=torch.int64, device=mask.device)
+def alive(mask: Bool[Tensor, " node"], multiple: int = 1) -> Int[Tensor, " kept"]:
+    """Which nodes to keep: those alive, and as many dead ones as make their number a multiple.
+
+    Kernels take layers of odd sizes more slowly, and empty ones not at all: of dead nodes alone some stay too.
+
+    >>> alive(torch.tensor([True, False, False, True, True]), multiple=2)
+    tensor([0, 1, 3, 4])
+    """
+    return alive_in_heads(mask[None], multiple)[0]
 
 
-def alive_in_heads(mask: Bool[Tensor, "head dimension"]) -> Int[Tensor, "head kept"]:
-    """Which dimensions of every head to keep: as many in each as the head with the most has alive.
+def alive_in_heads(mask: Bool[Tensor, "head dimension"], multiple: int = 1) -> Int[Tensor, "head kept"]:
+    """Which dimensions of every head to keep: as many in each as the head with the most has alive, rounded up.
 
     Heads of one size are computed together; where a head has fewer alive, some dead ones stay.
 
@@ -62,5 +71,6 @@ def alive_in_heads(mask: Bool[Tensor, "head dimension"]) -> Int[Tensor, "head ke
             [0, 1]])
     """
     most = max(1, int(mask.sum(dim=1).max()))
+    most = min(mask.shape[1], math.ceil(most / multiple) * multiple)
     alive_first = mask.int().argsort(dim=1, descending=True, stable=True)
     return alive_first[:, :most].sort(dim=1).values

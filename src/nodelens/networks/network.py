@@ -55,11 +55,14 @@ class Network(nn.Module):
         """
         return [self]
 
-    def remove_dead(self) -> None:
+    def remove_dead(self, multiple: int = 1) -> None:
         """Remove dead nodes from the modules, in place, without changing what the network computes.
 
         Its layers are then smaller than `config` says, so it can be run but no longer measured or stored;
         `nodelens.pruning.compact` works on a copy. A family without fully connected layers has nothing to do.
+
+        Args:
+            multiple: so many dead nodes stay that the number of those that stay is a multiple of it.
         """
 
     def settings(self) -> dict[str, Any]:

@@ -112,8 +112,8 @@ class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
             for i, source, target in ends
         ]
 
-    def remove_dead(self) -> None:
+    def remove_dead(self, multiple: int = 1) -> None:
         """The dead hidden nodes of the classifier; from the back, so that what led to them alone goes too."""
         linears = [layer for layer in self.classifier if isinstance(layer, nn.Linear)]
         for first, second in [*reversed(list(pairwise(linears))), *pairwise(linears)]:
-            remove_hidden(first, second, nn.functional.relu)
+            remove_hidden(first, second, nn.functional.relu, multiple)

@@ -7,6 +7,7 @@ import copy
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from nodelens.errors import InputError
 from nodelens.networks import Network, remove_masks
 
 
@@ -24,7 +25,7 @@ class Compacted(nn.Module):
         return self.network(images)  # type: ignore[no-any-return]
 
 
-def compact(network: Network) -> Compacted:
+def compact(network: Network, multiple: int = 16) -> Compacted:
     """Remove the nodes that pruning has left without any connection in or out.
 
     Hidden nodes, dimensions of queries, keys and values, whole heads. A node that nothing enters is constant; what
@@ -32,11 +33,19 @@ def compact(network: Network) -> Compacted:
 
     Args:
         network: pruned, or with zeros in its weights; it is left as it is.
+        multiple: layers keep sizes that are multiples of this, and a few dead nodes for it: matrix kernels take
+            odd sizes more slowly, so that the network would be smaller and yet take longer. 1 removes every dead node
+            that heads of one size allow.
 
     Returns:
         A network of the same logits, in eval mode.
+
+    Raises:
+        InputError: the multiple is less than 1.
     """
+    if multiple < 1:
+        raise InputError(f"multiple={multiple}: give 1 or more")
     smaller = copy.deepcopy(network)
     remove_masks(smaller)
-    smaller.remove_dead()
+    smaller.remove_dead(multiple)
     return Compacted(smaller.eval().requires_grad_(False))
