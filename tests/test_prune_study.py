@@ -228,6 +228,10 @@ def test_a_gradual_search_shortens_its_steps(
     assert len(tried) == len(set(tried)) <= 8
     assert found.dilution == max((budget for budget in budgets if budget <= limit), default=0.0)
     accepted = [row["accepted"] for row in found.trials]
+    # Each network tried is kept under a name of its own, which says what it goes on from.
+    names = [row["trial"] for row in found.trials]
+    assert len(set(names)) == len(names)
+    assert [name.count("-") for name in names] == [1 + sum(accepted[:i]) for i in range(len(names))]
     assert started_from[0] is cct
     # Each goes on from the last that was accepted, or from the unpruned network.
     for (before, after), was_accepted in zip(pairwise(started_from), accepted[:-1], strict=True):

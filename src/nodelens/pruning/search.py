@@ -180,7 +180,10 @@ class DilutionSearch:
         while refused - borne > 1 and len(best.trials) < trials:
             tried = min(borne + step, refused - 1)
             budget = budgets[tried]
-            trial = self._trial(best.network, sensitivity.dilutions(budget), budget, f"gradual-{budget:.6f}")
+            # Named by all that it goes on from: another way to the same budget is another network.
+            way = [row["budget"] for row in best.trials if row["accepted"]] + [budget]
+            name = "-".join(["gradual", *(f"{passed:.6f}" for passed in way)])
+            trial = self._trial(best.network, sensitivity.dilutions(budget), budget, name)
             best.trials += trial.trials
             if trial.trials[-1]["accepted"]:
                 best.network, best.dilutions, best.dilution, borne = (
