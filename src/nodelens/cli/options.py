@@ -34,10 +34,11 @@ Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum abov
 
 def show(tables: Iterable[TextTable]) -> None:
     """Print tables; one that is wider than the terminal runs over its edge, for rich would leave columns out."""
-    for table in (table.rich() for table in tables):
-        least = output.measure(table, options=output.options.update(max_width=1000)).minimum
-        table.width = least if least > output.width else None
-        output.print(table)
+    for table in tables:
+        drawn = table.rich()
+        least = output.measure(drawn, options=output.options.update(max_width=1000)).minimum
+        drawn.width = least if least > output.width else None
+        output.print(drawn)
 
 
 def run_directory(source: str, out: Path | None) -> RunDirectory:

@@ -27,9 +27,11 @@ from nodelens.errors import InputError
 
 if TYPE_CHECKING:
     from nodelens.networks import Network
+    from nodelens.pruning.retrain import RetrainSettings
     from nodelens.pruning.study import PruneSettings, PruningStudy
     from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
+    from nodelens.training.precision import Precision
 
 
 def prune(
@@ -64,16 +66,12 @@ def prune(
 ) -> None:
     """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
     from nodelens.networks import load_network
-    from nodelens.pruning.retrain import recorded_augmentation, retraining
     from nodelens.pruning.search import check_loss
     from nodelens.pruning.study import PruneSettings
     from nodelens.runs import RunDirectory
-    from nodelens.training import recipe
 
     check_loss(keep_accuracy or 0.0)
-    network = load_network(source, heads=heads)
-    begun = RunDirectory(Path(source))
-    augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
+    network, begun = load_network(source, heads=heads), RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
     run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
@@ -92,7 +90,7 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
-            retraining(epochs, learning_rate, rest_learning_rate, resolved, augmentation, schedule),
+            _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, resolved),
         )
         study = _study(network, data_name(data, begun), settings, probe_epochs, seed, run, measured)
         show(_tables(study, keep_accuracy, gradual))
@@ -103,6 +101,22 @@ def _patterns(network: Network, blocks: str | None) -> list[str]:
     from nodelens.networks import block_patterns, layers
 
     return block_patterns(layers(network), blocks)
+
+
+def _retraining(
+    begun: RunDirectory,
+    augment_as: str | None,
+    epochs: int,
+    learning_rate: float,
+    rest_learning_rate: float,
+    schedule: str,
+    precision: Precision,
+) -> RetrainSettings:
+    from nodelens.pruning.retrain import recorded_augmentation, retraining
+    from nodelens.training import recipe
+
+    augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
+    return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule)
 
 
 def _study(
