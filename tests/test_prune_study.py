@@ -252,6 +252,10 @@ def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningD
         assert {module: int((~mask).sum()) for module, mask in masks.items()} == found
         assert row["accepted"] == "True"
     assert f"{float(controls[0][TEST]):.4f}" in compared.markdown()
+    alone = (study.run.path / "tables" / "search.sensitivity.md").read_text()
+    for row in table(tmp_path, "search.sensitivity"):
+        line = next(line for line in alone.splitlines() if line.startswith(f"| {row['layer']} |"))
+        assert f" {float(row['loss']):.4f} |" in line
 
 
 def measurement_of(network: CCT, fingerprint: str = "") -> nl.Measurement:

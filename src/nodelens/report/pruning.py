@@ -15,7 +15,7 @@ from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import LayerThresholds, Masks
-from nodelens.pruning.search import DilutionSearch
+from nodelens.pruning.search import DilutionSearch, Sensitivity
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
@@ -106,6 +106,7 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
         for level, loss in losses
     ]
     run.write_table("search.sensitivity", rounded(alone))
+    run.write_text("tables/search.sensitivity.md", sensitivity_table(sensitivity).markdown())
     found = search.gradual(sensitivity) if gradual else search.one_shot(sensitivity)
     run.write_table("search", rounded(found.trials))
     run.write_table("search.layers", [{"layer": name, "dilution": d} for name, d in found.dilutions.items()])
@@ -132,6 +133,17 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
     for name, table in shown.items():
         run.write_text(f"tables/{name}.md", table.markdown())
     return list(shown.values())
+
+
+def sensitivity_table(sensitivity: Sensitivity) -> TextTable:
+    """What pruning each layer alone costs, a column for each dilution; empty where no threshold gives it."""
+    levels = sorted({level for losses in sensitivity.losses.values() for level, _ in losses})
+    title = "Accuracy lost when a layer alone is pruned, before retraining, by the share removed"
+    table = TextTable(title, ("layer", *(f"{level:g}" for level in levels)), names=1)
+    for layer, losses in sensitivity.losses.items():
+        lost = dict(losses)
+        table.add_group((layer, *(f"{lost[level]:.4f}" if level in lost else "" for level in levels)))
+    return table
 
 
 def trials_table(rows: Sequence[Row], name: str, title: str) -> TextTable:
