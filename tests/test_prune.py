@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 
 from nodelens.data import load_images, normalisation_of
+from nodelens.data.augment import Augmentation, normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.errors import InputError
 from nodelens.measures import dilution
-from nodelens.networks import CCT, apply_masks, layer_weight, layers, select_layers, sites
+from nodelens.networks import CCT, apply_masks, build_network, layer_weight, layers, select_layers, sites
 from nodelens.probing import Measurement, SiteMeasurement
 from nodelens.pruning.decide import (
     LayerThresholds,
@@ -159,6 +162,37 @@ def test_variants_side_by_side_are_as_if_alone(
     assert rows[-1]["train"] == pytest.approx(
         accuracies({"x": together["random"]}, digits, normalisation)["x"], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3])
+def test_distilled_variants_learn_what_the_unpruned_network_says_and_see_no_label(
+    cct: CCT, measurement: Measurement, digits: ImageSet, rate: float
+) -> None:
+    network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.0, stochastic_depth=0.0).eval()
+    network.load_state_dict(cct.state_dict())
+    chosen, normalisation = select_layers(layers(network), "block.2.*"), normalisation_of(digits)
+    images = normalise(digits.batch(np.arange(len(digits))), normalisation.mean, normalisation.std)
+
+    def said_by(one: CCT) -> Categorical:
+        with torch.no_grad():
+            return Categorical(logits=one(images))
+
+    teacher, before = said_by(network), said_by(pruned_variants(network, measurement, "block.2.*")["andc"])
+    plain = Augmentation(flip=0.0)
+    one_step = Recipe(epochs=1, batch_size=len(digits), learning_rate=1e-3, augmentation=plain)
+    settings = RetrainSettings(one_step, rest_learning_rate=rate, distill=True)
+    wrong = dataclasses.replace(digits, labels=digits.labels.roll(7))
+    networks = []
+    for images_seen in (digits, wrong):
+        variants = pruned_variants(network, measurement, "block.2.*")
+        rows = retrain(variants, chosen, images_seen, normalisation, settings, evaluated={}, teacher=network)
+        networks.append(variants["andc"])
+    assert all(torch.equal(a, b) for a, b in zip(networks[0].parameters(), networks[1].parameters(), strict=True))
+    # The cross-entropy to the teacher's softmax is the divergence from it and the teacher's own entropy.
+    apart = kl_divergence(teacher, before).mean()
+    (reached,) = [row["loss"] for row in rows if row["variant"] == "andc" and row["epoch"] == 1]
+    assert reached == pytest.approx(float(apart + teacher.entropy().mean()), abs=2e-5)
+    assert kl_divergence(teacher, said_by(networks[0].eval())).mean() < apart
 
 
 def test_retraining_goes_on_after_a_kill(

@@ -54,6 +54,7 @@ def prune(
     rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="Of the rates: step (the paper's) or cosine, to zero.")] = "step",
     augment_as: Annotated[str | None, typer.Option(help="A recipe of train; by default no mixing.")] = None,
+    distill: Annotated[bool, typer.Option("--distill", help="Learn the unpruned network's outputs.")] = False,
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
@@ -90,7 +91,7 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
-            _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, resolved),
+            _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
         )
         study = _study(network, data_name(data, begun), settings, probe_epochs, seed, run, measured)
         show(_tables(study, keep_accuracy, gradual))
@@ -110,13 +111,14 @@ def _retraining(
     learning_rate: float,
     rest_learning_rate: float,
     schedule: str,
+    distill: bool,
     precision: Precision,
 ) -> RetrainSettings:
     from nodelens.pruning.retrain import recorded_augmentation, retraining
     from nodelens.training import recipe
 
     augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
-    return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule)
+    return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
 
 
 def _study(

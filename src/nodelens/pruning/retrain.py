@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nodelens.data.augment import Augmentation, normalise
@@ -39,11 +40,14 @@ class RetrainSettings:
         rest_learning_rate: of everything else; 1e-6 in the paper. With 0 the rest is frozen, and variants
             share what lies before the first pruned layer.
         precision: of the forward passes.
+        distill: whether the unpruned network's softmax outputs are the targets, instead of the labels (Hinton, Vinyals
+            and Dean, "Distilling the knowledge in a neural network", 2015; temperature 1).
     """
 
     recipe: Recipe = RECIPES["andc-retrain"]
     rest_learning_rate: float = 1e-6
     precision: Precision = "fp32"
+    distill: bool = False
 
 
 def retraining(
@@ -53,6 +57,7 @@ def retraining(
     precision: Precision = "fp32",
     augmentation: Augmentation | None = None,
     schedule: str = "step",
+    distill: bool = False,
 ) -> RetrainSettings:
     """The paper's way to retrain, with other rates or lengths.
 
@@ -75,7 +80,7 @@ def retraining(
     chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
     if schedule == "cosine":
         chosen = dataclasses.replace(chosen, schedule="cosine", final_learning_rate=0.0)
-    return RetrainSettings(chosen, rest_learning_rate, precision)
+    return RetrainSettings(chosen, rest_learning_rate, precision, distill)
 
 
 def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
@@ -104,6 +109,7 @@ def retrain(
     *,
     seed: int = 0,
     evaluated: Mapping[str, ImageSet],
+    teacher: Network | None = None,
     state: Path | None = None,
     title: str = "retraining",
     checkpoint_seconds: float = 300.0,
@@ -117,6 +123,8 @@ def retrain(
         layers: the pruned layers; the blocks that they belong to are retrained at the recipe's rate.
         seed: of the order of the images, the augmentation and the dropout.
         evaluated: image sets on which each variant's accuracy is taken before and after every epoch.
+        teacher: the unpruned network, equal to the variants before the first pruned layer, whose softmax outputs are
+            then the targets; None for the labels.
 
     Returns:
         For every variant and epoch, 0 being before retraining, a row with `variant`, `epoch`, `loss` and the
@@ -139,6 +147,8 @@ def retrain(
         _train_mode(variants, layers, settings)
         for batch in training_batches(training, settings.recipe, seed, normalisation, device, step):
             inputs = _before(shared, first, batch.images, settings.precision)
+            if teacher is not None:
+                batch = dataclasses.replace(batch, targets=_probabilities(teacher, first, inputs, settings.precision))
             for learner in learners.values():
                 learner.learn(batch, inputs)
             if batch.ends_epoch:
@@ -190,6 +200,14 @@ def _before(network: Network, first: int, images: Tensor, precision: Precision) 
         for stage in network.stages()[:first]:
             x = stage(x)
     return x
+
+
+@torch.no_grad()
+def _probabilities(teacher: Network, first: int, inputs: Tensor, precision: Precision) -> Float[Tensor, "batch label"]:
+    """What a network says of the images whose activations enter a stage."""
+    with autocast(inputs.device, precision):
+        logits = _after(teacher.eval(), first)(inputs)
+    return logits.float().softmax(1)
 
 
 def _train_mode(variants: Mapping[str, Network], layers: Sequence[Layer], settings: RetrainSettings) -> None:

@@ -266,6 +266,7 @@ class PruningStudy:
             self.settings.retraining,
             seed=seed,
             evaluated=follow,
+            teacher=self.network if self.settings.retraining.distill else None,
             state=self.run.checkpoints / f"{name}.pt",
             title=name,
         )
