@@ -186,6 +186,21 @@ def test_attention_written_out_equals_the_fused_kernel(tokens: int) -> None:
     torch.testing.assert_close(attend(q.requires_grad_(), k, v).detach(), fused, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("matrix_units", [True, False])
+def test_attention_in_bf16_is_the_same_on_every_cpu(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nodelens.networks import attention
+
+    monkeypatch.setattr(attention, "MATRIX_UNITS", matrix_units)
+    called = []
+    monkeypatch.setattr(attention, "attend_materialised", lambda *a: called.append(1) or attend_materialised(*a))
+    q, k, v = torch.randn(3, 2, 4, 20, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    half = attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    torch.testing.assert_close(half.float(), expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(attend(q, k, v), expected)
+    assert bool(called) == (not matrix_units)  # fp32 without gradients is fused everywhere
+
+
 def test_attention_dropout_keeps_the_mean_and_drops_its_share() -> None:
     torch.manual_seed(0)
     q = k = torch.zeros(1, 1, 200, 200)

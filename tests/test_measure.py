@@ -275,7 +275,12 @@ def test_the_order_of_the_images_changes_nothing(cct: CCT, digits: ImageSet, nor
     )
 
 
-def test_bf16_is_fp32_but_for_rounding(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+@pytest.mark.parametrize("matrix_units", [True, False])
+def test_bf16_is_fp32_but_for_rounding(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, matrix_units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
+        monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
     probes = random_probes(cct, cct.sites(), (0,))
     (exact,) = measure_probes(cct, probes, digits, normalisation)
     (rounded,) = measure_probes(cct, probes, digits, normalisation, "bf16")

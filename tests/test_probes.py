@@ -146,7 +146,12 @@ def test_logits_and_gradients_are_those_of_plain_autograd(network: Network, batc
         assert probe.weight.grad.abs().max() > 1e-4
 
 
-def test_bf16_gradients_are_fp32_s_but_for_rounding(cct: CCT, batch: Batch) -> None:
+@pytest.mark.parametrize("matrix_units", [True, False])
+def test_bf16_gradients_are_fp32_s_but_for_rounding(
+    cct: CCT, batch: Batch, matrix_units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
+        monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
     gradients = {}
     for precision in ("fp32", "bf16"):
         probes = randomised(Probes(cct.sites(), 10, seeds=(0,)), 0)

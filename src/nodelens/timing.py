@@ -14,6 +14,8 @@ from statistics import median
 
 import torch
 
+from nodelens.hardware import MATRIX_UNITS
+
 Seconds = dict[str, list[float]]
 """Name of a candidate -> seconds per repetition."""
 
@@ -29,8 +31,7 @@ def processor() -> str:
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    units = " with AMX" if "amx_bf16" in flags else ""
+    units = " with AMX" if MATRIX_UNITS else ""
     return (names[0] if names else platform.processor() or platform.machine()) + units
 
 

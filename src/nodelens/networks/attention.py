@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nodelens.hardware import MATRIX_UNITS
 from nodelens.networks.dead import alive, alive_in_heads, keep_inputs, keep_outputs
 
 
@@ -33,9 +34,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float |
         scale: of the products of queries and keys; by default one over the root of their size.
 
     Measured in benchmarks/attention.py: on a CPU the fused kernel's backward pass is slow in bf16 and its
-    dropout in any format; there the matrix is written out.
+    dropout in any format; without matrix units its forward pass is slow in bf16 too. There the matrix is written
+    out.
     """
-    if q.device.type == "cpu" and q.requires_grad and (dropout > 0 or q.dtype != torch.float32):
+    slow_backward = q.requires_grad and (dropout > 0 or q.dtype != torch.float32)
+    slow_forward = q.dtype == torch.bfloat16 and not MATRIX_UNITS
+    if q.device.type == "cpu" and (slow_backward or slow_forward):
         return attend_materialised(q, k, v, dropout, scale)
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
 
