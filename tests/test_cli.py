@@ -146,9 +146,11 @@ def test_a_network_is_pruned_weighed_and_exported(
     assert nodelens("prune", str(trained), *arguments, "--baseline", "random") == 2
     assert "belongs to another prune configuration (different: methods)" in capsys.readouterr().err
 
-    control = [*arguments, "--name", "control", "--baseline", "random", "--store", "random"]
+    control = [*arguments, "--name", "control", "--baseline", "random", "--store", "random", "--distill"]
     assert nodelens("prune", str(trained), *control) == 0
-    rows = read_csv(tmp_path / "control" / "tables" / "prune.csv")
+    labelled, rows = rows, read_csv(tmp_path / "control" / "tables" / "prune.csv")
+    taught, told = ([row for row in of if row["method"] == "dense"][-1]["loss"] for of in (rows, labelled))
+    assert taught != told  # the unpruned network's outputs are no labels
     other = load_network(tmp_path / "control")
     assert (
         other.checkpoint_metadata["test_accuracy"]
