@@ -97,7 +97,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         InputError: the file is missing, truncated or not a safetensors file.
     """
     try:
-        return load_safetensors(path.read_bytes())  # load_file loses a little memory with every tensor
+        tensors = load_safetensors(path.read_bytes())  # load_file loses a little memory with every tensor
+        return dict(sorted(tensors.items()))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError) as error:
