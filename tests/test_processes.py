@@ -58,6 +58,12 @@ def together(processes: int, *command: str) -> list[tuple[int, str, str]]:
     return [(process.wait(), output, errors) for process in started for output, errors in [process.communicate()]]
 
 
+def completed(processes: int, *command: str) -> None:
+    """Run a job of that many processes; what they say is shown where one fails."""
+    found = together(processes, *command)
+    assert [code for code, *_ in found] == [0] * processes, found
+
+
 def begun(processes: int, *command: str) -> list[subprocess.Popen[str]]:
     """The processes of a job that nobody watches over."""
     with socket.socket() as free:
@@ -165,7 +171,7 @@ def test_a_lost_process_ends_the_job_which_then_goes_on_to_the_same_files(two: P
 def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> None:
     run, undisturbed = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "undisturbed")
     command = ("-m", "nodelens", "train", "cct_2_3x1_16", "--data", "digits", "--epochs", "4", "--precision", "fp32")
-    assert [code for code, *_ in together(2, *command, "--out", str(undisturbed.path))] == [0, 0]
+    completed(2, *command, "--out", str(undisturbed.path))
     processes = begun(2, *command, "--out", str(run.path))
     while not any(run.checkpoints.glob("*.pt")):
         assert [process.poll() for process in processes] == [None, None]
@@ -176,7 +182,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> N
     assert "stopped by SIGTERM; run the same command again" in said[0]
     assert not any("Traceback" in errors for errors in said)
     assert not run.model.exists()
-    assert [code for code, *_ in together(2, *command, "--out", str(run.path))] == [0, 0]
+    completed(2, *command, "--out", str(run.path))
     assert run.model.read_bytes() == undisturbed.model.read_bytes()
 
 
