@@ -186,6 +186,19 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> N
     assert run.model.read_bytes() == undisturbed.model.read_bytes()
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["train", "--help"], 0), (["train", "resnet50"], 2)])
+def test_processes_leave_their_group_before_they_end(arguments: list[str], code: int) -> None:
+    program = """
+import atexit, torch.distributed as dist
+from nodelens.cli import main
+atexit.register(lambda: print("still there:", dist.is_initialized()))
+main()
+"""
+    found = together(2, "-c", program, *arguments)
+    assert [ended for ended, *_ in found] == [code] * 2
+    assert all("still there: False" in output for _, output, _ in found), found
+
+
 def test_bad_input_is_said_once(tmp_path: Path) -> None:
     command = ("-m", "nodelens", "train", "resnet50", "--data", "digits", "--out", str(tmp_path / "run"))
     found = together(2, *command, "--precision", "fp32")

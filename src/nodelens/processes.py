@@ -148,16 +148,22 @@ def joined() -> Iterator[None]:
         yield
         return
     store, own, processes = next(rendezvous("env://"))
+    complete = True
     try:
         backend = _backend()
         dist.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=PATIENCE)
         with _silent(own > 0):
             yield
     except (InputError, ProcessLostError) as error:
+        complete = isinstance(error, InputError)
         if not _speaks(store):
-            sys.exit(2 if isinstance(error, InputError) else 1)
+            sys.exit(2 if complete else 1)
         raise
-    dist.destroy_process_group()
+    finally:
+        # However the program ends (the command line by SystemExit): a group whose threads are still there when the
+        # interpreter ends now and then aborts it. Without a process that was lost it might wait forever.
+        if complete and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _backend() -> str:
