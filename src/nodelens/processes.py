@@ -148,21 +148,21 @@ def joined() -> Iterator[None]:
         yield
         return
     store, own, processes = next(rendezvous("env://"))
-    complete = True
+    lost = False
     try:
         backend = _backend()
         dist.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=PATIENCE)
         with _silent(own > 0):
             yield
     except (InputError, ProcessLostError) as error:
-        complete = isinstance(error, InputError)
+        lost = isinstance(error, ProcessLostError)
         if not _speaks(store):
-            sys.exit(2 if complete else 1)
+            sys.exit(1 if lost else 2)
         raise
     finally:
         # However the program ends (the command line by SystemExit): a group whose threads are still there when the
-        # interpreter ends now and then aborts it. Without a process that was lost it might wait forever.
-        if complete and dist.is_initialized():
+        # interpreter ends now and then aborts it. For a process that was lost it might wait forever.
+        if not lost and dist.is_initialized():
             dist.destroy_process_group()
 
 

@@ -41,7 +41,7 @@ class RetrainSettings:
             share what lies before the first pruned layer.
         precision: of the forward passes.
         distill: whether the unpruned network's softmax outputs are the targets, instead of the labels (Hinton, Vinyals
-            and Dean, "Distilling the knowledge in a neural network", 2015; temperature 1).
+            and Dean, "Distilling the knowledge in a neural network", 2015; temperature 1). `retrain` is then given it.
     """
 
     recipe: Recipe = RECIPES["andc-retrain"]
@@ -135,7 +135,7 @@ def retrain(
     steps = steps_per_epoch(training, settings.recipe)
     rows, step = _resume(state, learners)
     if not rows:
-        rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, {"epoch": 0, "loss": ""})
+        rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
     shared = next(iter(variants.values()))
     device = next(shared.parameters()).device
     save = None if state is None else lambda: _save(state, rows, learners)
@@ -154,8 +154,7 @@ def retrain(
             if batch.ends_epoch:
                 epoch = batch.epoch + 1
                 losses = {name: round(learner.mean_loss(epoch, steps), 5) for name, learner in learners.items()}
-                facts = {"epoch": epoch, "loss": losses}
-                rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, facts)
+                rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, epoch, losses)
                 _train_mode(variants, layers, settings)
             bar.reach(batch.step + 1)
             checkpoints.after_step(batch.ends_epoch)
@@ -255,7 +254,8 @@ def _accuracies(
     evaluated: Mapping[str, ImageSet],
     normalisation: Normalisation,
     precision: Precision,
-    facts: Mapping[str, Any],
+    epoch: int,
+    losses: Mapping[str, float],
 ) -> Rows:
     reached = {
         split: accuracies(variants, images, normalisation, precision, first=first)
@@ -263,9 +263,8 @@ def _accuracies(
     }
     rows = []
     for name in variants:
-        loss = facts["loss"][name] if facts["loss"] else ""
         by_split = {split: round(found[name], 5) for split, found in reached.items()}
-        rows.append({"variant": name, "epoch": facts["epoch"], "loss": loss, **by_split})
+        rows.append({"variant": name, "epoch": epoch, "loss": losses.get(name, ""), **by_split})
     return rows
 
 
