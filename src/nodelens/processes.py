@@ -18,6 +18,10 @@ from functools import wraps
 from typing import ParamSpec, TypeVar, cast
 
 import torch
+
+# Before any group is joined: its functions keep the group of the moment of their import as a default. Optimizers import
+# it too, and a group that is kept has threads at the program's end, which now and then abort it.
+import torch.distributed.nn
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
