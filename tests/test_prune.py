@@ -150,8 +150,8 @@ def test_variants_side_by_side_are_as_if_alone(
     rows = retrain(together, chosen, digits, normalisation, settings, evaluated={"train": digits})
     assert [row["epoch"] for row in rows if row["variant"] == "andc"] == [0, 1, 2]
     alone = {"andc": pruned_variants(cct, measurement, "block.2.*")["andc"]}
-    other = retrain(alone, chosen, digits, normalisation, settings, evaluated={"train": digits})
-    assert [row for row in rows if row["variant"] == "andc"] == other
+    other = retrain(alone, chosen, digits, normalisation, settings, evaluated={"train": digits}, every_epoch=False)
+    assert [row for row in rows if row["variant"] == "andc" and row["epoch"] != 1] == other
     for name, weight in weights_of(together["andc"]).items():
         torch.testing.assert_close(weight, weights_of(alone["andc"])[name])
     before, after = weights_of(cct), weights_of(together["dense"])

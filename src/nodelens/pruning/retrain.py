@@ -109,6 +109,7 @@ def retrain(
     *,
     seed: int = 0,
     evaluated: Mapping[str, ImageSet],
+    every_epoch: bool = True,
     teacher: Network | None = None,
     state: Path | None = None,
     title: str = "retraining",
@@ -122,12 +123,13 @@ def retrain(
         variants: copies of one network, by name, equal in every stage before the first pruned layer.
         layers: the pruned layers; the blocks that they belong to are retrained at the recipe's rate.
         seed: of the order of the images, the augmentation and the dropout.
-        evaluated: image sets on which each variant's accuracy is taken before and after every epoch.
+        evaluated: image sets on which each variant's accuracy is taken, before retraining and after it.
+        every_epoch: whether it is also taken after every epoch between.
         teacher: the unpruned network, equal to the variants before the first pruned layer, whose softmax outputs are
             then the targets; None for the labels.
 
     Returns:
-        For every variant and epoch, 0 being before retraining, a row with `variant`, `epoch`, `loss` and the
+        For every variant and epoch so looked at, 0 being before retraining, a row with `variant`, `epoch`, `loss` and the
         accuracy on each evaluated set, by its name.
     """
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
@@ -154,8 +156,9 @@ def retrain(
             if batch.ends_epoch:
                 epoch = batch.epoch + 1
                 losses = {name: round(learner.mean_loss(epoch, steps), 5) for name, learner in learners.items()}
-                rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, epoch, losses)
-                _train_mode(variants, layers, settings)
+                if every_epoch or epoch == settings.recipe.epochs:
+                    rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, epoch, losses)
+                    _train_mode(variants, layers, settings)
             bar.reach(batch.step + 1)
             checkpoints.after_step(batch.ends_epoch)
     for network in variants.values():

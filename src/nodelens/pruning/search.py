@@ -30,7 +30,7 @@ from nodelens.pruning.retrain import Rows, accuracies
 from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
 from nodelens.runs import exists, read_json
 
-LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
+LEVELS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
 
 
 @dataclass(frozen=True)

@@ -227,11 +227,11 @@ class PruningStudy:
         return rows
 
     def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
-        """Retrain a network that is masked already; where that was done before, it is read back."""
+        """Retrain a network that is masked already, its accuracies taken before and after; what was done is read back."""
         rows = self._finished(name)
         if rows is not None:
             return load_network(self.run.checkpoints / f"{name}.safetensors"), rows
-        rows = self._retrain({name: network}, name, seed, held_out=True)
+        rows = self._retrain({name: network}, name, seed, search=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
         self._finish(name, rows)
         return network, rows
@@ -256,8 +256,8 @@ class PruningStudy:
         self._finish(name, rows)
         return rows
 
-    def _retrain(self, variants: Mapping[str, Network], name: str, seed: int, held_out: bool = False) -> Rows:
-        follow = {TEST: self.data.test} | ({HELD_OUT: self.data.held_out} if held_out else {})
+    def _retrain(self, variants: Mapping[str, Network], name: str, seed: int, search: bool = False) -> Rows:
+        follow = {TEST: self.data.test} | ({HELD_OUT: self.data.held_out} if search else {})
         return retrain(
             variants,
             self.layers,
@@ -266,6 +266,7 @@ class PruningStudy:
             self.settings.retraining,
             seed=seed,
             evaluated=follow,
+            every_epoch=not search,
             teacher=self.network if self.settings.retraining.distill else None,
             state=self.run.checkpoints / f"{name}.pt",
             title=name,
