@@ -127,6 +127,17 @@ def test_what_it_can_do_is_said_without_loading_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
+def test_a_network_can_leave_unlearnt_what_pruning_decides_on(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    assert nodelens("train", TINY, "--epochs", "1", "--held-out", "0.2", "--out", run) == 0
+    short = ["--seeds", "1", "--epochs", "1", "--probe-epochs", "1", "--baseline", "random", "--name", "last"]
+    assert nodelens("prune", run, "--block", "2", "--held-out", "0.2", *short) == 0
+    learnt = RunDirectory(tmp_path / "run").configuration()["train"]["settings"]["data"]["fingerprint"]
+    data = RunDirectory(tmp_path / "run" / "prune" / "last").configuration()["prune"]["settings"]["data"]
+    assert learnt == data["rest"]
+    assert learnt != data["held_out"]
+
+
 def test_a_network_is_pruned_weighed_and_exported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +259,7 @@ BAD_INPUT = {
     "export into a file": (["export", "good.safetensors", "--to", "good.safetensors/net.pth"], "cannot be written"),
     "gain of a dense network": (["gain", "good.safetensors", "--out", "x"], "is not pruned"),
     "gain without rounds": (["gain", "good.safetensors", "--out", "x", "--rounds", "0"], "at least 1"),
+    "a network that may learn nothing": (["train", TINY, "--held-out", "1"], "1.0 of 1438 images cannot be held out"),
     "heads that do not divide": (["train", TINY, "--heads", "3"], "3 heads do not divide a width of 16"),
     "heads for other blocks": (["train", TINY, "--heads", "4,4,2"], "2 blocks need one number of heads"),
     "half a head": (["train", TINY, "--heads", "1.5"], "whole numbers"),

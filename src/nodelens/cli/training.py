@@ -39,6 +39,7 @@ def train(
     image_size: ImageSize = None,
     split: Annotated[str, typer.Option(help="Images that are learnt.")] = "train",
     test_split: Annotated[str, typer.Option(help="Images that are only looked at.")] = "test",
+    held_out: Annotated[float, typer.Option(help="Share of them not learnt: what prune decides on is new then.")] = 0.0,
     keep_every: Annotated[int, typer.Option(help="Keep the weights of every that many epochs.")] = 0,
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
     cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="With --compile: replay each step.")] = False,
@@ -52,7 +53,7 @@ def train(
     head_blocks: Annotated[str | None, typer.Option(help="Blocks whose heads get labels: 5-7; by default all.")] = None,
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
-    from nodelens.data import load_images
+    from nodelens.data import holdout, load_images
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
@@ -72,6 +73,8 @@ def train(
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
         for which in (split, test_split)
     )
+    if held_out:
+        training, _ = holdout(training, held_out)
     _train(settings, precision, training, test, RunDirectory(out), tensorboard)
 
 

@@ -188,7 +188,7 @@ def _undecodable(source: Source, decoded: DecodedSplit) -> InputError:
     )
 
 
-def holdout(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+def holdout(images: ImageSet, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     """Divides a set in two at random, every label alike: (rest, held out).
 
     Args:

@@ -129,8 +129,8 @@ def retrain(
             then the targets; None for the labels.
 
     Returns:
-        For every variant and epoch so looked at, 0 being before retraining, a row with `variant`, `epoch`, `loss` and the
-        accuracy on each evaluated set, by its name.
+        For every variant and epoch so looked at, 0 being before retraining, a row with `variant`, `epoch`, `loss` and
+        the accuracy on each evaluated set, by its name.
     """
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}

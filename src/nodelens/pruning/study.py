@@ -227,7 +227,10 @@ class PruningStudy:
         return rows
 
     def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
-        """Retrain a network that is masked already, its accuracies taken before and after; what was done is read back."""
+        """Retrain a network that is masked already; what was done before is read back.
+
+        Its accuracies are taken before the retraining and after it.
+        """
         rows = self._finished(name)
         if rows is not None:
             return load_network(self.run.checkpoints / f"{name}.safetensors"), rows
