@@ -131,9 +131,23 @@ def test_masked_weights_stay_zero_through_every_step(cct: CCT, optimizer: str, a
         for module, mask in masks.items():
             layer = cct.get_submodule(module)
             assert not layer.weight[~mask].any()
+            assert not layer.weight[~mask].signbit().any()
             assert not layer.parametrizations["weight"].original[~mask].any()
     after = plain_state(cct)
     assert all(not torch.equal(before[key], after[key]) for key in before if key.endswith("linear1.weight"))
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("-inf")])
+def test_nothing_of_a_masked_weight_comes_through(cct: CCT, value: float) -> None:
+    masks = some_masks(cct)
+    with torch.no_grad():
+        for module, mask in masks.items():
+            cct.get_submodule(module).weight[~mask] = value
+    apply_masks(cct, masks)
+    for module, mask in masks.items():
+        weight = cct.get_submodule(module).weight
+        assert not weight[~mask].any()
+        assert not weight[~mask].signbit().any()
 
 
 def test_a_new_mask_replaces_the_old_one(cct: CCT) -> None:
