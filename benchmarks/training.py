@@ -1,13 +1,15 @@
 """A training step as nodelens takes it against a plain loop.
 
     python benchmarks/training.py [--quick] [--steps 4] [--rounds 7] [--batch-size 128] [--recipe cct-cpu] [--compile]
+                                  [--masked]
 
 Compares, on CCT-7/3x2 and 32×32 images (CIFAR-100 where NODELENS_DATA has it, else noise), both with the recipe's
 augmentation of whole batches, so that only the step differs:
 plain: fp32, eager, contiguous NCHW, attention with its matrix written out, AdamW one tensor at a time;
 plain bf16: the same under autocast;
 nodelens: `resolve_precision("auto")`, channels last, attention by what is faster, fused AdamW, freed memory kept. fp32
-and bf16 are timed separately, and which of them is `auto` here is said; --compile adds both compiled.
+and bf16 are timed separately, and which of them is `auto` here is said; --compile adds both compiled, --masked both
+with three quarters of the weights of every block masked (A-ANDC, 5 labels per node).
 How: each in a process of its own, one warm-up of `--steps` steps each, then in turns; the median of the ratios within
 a round.
 Target: at least 3 times as fast as plain, 1.3 times as fast as plain bf16. About four minutes on two cores.
@@ -19,7 +21,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from statistics import median
 from unittest.mock import patch
 
@@ -32,6 +34,7 @@ from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network
 from nodelens.networks.attention import attend_materialised
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision
+from nodelens.training.assigned import Assignment
 from nodelens.training.batches import training_batches
 from nodelens.training.precision import Precision, autocast, default_device
 from nodelens.training.train import learner_of
@@ -64,11 +67,12 @@ def plain_steps(chosen: Recipe, steps: int, precision: Precision) -> Steps:
     return run
 
 
-def nodelens_steps(chosen: Recipe, steps: int, precision: Precision, compiled: bool) -> Steps:
+def nodelens_steps(chosen: Recipe, steps: int, precision: Precision, compiled: bool, masked: bool) -> Steps:
     """The steps of `nodelens train`, without its files."""
     keep_freed_memory()
     images, device = cifar_sized(steps * chosen.batch_size, "train"), default_device()
-    settings = TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled)
+    assigned = Assignment(5) if masked else None
+    settings = TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled, assigned=assigned)
     network, learner = learner_of(settings, images, device)
     network.train()
 
@@ -87,6 +91,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--recipe", default="cct-cpu")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--masked", action="store_true")
     asked = parser.parse_args()
     if asked.quick:
         asked.steps, asked.rounds, asked.batch_size = 1, 1, 8
@@ -98,11 +103,13 @@ def main() -> None:
             "plain": processes.enter_context(in_own_process(plain_steps, chosen, asked.steps, "fp32")),
             "plain bf16": processes.enter_context(in_own_process(plain_steps, chosen, asked.steps, "bf16")),
         }
-        for compiled in (False, True)[: 1 + asked.compile]:
-            for precision in ("fp32", "bf16"):
-                name = f"nodelens {precision}" + " compiled" * compiled + " (auto)" * (precision == automatic)
-                process = in_own_process(nodelens_steps, chosen, asked.steps, precision, compiled)
-                candidates[name] = processes.enter_context(process)
+        kinds = [""] + ["compiled"] * asked.compile + ["masked"] * asked.masked
+        for kind, precision in product(kinds, ("fp32", "bf16")):
+            name = " ".join(filter(None, ("nodelens", precision, kind, "(auto)" * (precision == automatic))))
+            process = in_own_process(
+                nodelens_steps, chosen, asked.steps, precision, kind == "compiled", kind == "masked"
+            )
+            candidates[name] = processes.enter_context(process)
         found = take_turns(candidates, asked.rounds)
     per_step = {name: median(times) / asked.steps for name, times in found.items()}
     rows = [
