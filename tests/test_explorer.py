@@ -156,7 +156,10 @@ def test_a_searched_label_leads_to_its_nodes_and_heads(opened: Opened, measured:
     assert [float(share) for _, share in shown] == pytest.approx([shares[name] for name in strongest], rel=1e-2)
     counts = head_specialization(measured[SITE].matrices.diagonals(0.3), heads=2).appearances[:, label]
     assert f"{SITE}: {counts[0]} of head 1, {counts[1]} of head 2" in card.inner_text()
-    card.get_by_role("button").first.click()
+    card.get_by_role("button").first.hover()
+    opened.page.mouse.down()  # the field loses the focus
+    opened.settle()
+    opened.page.mouse.up()
     opened.settle()
     site, _, node = strongest[0].split(" ")
     assert opened.page.get_by_role("heading", name=f"Node {node} of {site}").is_visible()

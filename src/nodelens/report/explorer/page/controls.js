@@ -53,17 +53,24 @@ export function controls(networks, change) {
  * @param {Change} change
  */
 function labelSearch(names, change) {
+  let searched = "";
   const list = element("datalist", { id: "label-names" }, ...names.map((name) => element("option", { value: name })));
   const field = element("input", {
     type: "search", list: "label-names", placeholder: "a label …", "aria-label": "Search a label", autocomplete: "off",
     input: () => (names.includes(field.value) || !field.value) && change({ label: field.value }),
-    change: () => change({ label: closest(field.value, names) }),
+    change: () => {
+      const label = closest(field.value, names);
+      // Also sent when a click takes the focus: drawn anew, what is clicked would be another element when it ends.
+      if (label === searched) field.value = label;
+      else change({ label });
+    },
   });
   const clear = element("button", { type: "button", "aria-label": "Clear the search", click: () => change({ label: "" }) }, "×");
   return {
     element: element("label", { class: "search" }, element("span", {}, "who knows"), field, clear, list),
     /** @param {State} state */
     render(state) {
+      searched = state.label;
       if (document.activeElement !== field || names.includes(state.label)) field.value = state.label;
       clear.hidden = !state.label;
     },
