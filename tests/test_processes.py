@@ -188,7 +188,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads of the process are read from Linux")
 @pytest.mark.parametrize(("arguments", "code"), [(["train", "--help"], 0), (["train", "resnet50"], 2)])
-def test_processes_leave_their_group_before_they_end(arguments: list[str], code: int) -> None:
+def test_processes_leave_their_group_before_they_end(tmp_path: Path, arguments: list[str], code: int) -> None:
     program = """
 import atexit
 from pathlib import Path
@@ -200,7 +200,7 @@ def threads():
 atexit.register(lambda: print("still there:", threads()))
 main()
 """
-    found = together(2, "-c", program, *arguments)
+    found = together(2, "-c", program, *arguments, "--out", str(tmp_path / "run"))
     assert [ended for ended, *_ in found] == [code] * 2
     assert all("still there: []" in output for _, output, _ in found), found
 
