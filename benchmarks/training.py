@@ -67,11 +67,12 @@ def plain_steps(chosen: Recipe, steps: int, precision: Precision) -> Steps:
     return run
 
 
-def nodelens_steps(chosen: Recipe, steps: int, precision: Precision, compiled: bool, masked: bool) -> Steps:
-    """The steps of `nodelens train`, without its files."""
+def nodelens_steps(chosen: Recipe, steps: int, precision: Precision, kind: str) -> Steps:
+    """The steps of `nodelens train`, without its files; `compiled`, `masked` or neither."""
     keep_freed_memory()
     images, device = cifar_sized(steps * chosen.batch_size, "train"), default_device()
-    assigned = Assignment(5) if masked else None
+    assigned = Assignment(5) if kind == "masked" else None
+    compiled = kind == "compiled"
     settings = TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled, assigned=assigned)
     network, learner = learner_of(settings, images, device)
     network.train()
@@ -106,9 +107,7 @@ def main() -> None:
         kinds = [""] + ["compiled"] * asked.compile + ["masked"] * asked.masked
         for kind, precision in product(kinds, ("fp32", "bf16")):
             name = " ".join(filter(None, ("nodelens", precision, kind, "(auto)" * (precision == automatic))))
-            process = in_own_process(
-                nodelens_steps, chosen, asked.steps, precision, kind == "compiled", kind == "masked"
-            )
+            process = in_own_process(nodelens_steps, chosen, asked.steps, precision, kind)
             candidates[name] = processes.enter_context(process)
         found = take_turns(candidates, asked.rounds)
     per_step = {name: median(times) / asked.steps for name, times in found.items()}

@@ -79,7 +79,7 @@ def fewer_images(data: HeadData, most: int | None) -> HeadData:
 def _at_most(images: ImageSet, most: int) -> ImageSet:
     if most >= len(images):
         return images
-    chosen = holdout(images, most / len(images), seed=0)[1]
+    chosen = holdout(images, most / len(images))[1]
     return dataclasses.replace(chosen, split=images.split)
 
 

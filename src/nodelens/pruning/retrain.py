@@ -25,7 +25,7 @@ from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
-from nodelens.training.batches import steps_per_epoch, training_batches
+from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import RECIPES, Recipe, recipe, recorded_recipe
@@ -148,11 +148,7 @@ def retrain(
         bar.start_at(step)
         _train_mode(variants, layers, settings)
         for batch in training_batches(training, settings.recipe, seed, normalisation, device, step):
-            inputs = _before(shared, first, batch.images, settings.precision)
-            if teacher is not None:
-                batch = dataclasses.replace(batch, targets=_probabilities(teacher, first, inputs, settings.precision))
-            for learner in learners.values():
-                learner.learn(batch, inputs)
+            _learn(shared, learners, teacher, first, batch, settings.precision)
             if batch.ends_epoch:
                 epoch = batch.epoch + 1
                 losses = {name: round(learner.mean_loss(epoch, steps), 5) for name, learner in learners.items()}
@@ -181,6 +177,22 @@ def _learner(network: Network, layers: Sequence[Layer], settings: RetrainSetting
         slow_share=settings.rest_learning_rate / settings.recipe.learning_rate,
         forward=_after(network, first),
     )
+
+
+def _learn(
+    shared: Network,
+    learners: Mapping[str, Learner],
+    teacher: Network | None,
+    first: int,
+    batch: Batch,
+    precision: Precision,
+) -> None:
+    """One step of every variant on the same batch; what lies before the first pruned layer is run once."""
+    inputs = _before(shared, first, batch.images, precision)
+    if teacher is not None:
+        batch = dataclasses.replace(batch, targets=_probabilities(teacher, first, inputs, precision))
+    for learner in learners.values():
+        learner.learn(batch, inputs)
 
 
 def _after(network: Network, first: int) -> Callable[[Tensor], Tensor]:

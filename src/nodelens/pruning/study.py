@@ -110,7 +110,7 @@ class PruningData:
     normalisation: Normalisation
 
 
-def load_pruning_data(network: Network, name: str, settings: PruneSettings, seed: int = 0) -> PruningData:
+def load_pruning_data(network: Network, name: str, settings: PruneSettings) -> PruningData:
     """The splits that pruning needs, at the size that the network was trained for.
 
     Raises:
@@ -124,7 +124,7 @@ def load_pruning_data(network: Network, name: str, settings: PruneSettings, seed
             f"the network has {network.config.labels} outputs but {name} has {len(training.label_names)} labels; "
             "give the data set that it was trained on"
         )
-    rest, held_out = holdout(training, settings.held_out, seed)
+    rest, held_out = holdout(training, settings.held_out)
     recorded = normalisation_from(network.checkpoint_metadata)
     return PruningData(rest, held_out, test, recorded or normalisation_of(training))
 
