@@ -224,6 +224,7 @@ BAD_INPUT = {
     "unknown data": (["train", TINY, "--data", "imagenette"], "imagenette"),
     "unknown split": (["train", TINY, "--split", "dev"], "dev"),
     "unknown precision": (["train", TINY, "--precision", "fp8"], "unknown precision 'fp8'"),
+    "a negative seed": (["train", TINY, "--seed", "-1"], "--seed"),
     "no epochs": (["train", TINY, "--epochs", "0"], "epochs must be at least 1"),
     "a batch larger than the data": (["train", TINY, "--batch-size", "5000"], "less than a batch of 5000"),
     "no labels assigned": (["train", TINY, "--assign-diagonals", "0"], "cannot have 0 of 10 labels"),
@@ -270,6 +271,7 @@ BAD_INPUT = {
         ["train", TINY, "--assign-heads", "random", "--head-blocks", "9"],
         "there is no block 9",
     ),
+    "an endless batch": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "inf"], "--batch-sizes inf"),
     "a batch size that is no number": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "a"], "'a'"),
     "an unloadable network": (["measure", "timm:vit_tiny", "--out", "x", "--data", "digits"], "timm:vit_tiny"),
 }
@@ -292,6 +294,14 @@ BAD_INPUT |= {
     "retraining by an unknown schedule": ([*PRUNE, "--schedule", "linear"], "unknown schedule 'linear'"),
     "storing what is not made": ([*PRUNE, "--store", "wander"], "no network pruned by 'wander' is made"),
     "retraining at no rate": ([*PRUNE, "--learning-rate", "0"], "positive learning rate"),
+    "blocks without an end": ([*PRUNE, "--blocks", "1-"], "--blocks 1-"),
+    "retraining at a rate that is no number": ([*PRUNE, "--learning-rate", "nan"], "positive learning rate"),
+    "retraining on less than a batch": ([*PRUNE, "--retraining-images", "-5"], "--retraining-images -5"),
+    "thresholds beside a dilution": (
+        [*PRUNE, "--dilution", "0.5", "--site-thresholds", "block.2.ln=0.3"],
+        "--site-thresholds",
+    ),
+    "small steps to nowhere": ([*PRUNE, "--gradual"], "--keep-accuracy"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }
 
@@ -354,8 +364,8 @@ def test_a_killed_measurement_goes_on_to_the_same_files(trained: Path, tmp_path:
         return ["measure", str(trained / "model.safetensors"), "--out", str(tmp_path / out), *options]
 
     killed = start(*arguments("killed"))
-    state = tmp_path / "killed" / "checkpoints" / "probes-network.pt"
-    while not state.exists() and killed.poll() is None:
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    while not any(checkpoints.glob("probes-network-*.pt")) and killed.poll() is None:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()

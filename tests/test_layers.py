@@ -14,6 +14,7 @@ from nodelens.networks import (
     CCT,
     apply_masks,
     build_network,
+    fingerprint,
     layer_between,
     layer_weight,
     layers,
@@ -45,6 +46,17 @@ def test_a_layer_maps_its_source_site_to_its_target_site(name: str) -> None:
         assert weight.shape[1] % by_name[layer.source].nodes == 0
         assert weight.shape[0] == (by_name[layer.target].nodes if layer.target else 10)
     assert layers(network)[-1].name == "output"
+
+
+def test_two_networks_of_equal_weights_and_other_heads_are_not_the_same() -> None:
+    one, other = (build_network("cct_2_3x1_16", 10, 32, 3, heads=heads) for heads in (4, (4, 2)))
+    other.load_state_dict(one.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(one.eval()(images), other.eval()(images))
+    assert fingerprint(one) != fingerprint(other)
+    same = build_network("cct_2_3x1_16", 10, 32, 3, heads=(4, 4))
+    same.load_state_dict(one.state_dict())
+    assert fingerprint(one) == fingerprint(same)
 
 
 def test_the_source_site_of_a_layer_is_what_enters_it(cct: CCT) -> None:

@@ -249,7 +249,7 @@ def test_a_state_of_other_sites_is_refused(
 ) -> None:
     state = tmp_path / "probes.pt"
     train_probes(cct, select_sites(cct.sites(), "block.1.ln"), digits, normalisation, SETTINGS, state)
-    with pytest.raises(InputError, match=r"probes\.pt is of other sites; finish with the same --sites"):
+    with pytest.raises(InputError, match=r"probes\.pt is of other sites; delete it"):
         train_probes(cct, select_sites(cct.sites(), "block.2.ln"), digits, normalisation, SETTINGS, state)
 
 

@@ -19,7 +19,7 @@ from nodelens.networks import CCT, layer_weight, layers, load_network, masks_of,
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
-from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy
+from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy, SearchSettings
 from nodelens.report.pruning import report_pruning, report_search
 from nodelens.runs import RunDirectory, read_json
 from nodelens.training.recipe import Recipe
@@ -143,10 +143,30 @@ def test_a_layer_that_is_pruned_to_nothing_is_named(
 
 def test_another_study_in_the_same_directory_is_refused(cct: CCT, data: PruningData, tmp_path: Path) -> None:
     study_in(tmp_path, cct, data)
-    with pytest.raises(InputError, match="another prune configuration"):
+    with pytest.raises(InputError, match=r"different: threshold\); choose another --name"):
         study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, threshold=0.5))
+    with pytest.raises(InputError, match=r"different: search\)"):
+        study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, search=SearchSettings()))
     with pytest.raises(InputError, match="unknown method 'best'"):
         dataclasses.replace(SETTINGS, methods=("best",))
+
+
+def test_a_dilution_that_cannot_be_reached_is_refused_before_anything_is_retrained(
+    cct: CCT, data: PruningData, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"a dilution of 0\.001 cannot be reached"):
+        study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, dilutions=(0.7, 0.001)))
+    study_in(tmp_path, cct, data)  # the name is still free
+
+
+def test_a_layer_that_is_pruned_already_is_not_pruned_again(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    once = nl.prune(cct, measurement_of(cct), "block.1.*", threshold=0.4).network
+    again = nl.prune(once, measurement_of(cct), "block.2.*", threshold=0.4).network
+    assert masks_of(again).keys() == {layer.module for layer in select_layers(layers(cct), "block.*.*")}
+    with pytest.raises(InputError, match=r"block\.1\.qkv is pruned already"):
+        nl.prune(once, measurement_of(cct), "block.*.*", threshold=0.4)
+    with pytest.raises(InputError, match=r"block\.1\.qkv is pruned already"):
+        study_in(tmp_path, once, data, dataclasses.replace(SETTINGS, layers=("block.1.*",)))
 
 
 def test_losses_are_made_monotone_and_budgets_give_monotone_dilutions() -> None:
@@ -187,7 +207,12 @@ def test_a_search_keeps_what_it_accepted(
     cct: CCT, data: PruningData, tmp_path: Path, gradual: bool, paper_split: bool
 ) -> None:
     settings = dataclasses.replace(
-        SETTINGS, layers=("block.*.linear1", "output"), seeds=(0,), dilutions=(), paper_split=paper_split
+        SETTINGS,
+        layers=("block.*.linear1", "output"),
+        seeds=(0,),
+        dilutions=(),
+        paper_split=paper_split,
+        search=SearchSettings(0.05, gradual),
     )
     study = study_in(tmp_path, cct, data, settings)
     search = DilutionSearch(study, keep=0.05, levels=(0.5, 0.8))
@@ -202,10 +227,10 @@ def test_a_search_keeps_what_it_accepted(
     for layer in study.layers:
         weight = layer_weight(found.network, layer)
         assert int((weight == 0).sum()) >= found.dilutions.get(layer.name, 0) * weight.numel() - 1e-9
-    report_search(study, 0.05, gradual)
+    report_search(study)
     assert read_json(tmp_path / "study" / "config.json")["prune"]["settings"]["threshold"] == 0.3
     with pytest.raises(InputError, match="out of range"):
-        DilutionSearch(study, keep=1.5)
+        SearchSettings(keep=1.5)
 
 
 @pytest.mark.parametrize("limit", [0.0, 0.04, 0.37, 1.0])
@@ -239,9 +264,11 @@ def test_a_gradual_search_shortens_its_steps(
 
 
 def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningData, tmp_path: Path) -> None:
-    settings = dataclasses.replace(SETTINGS, layers=("block.*.linear1",), seeds=(0,), dilutions=())
+    settings = dataclasses.replace(
+        SETTINGS, layers=("block.*.linear1",), seeds=(0,), dilutions=(), search=SearchSettings(0.99)
+    )
     study = study_in(tmp_path, cct, data, settings)
-    _, _, compared = report_search(study, 0.99)
+    _, _, compared = report_search(study)
     found = {module: int((~mask).sum()) for module, mask in masks_of(load_network(study.run.path)).items()}
     assert all(found.values())
     controls = table(tmp_path, "search.controls")
@@ -285,6 +312,15 @@ def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Pat
     for layer in select_layers(layers(cct), "block.1.*"):
         zeros = int((layer_weight(pruned.network, layer) == 0).sum())
         assert zeros == round(pruned.dilution[layer.name] * layer_weight(cct, layer).numel())
+    halves = {layer.name: 0.5 for layer in select_layers(layers(cct), "block.1.*")}
+    halved = nl.prune(cct, measurement_of(cct), "block.1.*", dilution=halves)
+    assert all(share >= 0.5 for share in halved.dilution.values())
+    with pytest.raises(InputError, match=r"no dilution is given for block\.2"):
+        nl.prune(cct, measurement_of(cct), dilution=halves)
+    with pytest.raises(InputError, match="cannot be reached"):
+        nl.prune(cct, measurement_of(cct), "block.1.*", dilution=1.0)
+    with pytest.raises(InputError, match="not both"):
+        nl.prune(cct, measurement_of(cct), "block.1.*", dilution=0.5, site_thresholds={"block.1.ln": 0.3})
     without = nl.prune(cct, measurement_of(cct), "block.1.projection", threshold=0.4, skip=False)
     assert without.dilution != {"block.1.projection": pruned.dilution["block.1.projection"]}
     RunDirectory(tmp_path).write_tensors("model.safetensors", *stored(pruned.network))

@@ -224,21 +224,32 @@ class RunDirectory:
         Raises:
             InputError: the directory belongs to another configuration.
         """
-        wanted = json.loads(json.dumps(settings))
+        self.check_configuration(command, settings)
         sections = self.configuration()
-        recorded = sections.get(command, {}).get("settings", wanted)
+        known = sections.get(command, {})
+        # Of the process that began the run: one that only continues it or reads it again changes neither.
+        environment = {"versions": versions(), "commit": source_commit()}
+        sections[command] = {**environment, **known, "settings": json.loads(json.dumps(settings)), **facts}
+        self.write_json("config.json", sections)
+
+    def check_configuration(self, command: str, settings: Mapping[str, Any], option: str = "--out") -> None:
+        """Check that a command's resolved settings are those recorded before, if any were; records nothing.
+
+        Args:
+            option: of the command line, with which another directory is chosen.
+
+        Raises:
+            InputError: the directory belongs to another configuration.
+        """
+        wanted = json.loads(json.dumps(settings))
+        recorded = self.configuration().get(command, {}).get("settings", wanted)
         # None is what was not asked for, and what a version did not know that could not be asked for it.
         changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
         if changed:
             raise InputError(
                 f"{self.path} belongs to another {command} configuration (different: {', '.join(sorted(changed))}); "
-                "choose another --out or repeat the command that started it"
+                f"choose another {option} or repeat the command that started it"
             )
-        known = sections.get(command, {})
-        # Of the process that began the run: one that only continues it or reads it again changes neither.
-        environment = {"versions": versions(), "commit": source_commit()}
-        sections[command] = {**environment, **known, "settings": wanted, **facts}
-        self.write_json("config.json", sections)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=1) + "\n").encode())

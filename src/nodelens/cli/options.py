@@ -18,9 +18,16 @@ if TYPE_CHECKING:
 
 output = Console(soft_wrap=True)
 
+
+def _not_negative(option: typer.CallbackParam, value: int) -> int:
+    if value < 0:
+        raise InputError(f"--{option.name} {value} is negative; give 0 or more")
+    return value
+
+
 Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, a folder, or hf:org/name.")]
 Out = Annotated[Path, typer.Option("--out", help="Run directory; a run begun there is continued.")]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(callback=_not_negative, help="Seed of everything random.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), fp32 or bf16.")]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
 Source = Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")]
@@ -68,7 +75,7 @@ def number(option: str, text: str) -> float:
 def whole_numbers(option: str, text: str) -> list[int]:
     """Positive whole numbers between commas."""
     numbers = [number(option, part) for part in text.split(",")]
-    if any(value < 1 or value != int(value) for value in numbers):
+    if any(value < 1 or not value.is_integer() for value in numbers):
         raise InputError(f"{option} {text}: give whole numbers of at least 1")
     return [int(value) for value in numbers]
 

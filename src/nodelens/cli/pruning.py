@@ -12,6 +12,7 @@ from nodelens.cli.options import (
     Heads,
     PrecisionOption,
     Seed,
+    SkipUndecodable,
     Source,
     TrainedOn,
     assignments,
@@ -28,7 +29,7 @@ from nodelens.errors import InputError
 if TYPE_CHECKING:
     from nodelens.networks import Network
     from nodelens.pruning.retrain import RetrainSettings
-    from nodelens.pruning.study import PruneSettings, PruningStudy
+    from nodelens.pruning.study import PruneSettings, PruningData, PruningStudy, SearchSettings
     from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
     from nodelens.training.precision import Precision
@@ -59,6 +60,7 @@ def prune(
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
     paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,
+    skip_undecodable: SkipUndecodable = False,
     heads: Heads = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the network's studies; by default SOURCE/prune.")] = None,
     name: Annotated[str | None, typer.Option(help="Of this study, a run directory in that folder.")] = None,
@@ -67,15 +69,15 @@ def prune(
 ) -> None:
     """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
     from nodelens.networks import load_network
-    from nodelens.pruning.search import check_loss
-    from nodelens.pruning.study import PruneSettings
+    from nodelens.pruning.study import PruneSettings, load_pruning_data
     from nodelens.runs import RunDirectory
 
-    check_loss(keep_accuracy or 0.0)
+    search = _search(keep_accuracy, gradual)
     network, begun = load_network(source, heads=heads), RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
-    run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all")))
+    kind = "_search" if search else "_curve" if curve else ""
+    run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all") + kind))
     with measured.claimed():
         resolved = chosen_precision(precision, measured, "measure")
         settings = PruneSettings(
@@ -92,9 +94,10 @@ def prune(
             paper_split,
             retraining_images,
             _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
+            search=search,
         )
-        study = _study(network, data_name(data, begun), settings, probe_epochs, seed, run, measured)
-        show(_tables(study, keep_accuracy, gradual))
+        images = load_pruning_data(network, data_name(data, begun), settings, skip_undecodable)
+        show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
     output.print(f"run directory {run.path}")
 
 
@@ -102,6 +105,14 @@ def _patterns(network: Network, blocks: str | None) -> list[str]:
     from nodelens.networks import block_patterns, layers
 
     return block_patterns(layers(network), blocks)
+
+
+def _search(keep_accuracy: float | None, gradual: bool) -> SearchSettings | None:
+    from nodelens.pruning.study import SearchSettings
+
+    if gradual and keep_accuracy is None:
+        raise InputError("--gradual is a way to search; say with --keep-accuracy what may be lost, such as 0.005")
+    return None if keep_accuracy is None else SearchSettings(keep_accuracy, gradual)
 
 
 def _retraining(
@@ -123,7 +134,7 @@ def _retraining(
 
 def _study(
     network: Network,
-    data: str,
+    images: PruningData,
     settings: PruneSettings,
     probe_epochs: int | None,
     seed: int,
@@ -133,18 +144,17 @@ def _study(
     """The study, its probes trained; they take as long as elsewhere where it is not said how long."""
     from nodelens.probing import ProbeSettings, probe_recipe
     from nodelens.probing import probe_epochs as default_epochs
-    from nodelens.pruning.study import PruningStudy, load_pruning_data
+    from nodelens.pruning.study import PruningStudy
 
-    images = load_pruning_data(network, data, settings)
     length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
     probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=settings.retraining.precision)
     return PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
 
 
-def _tables(study: PruningStudy, keep_accuracy: float | None, gradual: bool) -> list[TextTable]:
+def _tables(study: PruningStudy) -> list[TextTable]:
     from nodelens.report.pruning import report_pruning, report_search
 
-    return report_pruning(study) if keep_accuracy is None else report_search(study, keep_accuracy, gradual)
+    return report_search(study) if study.settings.search else report_pruning(study)
 
 
 def gain(

@@ -70,7 +70,7 @@ def fewer_images(data: HeadData, most: int | None) -> HeadData:
     if most is None:
         return data
     if most < len(data.label_names):
-        raise InputError(f"--images {most} is less than one image for each of {len(data.label_names)} labels")
+        raise InputError(f"--training-images {most} is less than one image for each of {len(data.label_names)} labels")
     training = _at_most(data.probing.training, most)
     measured = {split: _at_most(images, most) for split, images in data.probing.measured.items()}
     return dataclasses.replace(data, probing=ProbingData(training, measured, data.probing.normalisation))

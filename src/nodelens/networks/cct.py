@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -242,6 +243,11 @@ class CCT(Network):
 
     def _tokens(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         return self.classifier.place(self.tokenizer(images))
+
+    def beside_weights(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The heads of every block, where they are not those of the published variant of this width."""
+        assumed, heads = infer_config(state, {}), self.config.heads_of_blocks
+        return {} if assumed is None or assumed.heads_of_blocks == heads else {"heads": heads}
 
     def sites(self) -> list[Site]:
         """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""

@@ -72,10 +72,11 @@ def block_numbers(blocks: str) -> list[int]:
     """
     numbers: list[int] = []
     for part in blocks.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not first.isdecimal() or not last.isdecimal():
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(int(first), int(last) + 1)
     if not numbers:
         raise InputError(f"--blocks {blocks} holds no block; give numbers and ranges such as 1-3,7")
     return numbers

@@ -98,11 +98,14 @@ def plain_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(network: Network) -> str:
-    """A hash of all weights: which network a measurement belongs to."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key, tensor in sorted(plain_state(network).items()):
+    """A hash of all weights, and of what else the logits depend on: which network a measurement belongs to."""
+    digest, state = hashlib.blake2b(digest_size=16), plain_state(network)
+    for key, tensor in sorted(state.items()):
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    beside = network.beside_weights(state)
+    if beside:
+        digest.update(json.dumps(beside, sort_keys=True).encode())
     return digest.hexdigest()
 
 

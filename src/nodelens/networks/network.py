@@ -65,6 +65,14 @@ class Network(nn.Module):
             multiple: so many dead nodes stay that the number of those that stay is a multiple of it.
         """
 
+    def beside_weights(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Settings that change the logits and that nobody would assume who sees the weights alone.
+
+        Args:
+            state: the network's weights, with the names of the published checkpoints.
+        """
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """The configuration as plain numbers and words."""
         return asdict(self.config)

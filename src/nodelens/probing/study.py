@@ -15,6 +15,7 @@ import torch
 
 from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
+from nodelens.data.sources import hashed
 from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, fingerprint, select_sites
 from nodelens.networks import sites as sites_of
@@ -189,7 +190,8 @@ def _measure_one(
     folder: str,
 ) -> None:
     who = "untrained network: " if folder == UNTRAINED else ""
-    state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}.pt"
+    of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
+    state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}-{of}.pt"
     # A kill while the files were written leaves some of them, and the state of all.
     begun = (load_state(state) or {"sites": []})["sites"]
     new = [site for site in chosen if site.name in begun or not exists(run.path / site_file(site.name, folder))]

@@ -159,7 +159,7 @@ def _resume(path: Path | None, probes: Probes, optimizer: torch.optim.Optimizer)
     if state is None:
         return 0
     if state["sites"] != [site.name for site in probes.sites]:
-        raise InputError(f"{path} is of other sites; finish with the same --sites, or delete it to start over")
+        raise InputError(f"{path} is of other sites; delete it to start over")
     probes.load_state_dict(state["probes"])
     optimizer.load_state_dict(state["optimizer"])
     step: int = state["step"]

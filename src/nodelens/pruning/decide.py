@@ -28,7 +28,7 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import Layer, as_wide_as, layer_weight
+from nodelens.networks import Layer, as_wide_as, layer_weight, masks_of
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
@@ -84,11 +84,15 @@ def thresholds_by_dilution(
         wanted: the share, 0 to 1, for all layers or by layer name.
 
     Raises:
-        InputError: no threshold removes that share.
+        InputError: no threshold removes that share, or a layer's is not said.
     """
+    if isinstance(wanted, Mapping):
+        for layer in layers:
+            if layer.name not in wanted:
+                raise InputError(f"no dilution is given for {layer.name}")
     found = {}
     for layer in layers:
-        share = wanted if isinstance(wanted, float) else wanted[layer.name]
+        share = wanted[layer.name] if isinstance(wanted, Mapping) else wanted
         try:
             threshold = threshold_for(share, removal_thresholds(measurement, layer))
         except InputError as error:
@@ -178,6 +182,16 @@ def removed_counts(masks: Masks) -> dict[str, int]:
 def total_dilution(masks: Masks) -> float:
     """Share of the weights of all layers together that the masks remove, 0 to 1."""
     return dilution(torch.cat([mask.flatten() for mask in masks.values()]))
+
+
+def check_unpruned(network: nn.Module, layers: Sequence[Layer]) -> None:
+    """
+    Raises:
+        InputError: a layer is held by a mask already, which new ones would lift.
+    """
+    for layer in layers:
+        if layer.module in masks_of(network):
+            raise InputError(f"{layer.name} is pruned already; prune the network that it was before")
 
 
 def check_not_empty(masks: Masks, layers: Sequence[Layer]) -> list[str]:

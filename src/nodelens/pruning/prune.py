@@ -14,6 +14,7 @@ from nodelens.probing import Measurement
 from nodelens.pruning.decide import (
     LayerThresholds,
     andc_masks,
+    check_unpruned,
     thresholds_by_dilution,
     thresholds_by_site,
     total_dilution,
@@ -60,14 +61,17 @@ def prune(
         skip: take the labels of projection and Linear2 with the skip connection added, as in the paper.
 
     Raises:
-        InputError: a layer or site that there is not, a measurement of another network, a threshold out of
-            range, a dilution that cannot be reached.
+        InputError: a layer or site that there is not, a layer that is pruned already, a measurement of another network,
+            a threshold out of range, a dilution that cannot be reached, thresholds of sites beside a dilution.
     """
     if measurement.network and measurement.network != fingerprint(network):
         raise InputError("the measurement belongs to another network (other weights); measure this one")
     chosen = select_layers(layers_of(network), layers)
     if not skip:
         chosen = without_skip(chosen, sites(network))
+    check_unpruned(network, chosen)
+    if dilution is not None and site_thresholds:
+        raise InputError("a dilution finds the thresholds of all sites; give it or site_thresholds, not both")
     if dilution is None:
         thresholds = thresholds_by_site(chosen, threshold, site_thresholds)
     else:

@@ -7,6 +7,7 @@ feeds them all, and each pays for its own last stages alone.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def retraining(
     """
     if schedule not in ("step", "cosine"):
         raise InputError(f"unknown schedule {schedule!r}; choose step or cosine")
-    if learning_rate <= 0 or rest_learning_rate < 0:
+    if not (0 < learning_rate < math.inf and 0 <= rest_learning_rate < math.inf):
         raise InputError(
             f"retraining needs a positive learning rate, and 0 or more for the rest, "
             f"not {learning_rate:g} and {rest_learning_rate:g}"
@@ -84,11 +85,13 @@ def retraining(
 
 
 def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
-    """How the images were augmented when the network of a run was trained, without what a short retraining spares.
+    """How the images were augmented when the network of a run was (re)trained, without what a short retraining spares.
 
     None where the run trained nothing.
     """
-    recorded = run.configuration().get("train", {}).get("settings", {}).get("recipe")
+    sections = {name: section.get("settings", {}) for name, section in run.configuration().items()}
+    trained, retrained = sections.get("train", {}), sections.get("prune", {}).get("retraining", {})
+    recorded = trained.get("recipe") or retrained.get("recipe")
     return None if recorded is None else short_augmentation(recorded_recipe(recorded).augmentation)
 
 

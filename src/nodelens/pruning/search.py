@@ -58,15 +58,6 @@ class Sensitivity:
         return sorted({loss for losses in self.losses.values() for _, loss in losses})
 
 
-def check_loss(keep: float) -> None:
-    """
-    Raises:
-        InputError: the loss of accuracy that is allowed is not a share.
-    """
-    if not 0 <= keep < 1:
-        raise InputError(f"--keep-accuracy {keep:g} is out of range; give the loss allowed, such as 0.005")
-
-
 def monotone(losses: Sequence[float]) -> list[float]:
     """The largest loss so far: what a layer cannot spare at a low dilution it cannot spare at a higher one.
 
@@ -118,14 +109,9 @@ class DilutionSearch:
     def __init__(self, study: PruningStudy, keep: float, seed: int = 0, levels: Sequence[float] = LEVELS) -> None:
         """
         Args:
-            keep: how much accuracy on the images that decide may be lost, 0 to 1, against the unpruned network
-                after the same retraining.
+            keep: see `SearchSettings`.
             levels: dilutions at which every layer is tried alone.
-
-        Raises:
-            InputError: `keep` is not between 0 and 1.
         """
-        check_loss(keep)
         self.study, self.seed, self.levels = study, seed, tuple(sorted(levels))
         self.measurement = study.measurement(seed)
         self.unpruned = self._accuracy({DENSE: study.network})[DENSE]

@@ -10,6 +10,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from nodelens.pruning.decide import (
     andc_masks,
     baseline_masks,
     check_not_empty,
+    check_unpruned,
     input_norms,
     removed_counts,
     thresholds_by_dilution,
@@ -54,6 +56,24 @@ from nodelens.runs import RunDirectory, exists, read_json, remove
 HELD_OUT, TEST = "train-held-out", "test"
 DENSE = "dense"
 """The control without any pruning, retrained like the others."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How the highest dilution is searched for that keeps the accuracy.
+
+    Attributes:
+        keep: how much accuracy on the images that decide may be lost, 0 to 1, against the unpruned network after the
+            same retraining.
+        gradual: by small steps that go on from one another, instead of each from the unpruned network.
+    """
+
+    keep: float = 0.005
+    gradual: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep < 1:
+            raise InputError(f"--keep-accuracy {self.keep:g} is out of range; give the loss allowed, such as 0.005")
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,7 @@ class PruneSettings:
         held_out: share of the training images that decide and that neither probes nor retraining see.
         paper_split: decide on the test images, as the paper did; ANDC decided on held-out ones stands beside.
         retraining_images: at most so many images in an epoch of retraining; None for all.
+        search: of a search for the highest dilution; None for a study of the thresholds or the dilution given.
     """
 
     layers: tuple[str, ...]
@@ -88,6 +109,7 @@ class PruneSettings:
     retraining_images: int | None = None
     retraining: RetrainSettings = field(default_factory=RetrainSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
+    search: SearchSettings | None = None
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -98,6 +120,11 @@ class PruneSettings:
         for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
             if not 0 < share < 1:
                 raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
+        if self.dilution is not None and self.site_thresholds:
+            raise InputError("a dilution finds the thresholds of all sites; give it or --site-thresholds, not both")
+        batch = self.retraining.recipe.batch_size
+        if self.retraining_images is not None and self.retraining_images < batch:
+            raise InputError(f"--retraining-images {self.retraining_images} is less than a batch of {batch}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +137,9 @@ class PruningData:
     normalisation: Normalisation
 
 
-def load_pruning_data(network: Network, name: str, settings: PruneSettings) -> PruningData:
+def load_pruning_data(
+    network: Network, name: str, settings: PruneSettings, skip_undecodable: bool = False
+) -> PruningData:
     """The splits that pruning needs, at the size that the network was trained for.
 
     Raises:
@@ -118,7 +147,9 @@ def load_pruning_data(network: Network, name: str, settings: PruneSettings) -> P
     """
     size: int | None = network.config.image_size
     size = None if NATIVE_SIZES.get(name) == size else size
-    training, test = (load_images(name, split, image_size=size) for split in ("train", "test"))
+    training, test = (
+        load_images(name, split, image_size=size, skip_undecodable=skip_undecodable) for split in ("train", "test")
+    )
     if network.config.labels != len(training.label_names):
         raise InputError(
             f"the network has {network.config.labels} outputs but {name} has {len(training.label_names)} labels; "
@@ -147,14 +178,16 @@ class PruningStudy:
             measured: where the probes and measurements are kept, which several studies of a network share.
 
         Raises:
-            InputError: no such layer or site, a threshold out of range, or a run directory of another study.
+            InputError: no such layer or site, a layer that is pruned already, a threshold out of range, a dilution that
+                cannot be reached, or a run directory of another study.
         """
         self.network, self.data, self.settings, self.run = network, data, settings, run
         refuse_shards("pruning")
         chosen = select_layers(layers(network), settings.layers)
         self.layers: list[Layer] = chosen if settings.skip else without_skip(chosen, sites(network))
+        check_unpruned(network, self.layers)
         thresholds_by_site(self.layers, settings.threshold, settings.site_thresholds)
-        run.configure("prune", _identity(network, data, settings))
+        run.check_configuration("prune", _identity(network, data, settings), option="--name")
         joined = [site for layer in self.layers for site in (layer.source, layer.target) if site]
         splits = {HELD_OUT: data.held_out} | ({TEST: data.test} if settings.paper_split else {})
         probe = dataclasses.replace(settings.probe, seeds=settings.seeds)
@@ -163,6 +196,9 @@ class PruningStudy:
         self.decided_on = TEST if settings.paper_split else HELD_OUT
         self.measurements = {split: load_measurements(measured, split, wanted.sites) for split in splits}
         self._norms: dict[str, Any] | None = None
+        for seed, split, dilution in product(settings.seeds, splits, (None, *settings.dilutions)):
+            self.thresholds(seed, dilution, split)
+        run.configure("prune", _identity(network, data, settings))
 
     def measurement(self, seed: int, split: str | None = None) -> Measurement:
         """The sites as the probes of one seed saw them, on the images that decide."""
@@ -233,7 +269,8 @@ class PruningStudy:
         """
         rows = self._finished(name)
         if rows is not None:
-            return load_network(self.run.checkpoints / f"{name}.safetensors"), rows
+            device = next(network.parameters()).device
+            return load_network(self.run.checkpoints / f"{name}.safetensors").to(device), rows
         rows = self._retrain({name: network}, name, seed, search=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))
         self._finish(name, rows)

@@ -16,7 +16,7 @@ from nodelens.networks import Layer
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import LayerThresholds, Masks
 from nodelens.pruning.search import DilutionSearch, Sensitivity
-from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
+from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy, SearchSettings
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
 from nodelens.report.pruned_layer import pruned_layer_figure
@@ -90,15 +90,15 @@ def figure_of_layer(study: PruningStudy) -> Figure | None:
     )
 
 
-def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> list[TextTable]:
-    """Search for the highest total dilution that loses no more than `keep` (or read what was found).
+def report_search(study: PruningStudy) -> list[TextTable]:
+    """Search for the highest total dilution that keeps the accuracy (or read what was found).
 
     Writes `tables/search.csv` (every network tried), `tables/search.layers.csv` (the dilution of every layer),
     `tables/search.controls.csv` (the other methods with as much removed), `tables/search.sensitivity.csv`; the
     network found becomes `model.safetensors`.
     """
-    run, seed = study.run, study.settings.seeds[0]
-    search = DilutionSearch(study, keep, seed)
+    run, seed, asked = study.run, study.settings.seeds[0], study.settings.search or SearchSettings()
+    search = DilutionSearch(study, asked.keep, seed)
     sensitivity = search.sensitivity()
     alone = [
         {"layer": name, "dilution": level, "loss": loss}
@@ -107,19 +107,19 @@ def report_search(study: PruningStudy, keep: float, gradual: bool = False) -> li
     ]
     run.write_table("search.sensitivity", rounded(alone))
     run.write_text("tables/search.sensitivity.md", sensitivity_table(sensitivity).markdown())
-    found = search.gradual(sensitivity) if gradual else search.one_shot(sensitivity)
+    found = search.gradual(sensitivity) if asked.gradual else search.one_shot(sensitivity)
     run.write_table("search", rounded(found.trials))
     run.write_table("search.layers", [{"layer": name, "dilution": d} for name, d in found.dilutions.items()])
     reached = next((row for row in found.trials[::-1] if row["accepted"]), None)
     study.write_model(found.network, reached[TEST] if reached else None)
     controls = search.controls(found)
     run.write_table("search.controls", rounded(controls))
-    way = "gradual" if gradual else "one shot"
+    way = "gradual" if asked.gradual else "one shot"
     shown = {
         "search": trials_table(
             found.trials,
             "trial",
-            f"Search ({way}): on {study.decided_on} images at least {search.wanted:.4f}, {keep:g} below dense",
+            f"Search ({way}): on {study.decided_on} images at least {search.wanted:.4f}, {asked.keep:g} below dense",
         )
     }
     if found.dilutions:
