@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 output = Console(soft_wrap=True)
 
 
-def _not_negative(option: typer.CallbackParam, value: int) -> int:
-    if value < 0:
-        raise InputError(f"--{option.name} {value} is negative; give 0 or more")
-    return value
+def _not_negative(seed: int) -> int:
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative; give 0 or more")
+    return seed
 
 
 Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, a folder, or hf:org/name.")]
