@@ -377,6 +377,26 @@ def test_a_killed_measurement_ends_as_if_it_had_not_been(
                 assert a[name].accuracy == b[name].accuracy
 
 
+def test_a_killed_measurement_of_other_sites_does_not_block_the_next(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    data, run = ProbingData(digits, {digits.split: digits}, normalisation), RunDirectory(tmp_path)
+    first, second = (
+        MeasureSettings((f"block.{b}.linear2",), (digits.split,), ProbeSettings(RECIPE), untrained=False)
+        for b in (1, 2)
+    )
+    for settings in (first, second):
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            kill_at_call(monkeypatch, RunDirectory, "write_tensors", 1)
+            with pytest.raises(Killed):
+                measure_network(cct, data, settings, run)
+    assert len(list(run.checkpoints.glob("probes-network-*.pt"))) == 2
+    for settings in (second, first):
+        measure_network(cct, data, settings, run)
+    assert not any(run.checkpoints.glob("*.pt"))
+    assert list(load_measurements(run, digits.split)[0]) == ["block.1.linear2", "block.2.linear2"]
+
+
 def test_what_is_stored_is_what_was_measured(
     cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
 ) -> None:

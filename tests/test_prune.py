@@ -27,7 +27,8 @@ from nodelens.pruning.decide import (
     thresholds_by_dilution,
     thresholds_by_site,
 )
-from nodelens.pruning.retrain import RetrainSettings, accuracies, retrain
+from nodelens.pruning.retrain import RetrainSettings, accuracies, recorded_augmentation, retrain
+from nodelens.runs import RunDirectory
 from nodelens.training.recipe import Recipe
 
 SHORT = RetrainSettings(Recipe(epochs=2, batch_size=50, learning_rate=1e-3), rest_learning_rate=0.0)
@@ -224,3 +225,12 @@ def test_retraining_goes_on_after_a_kill(
     for name in whole:
         for key, weight in weights_of(whole[name]).items():
             assert torch.equal(weight, weights_of(resumed[name])[key])
+
+
+@pytest.mark.parametrize("section", ["train", "prune"])
+def test_retraining_augments_as_the_run_did_but_neither_mixes_nor_erases(section: str, tmp_path: Path) -> None:
+    run, augmentation = RunDirectory(tmp_path), Augmentation(0.25, 0, (0.6, 1.0), erase=0.3, mixup=0.8)
+    assert recorded_augmentation(run) is None
+    recipe = {"recipe": dataclasses.asdict(Recipe(epochs=1, batch_size=50, augmentation=augmentation))}
+    run.configure(section, recipe if section == "train" else {"retraining": recipe})
+    assert recorded_augmentation(run) == Augmentation(0.25, 0, (0.6, 1.0))
