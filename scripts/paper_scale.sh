@@ -133,7 +133,11 @@ limited() {
   timeout --signal=TERM --kill-after=30 "$left" "$@" || code=$?
   case $code in
     0) ;;
-    124 | 137 | 143) exit "$TIME_IS_UP" ;;
+    124 | 143) exit "$TIME_IS_UP" ;;
+    137) # killed: by timeout where the time is up, else by others, as where memory runs out
+      ((SECONDS < deadline)) || exit "$TIME_IS_UP"
+      exit "$code"
+      ;;
     *) exit "$code" ;;
   esac
 }
@@ -141,6 +145,7 @@ limited() {
 run_steps() {
   local scale=paper minutes=9 runs=runs/paper chosen=() entry name code
   while (($#)); do
+    [[ $1 != --* || $# -ge 2 ]] || fail "$1 without a value"
     case $1 in
       --scale) scale=$2 && shift 2 ;;
       --minutes) minutes=$2 && shift 2 ;;
@@ -178,7 +183,7 @@ run_steps() {
 
 list_steps() {
   local runs=runs/paper entry name minutes what
-  [[ ${1:-} != --out ]] || runs=$2
+  [[ ${1:-} != --out ]] || runs=${2:?the folder of the runs}
   for entry in "${STEPS[@]}"; do
     IFS=: read -r name minutes what <<< "$entry"
     printf '%-9s %-8s about %3d min  %s\n' "$name" "$([[ -e $runs/steps/$name ]] && echo finished || echo open)" \

@@ -219,7 +219,7 @@ class RunDirectory:
         Args:
             command: section of `config.json`.
             settings: what determines the result; must be the same when the command is run again.
-            facts: what is only reported (versions, timings) and may change.
+            facts: what is only reported (versions, the device) and may change; those of the process that began stay.
 
         Raises:
             InputError: the directory belongs to another configuration.
@@ -227,9 +227,9 @@ class RunDirectory:
         self.check_configuration(command, settings)
         sections = self.configuration()
         known = sections.get(command, {})
-        # Of the process that began the run: one that only continues it or reads it again changes neither.
-        environment = {"versions": versions(), "commit": source_commit()}
-        sections[command] = {**environment, **known, "settings": json.loads(json.dumps(settings)), **facts}
+        # Of the process that began the run: one that only continues it or reads it again changes none of them.
+        facts = {"versions": versions(), "commit": source_commit(), **facts}
+        sections[command] = {**facts, **known, "settings": json.loads(json.dumps(settings))}
         self.write_json("config.json", sections)
 
     def check_configuration(self, command: str, settings: Mapping[str, Any], option: str = "--out") -> None:
@@ -288,32 +288,28 @@ class RunDirectory:
     @by_first
     def events(self, command: str) -> list[dict[str, Any]]:
         """The log's events of one command; a line cut off by a crash is skipped."""
-        path = self.path / "log.jsonl"
-        found = []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if event.get("command") == command:
-                found.append(event)
-        return found
+        return [event for _, event in self._logged() if event.get("command") == command]
 
     @first_only
     def forget_events_after(self, command: str, step: int) -> None:
         """Drop a command's events later than `step`: a resumed command will write them again."""
         path = self.path / "log.jsonl"
-        if not path.exists():
-            return
-        lines = []
-        for line in path.read_text().splitlines():
-            try:
+        if path.exists():
+            kept = [
+                f"{line}\n"
+                for line, event in self._logged()
+                if event.get("command") != command or event.get("step", 0) <= step
+            ]
+            write_atomically(path, "".join(kept).encode())
+
+    def _logged(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The log's lines and what they say; what is no event is skipped."""
+        path = self.path / "log.jsonl"
+        for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+            with suppress(ValueError):
                 event = json.loads(line)
-            except ValueError:
-                continue
-            if event.get("command") != command or event.get("step", 0) <= step:
-                lines.append(line + "\n")
-        write_atomically(path, "".join(lines).encode())
+                if isinstance(event, dict):
+                    yield line, event
 
 
 @first_only

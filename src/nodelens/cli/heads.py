@@ -74,7 +74,7 @@ def heads(
     if along_training:
         saved_epochs(trained, every)
     with run.claimed():
-        name = data_name(data, trained if trained.configuration() else run)
+        name = data_name(data, trained, run)
         loaded = load_head_data(network, name, split, test_split, skip_undecodable)
         if superclasses is not None:
             names, of_label = read_superclasses(superclasses, loaded.label_names)
@@ -84,7 +84,7 @@ def heads(
         if along_training:
             loaded = fewer_images(loaded, training_images)
         record = RunDirectory(run.path / EPOCHS) if along_training else run
-        probe = _probe(record, seeds, epochs, precision, loaded.probing.training)
+        probe = _probe(network, record, seeds, epochs, precision, loaded.probing.training)
         settings = dataclasses.replace(settings, probe=probe)
         if along_training:
             tables = report_training(study_epochs(network, loaded, settings, trained, run, every), settings, run)
@@ -95,15 +95,15 @@ def heads(
 
 
 def _probe(
-    run: RunDirectory, seeds: int | None, epochs: int | None, precision: str, training: ImageSet
+    network: Network, run: RunDirectory, seeds: int | None, epochs: int | None, precision: str, training: ImageSet
 ) -> ProbeSettings:
     """How the run's probes were trained, or would be; changed where it was asked for."""
-    from nodelens.probing import ProbeSettings, probe_epochs, probe_recipe, recorded_probe
+    from nodelens.probing import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, recorded_probe
 
     resolved = chosen_precision(precision, run, "measure")
     found = recorded_probe(run)
     if found is None:
-        recipe = probe_recipe(probe_epochs(training) if epochs is None else epochs)
+        recipe = probe_recipe(probe_epochs(training) if epochs is None else epochs, flip=learnt_flip(network))
         return ProbeSettings(recipe, tuple(range(SEEDS if seeds is None else seeds)), precision=resolved)
     recipe = found.recipe if epochs is None else dataclasses.replace(found.recipe, epochs=epochs)
     chosen = found.seeds if seeds is None else tuple(range(seeds))

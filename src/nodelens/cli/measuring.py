@@ -52,21 +52,26 @@ def measure(
     from nodelens.probing import (
         MeasureSettings,
         ProbeSettings,
+        learnt_flip,
         load_probing_data,
         measure_network,
         probe_epochs,
         probe_recipe,
     )
     from nodelens.report.measurement import report_measurement
+    from nodelens.runs import RunDirectory
 
     check_threshold(threshold)
     check_method(clusters)
+    if permutations < 0:
+        raise InputError(f"--permutations {permutations}: give the number of draws, 0 for none")
     run, splits = run_directory(source, out), tuple(split.split(","))
     network = load_network(source, heads=heads)
     with run.claimed():
-        images = load_probing_data(network, data_name(data, run), splits, skip_undecodable=skip_undecodable)
+        name = data_name(data, RunDirectory(Path(source)), run)
+        images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable)
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
-        how = probe_recipe(length, learning_rate, optimizer, batch_size)
+        how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network))
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, chosen_precision(precision, run, "measure"))
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 output = Console(soft_wrap=True)
 
 
-def _not_negative(seed: int) -> int:
-    if seed < 0:
-        raise InputError(f"--seed {seed} is negative; give 0 or more")
+def _seed(seed: int) -> int:
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed {seed} is out of range; give 0 or more, less than 2^63")
     return seed
 
 
 Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, a folder, or hf:org/name.")]
 Out = Annotated[Path, typer.Option("--out", help="Run directory; a run begun there is continued.")]
-Seed = Annotated[int, typer.Option(callback=_not_negative, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(callback=_seed, help="Seed of everything random.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), fp32 or bf16.")]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
 Source = Annotated[str, typer.Argument(help="Run directory, or a .safetensors or .pth checkpoint.")]
@@ -56,12 +57,14 @@ def run_directory(source: str, out: Path | None) -> RunDirectory:
     return RunDirectory(out or Path(source))
 
 
-def data_name(asked: str | None, run: RunDirectory) -> str:
-    sections = run.configuration()
-    for command in ("train", "measure", "prune"):
-        recorded = sections.get(command, {}).get("settings", {}).get("data", {}).get("name")
-        if asked or recorded:
-            return str(asked or recorded)
+def data_name(asked: str | None, *runs: RunDirectory) -> str:
+    """What was asked for, else what the first of the runs that knows it was about."""
+    if asked:
+        return asked
+    for run, command in product(runs, ("train", "measure", "prune")):
+        recorded = run.configuration().get(command, {}).get("settings", {}).get("data", {}).get("name")
+        if recorded:
+            return str(recorded)
     raise InputError("say with --data which data set the network was trained on, e.g. --data cifar100")
 
 

@@ -142,12 +142,13 @@ def _study(
     measured: RunDirectory,
 ) -> PruningStudy:
     """The study, its probes trained; they take as long as elsewhere where it is not said how long."""
-    from nodelens.probing import ProbeSettings, probe_recipe
+    from nodelens.probing import ProbeSettings, learnt_flip, probe_recipe
     from nodelens.probing import probe_epochs as default_epochs
     from nodelens.pruning.study import PruningStudy
 
     length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
-    probe = ProbeSettings(probe_recipe(length), settings.seeds, seed, precision=settings.retraining.precision)
+    recipe = probe_recipe(length, flip=learnt_flip(network))
+    probe = ProbeSettings(recipe, settings.seeds, seed, precision=settings.retraining.precision)
     return PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
 
 
@@ -189,6 +190,10 @@ def export(
 ) -> None:
     """Write a network for other programs: a dense checkpoint with the published names, or ONNX."""
     from nodelens.networks import export_checkpoint
+    from nodelens.processes import by_first
 
-    written = export_checkpoint(source, to, heads=heads, image_size=image_size)
-    output.print(f"{written} written, {written.stat().st_size / 1e6:.1f} MB")
+    @by_first
+    def megabytes() -> float:
+        return export_checkpoint(source, to, heads=heads, image_size=image_size).stat().st_size / 1e6
+
+    output.print(f"{to} written, {megabytes():.1f} MB")

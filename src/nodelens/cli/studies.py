@@ -47,12 +47,13 @@ def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
     """Train a small transformer on handwritten digits and measure every node of it; needs no data, no network."""
     from nodelens.paper.studies import quickstart as quickstart_study
     from nodelens.report.page import write_report
+    from nodelens.report.training import training_events
     from nodelens.runs import RunDirectory
 
     run = RunDirectory(out)
     with run.claimed():
         tables = quickstart_study(run, seed)
-        reached = run.events("train")[-1]["test_accuracy"]
+        reached = training_events(run)[-1]["test_accuracy"]
         page = write_report([run])
     show(tables)
     output.print(f"the network's own test accuracy: {reached:.4f}")

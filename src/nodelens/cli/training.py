@@ -84,14 +84,14 @@ def _train(
     """Train in a run directory, and say what was reached."""
     from nodelens.networks import masks_of
     from nodelens.pruning.decide import total_dilution
-    from nodelens.report.training import report_training
+    from nodelens.report.training import report_training, training_events
     from nodelens.training import train as train_network
 
     with run.claimed():
         resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
         masks = masks_of(train_network(resolved, training, test, run, tensorboard=tensorboard))
         report_training(run)
-        last = run.events("train")[-1]
+        last = training_events(run)[-1]
     if masks:
         output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {run.path}")
@@ -107,6 +107,8 @@ def _enforced(how: str | None, weight: float, blocks: str | None) -> EnforcedHea
     from nodelens.networks import block_numbers
     from nodelens.training import enforced_heads
 
+    if how is None and blocks is not None:
+        raise InputError("--head-blocks says where, say with --assign-heads which labels the heads are given")
     if how is None:
         return None
     return enforced_heads(how, weight, block_numbers(blocks) if blocks else ())

@@ -154,8 +154,11 @@ def _hub_features(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file} lacks the hub's description of its columns; write it with datasets.Dataset.to_parquet"
         )
-    features: dict[str, Any] = json.loads(metadata[b"huggingface"])["info"]["features"]
-    return features
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: the hub's description of its columns is damaged; fetch it again") from error
+    return {column: feature if isinstance(feature, dict) else {} for column, feature in features}  # a list: of many
 
 
 def _read(file: Path, columns: list[str | None]) -> Any:

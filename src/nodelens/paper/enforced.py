@@ -8,10 +8,11 @@ from pathlib import Path
 from nodelens.data import ImageSet, load_images
 from nodelens.errors import InputError
 from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data
-from nodelens.paper.scales import Scale, recipe_of, recorded_precision
-from nodelens.probing import ProbeSettings, probe_recipe
+from nodelens.paper.scales import Scale, recipe_of, recorded_precision, scale_probe
+from nodelens.probing import ProbeSettings
 from nodelens.report.expert_tables import expert_rows
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
+from nodelens.report.training import training_events
 from nodelens.runs import RunDirectory
 from nodelens.training import EnforcedHeads, TrainSettings, resolve_precision, train
 from nodelens.training.enforced import RANDOM, SUPERCLASS, labels_of_heads
@@ -61,9 +62,9 @@ def _measured(scale: Scale, run: RunDirectory, kind: str, training: ImageSet, te
     given = EnforcedHeads(SUPERCLASS if training.superclass_names else RANDOM)
     settings = TrainSettings(_network(scale), recipe_of(scale), seed, precision, heads=(HEADS,))
     network = train(replace(settings, enforced=given) if kind == ENFORCED else settings, training, test, run)
-    probe = ProbeSettings(probe_recipe(scale.probe_epochs), (seed,), seed, precision=precision)
+    probe = ProbeSettings(scale_probe(scale, network), (seed,), seed, precision=precision)
     study = HeadStudy(network, load_head_data(network, scale.data), HeadSettings(probe=probe), run)
-    return _last_block(study, given, training, seed, run.events("train")[-1]["test_accuracy"])
+    return _last_block(study, given, training, seed, training_events(run)[-1]["test_accuracy"])
 
 
 def _last_block(study: HeadStudy, given: EnforcedHeads, training: ImageSet, seed: int, accuracy: float) -> Row:

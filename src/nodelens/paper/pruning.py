@@ -10,8 +10,8 @@ from nodelens.errors import InputError
 from nodelens.networks import Network, block_patterns, layers
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
-from nodelens.paper.scales import Scale, recorded_precision, trained_network
-from nodelens.probing import ProbeSettings, probe_recipe
+from nodelens.paper.scales import Scale, recorded_precision, scale_probe, trained_network
+from nodelens.probing import ProbeSettings
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
 from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
 from nodelens.report.pruning import accuracy_table, curve_table, layer_rows, report_pruning
@@ -54,7 +54,7 @@ def table3_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed:
     if not last.startswith("block."):
         raise InputError("Table 3 is about the last encoder block; this network has none")
     settings = replace(
-        _settings(scale, run, seed, precision, tuple(patterns)),
+        _settings(scale, network, run, seed, precision, tuple(patterns)),
         threshold=0.35,
         site_thresholds={f"{last}.attention": 0.3, f"{last}.projection": 0.3},
     )
@@ -70,7 +70,7 @@ def output_layer(scale: Scale, run: RunDirectory, checkpoint: Path | None = None
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
     settings = replace(
-        _settings(scale, run, seed, precision, ("output",)),
+        _settings(scale, network, run, seed, precision, ("output",)),
         threshold=values.OUTPUT["threshold"],
         dilutions=(values.OUTPUT_DILUTION,),
     )
@@ -99,7 +99,7 @@ def _last(rows: list[Row]) -> int:
 
 
 def _settings(
-    scale: Scale, run: RunDirectory, seed: int, precision: Precision, patterns: tuple[str, ...]
+    scale: Scale, network: Network, run: RunDirectory, seed: int, precision: Precision, patterns: tuple[str, ...]
 ) -> PruneSettings:
     """The paper's way to prune and retrain, at a scale."""
     seeds = tuple(range(seed, seed + scale.seeds))
@@ -109,7 +109,7 @@ def _settings(
         seeds=seeds,
         retraining_images=scale.retraining_images,
         retraining=retraining(3, 5e-4, scale.rest_learning_rate, precision, augmentation),
-        probe=ProbeSettings(probe_recipe(scale.probe_epochs), seeds, seed, precision=precision),
+        probe=ProbeSettings(scale_probe(scale, network), seeds, seed, precision=precision),
     )
 
 

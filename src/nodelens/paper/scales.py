@@ -12,7 +12,14 @@ from pathlib import Path
 
 from nodelens.data import load_images
 from nodelens.networks import Network, load_network
-from nodelens.probing import MeasureSettings, ProbeSettings, load_probing_data, measure_network, probe_recipe
+from nodelens.probing import (
+    MeasureSettings,
+    ProbeSettings,
+    learnt_flip,
+    load_probing_data,
+    measure_network,
+    probe_recipe,
+)
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision, train
 from nodelens.training.precision import Precision, default_device
@@ -85,9 +92,16 @@ def trained_network(
     if checkpoint is not None:
         return load_network(checkpoint)
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
-    compiled = default_device().type == "cuda"  # on a CPU it does not pay
+    # On a CPU it does not pay; what was trained before is trained on, or only read, as it was begun.
+    recorded = run.configuration().get("train", {}).get("settings", {})
+    compiled = recorded.get("compile", default_device().type == "cuda")
     train(TrainSettings(scale.network, recipe_of(scale), seed, precision, compiled), training, test, run)
     return load_network(run.path)
+
+
+def scale_probe(scale: Scale, network: Network) -> Recipe:
+    """How a scale trains the probes of a network."""
+    return probe_recipe(scale.probe_epochs, flip=learnt_flip(network))
 
 
 def measure_scale(
@@ -104,7 +118,7 @@ def measure_scale(
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = ProbeSettings(
-        probe_recipe(scale.probe_epochs),
+        scale_probe(scale, network),
         seeds=tuple(range(scale.seeds)),
         order_seed=seed,
         precision=precision,

@@ -23,7 +23,7 @@ from nodelens.probing.study import (
     measurements_of,
     recorded_probe,
 )
-from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
+from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, train_probes
 
 __all__ = [
     "NETWORK",
@@ -40,6 +40,7 @@ __all__ = [
     "head_accuracies",
     "head_logits",
     "head_sites",
+    "learnt_flip",
     "load_measurements",
     "load_probes",
     "load_probing_data",

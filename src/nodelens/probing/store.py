@@ -26,12 +26,14 @@ def site_file(site: str, folder: str) -> str:
     return f"{folder}/{site}.safetensors"
 
 
-def save_probes(run: RunDirectory, folder: str, probes: Probes, label_names: Sequence[str]) -> None:
-    """Write the trained probes of every site; splits measured before with other probes are gone."""
+def save_probes(
+    run: RunDirectory, folder: str, probes: Sequence[Probe], seeds: Sequence[int], label_names: Sequence[str]
+) -> None:
+    """Write trained probes, a file for every site; splits measured before with other probes are gone."""
     for probe in probes:
         metadata = {
             "site": json.dumps(dataclasses.asdict(probe.site)),
-            "seeds": json.dumps(probes.seeds),
+            "seeds": json.dumps(list(seeds)),
             "label_names": json.dumps(list(label_names)),
             "layer_norm": json.dumps(probe.layer_norm),
         }

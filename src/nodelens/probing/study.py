@@ -29,7 +29,7 @@ from nodelens.probing.store import (
     save_probes,
     site_file,
 )
-from nodelens.probing.train import ProbeSettings, probe_epochs, probe_recipe, train_probes
+from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, train_probes
 from nodelens.runs import RunDirectory, exists, load_state, remove
 from nodelens.training.precision import default_device
 from nodelens.training.recipe import recorded_recipe
@@ -85,14 +85,28 @@ def load_probing_data(
         return load_images(name, split, image_size=size, skip_undecodable=skip_undecodable)
 
     training = images(training_split)
-    labels = network.config.labels
-    if labels != len(training.label_names):
-        raise InputError(
-            f"the network has {labels} outputs but {name} has {len(training.label_names)} labels; "
-            "give the data set that it was trained on"
-        )
+    check_fits(network, training)
     recorded = normalisation_from(network.checkpoint_metadata)
     return ProbingData(training, {split: images(split) for split in splits}, recorded or normalisation_of(training))
+
+
+def check_fits(network: Network, training: ImageSet) -> None:
+    """
+    Raises:
+        InputError: the images have another number of labels than the network has outputs, or of channels.
+    """
+    outputs, labels = network.config.labels, len(training.label_names)
+    if outputs != labels:
+        raise InputError(
+            f"the network has {outputs} outputs but {training.name} has {labels} labels; "
+            "give the data set that it was trained on"
+        )
+    wanted, channels = network.config.channels, training.image_shape[2]
+    if wanted != channels:
+        raise InputError(
+            f"the network reads images of {wanted} channels but those of {training.name} have {channels}; "
+            "give the data set that it was trained on"
+        )
 
 
 def untrained_twin(network: Network, seed: int) -> Network:
@@ -162,7 +176,8 @@ def measure(
     else:
         recorded = normalisation_from(network.checkpoint_metadata)
         loaded = ProbingData(data[0], {split: data[1]}, recorded or normalisation_of(data[0]))
-    settings = settings or ProbeSettings(probe_recipe(probe_epochs(loaded.training)))
+    if settings is None:
+        settings = ProbeSettings(probe_recipe(probe_epochs(loaded.training), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
     chosen = select_sites(sites_of(frozen), sites)
     probes = train_probes(frozen, chosen, loaded.training, loaded.normalisation, settings)
@@ -192,10 +207,11 @@ def _measure_one(
     who = "untrained network: " if folder == UNTRAINED else ""
     of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
     state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}-{of}.pt"
-    # A kill while the files were written leaves some of them, and the state of all.
-    begun = (load_state(state) or {"sites": []})["sites"]
-    new = [site for site in chosen if site.name in begun or not exists(run.path / site_file(site.name, folder))]
-    if new:
+    missing = [site for site in chosen if not exists(run.path / site_file(site.name, folder))]
+    if missing:
+        # A kill while the files were written leaves some of them, and the state of all.
+        begun = (load_state(state) or {"sites": []})["sites"]
+        new = [site for site in chosen if site.name in begun or site in missing]
         probes = train_probes(
             network,
             new,
@@ -205,8 +221,9 @@ def _measure_one(
             state,
             title=f"{who}training {len(new)} probes",
         )
-        save_probes(run, folder, probes, data.training.label_names)
-        remove(state)
+        trained = [probes[site.name] for site in missing]
+        save_probes(run, folder, trained, settings.probe.seeds, data.training.label_names)
+    remove(state)
     for split, images in data.measured.items():
         unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:

@@ -15,7 +15,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
-from nodelens.networks import Site, reading
+from nodelens.networks import Network, Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
@@ -32,10 +32,21 @@ def probe_epochs(training: ImageSet, batch_size: int = 128) -> int:
     return max(6, math.ceil(1000 / max(1, len(training) // max(1, batch_size))))
 
 
+def learnt_flip(network: Network) -> float:
+    """Probability with which images were mirrored when a network was trained, as its checkpoint says; else 0.5.
+
+    A mirrored digit is none: probes that were to learn such images would know less than the network does.
+    """
+    return float(network.checkpoint_metadata.get("flip", 0.5))
+
+
 def probe_recipe(
-    epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw", batch_size: int = 128
+    epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw", batch_size: int = 128, flip: float = 0.5
 ) -> Recipe:
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
+
+    Args:
+        flip: probability that an image is mirrored; best what the network learnt with, see `learnt_flip`.
 
     Raises:
         InputError: an unknown optimizer, no epoch, or a learning rate that is not positive.
@@ -54,7 +65,7 @@ def probe_recipe(
         learning_rate=learning_rate,
         final_learning_rate=0.0,
         weight_decay=5e-2,
-        augmentation=Augmentation(flip=0.5),
+        augmentation=Augmentation(flip=flip),
     )
 
 

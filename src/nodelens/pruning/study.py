@@ -31,8 +31,15 @@ from nodelens.networks import (
     stored,
     without_skip,
 )
-from nodelens.probing import Measurement, MeasureSettings, ProbeSettings, load_measurements, measure_network
-from nodelens.probing.study import NATIVE_SIZES, ProbingData
+from nodelens.probing import (
+    Measurement,
+    MeasureSettings,
+    ProbeSettings,
+    learnt_flip,
+    load_measurements,
+    measure_network,
+)
+from nodelens.probing.study import NATIVE_SIZES, ProbingData, check_fits
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
@@ -150,11 +157,7 @@ def load_pruning_data(
     training, test = (
         load_images(name, split, image_size=size, skip_undecodable=skip_undecodable) for split in ("train", "test")
     )
-    if network.config.labels != len(training.label_names):
-        raise InputError(
-            f"the network has {network.config.labels} outputs but {name} has {len(training.label_names)} labels; "
-            "give the data set that it was trained on"
-        )
+    check_fits(network, training)
     rest, held_out = holdout(training, settings.held_out)
     recorded = normalisation_from(network.checkpoint_metadata)
     return PruningData(rest, held_out, test, recorded or normalisation_of(training))
@@ -335,8 +338,10 @@ class PruningStudy:
     def write_model(self, network: Network, test_accuracy: float | None) -> None:
         """Make a network the run's `model.safetensors`."""
         tensors, metadata = stored(network)
-        facts = {} if test_accuracy is None else {"test_accuracy": f"{test_accuracy:.5f}"}
-        self.run.write_tensors("model.safetensors", tensors, metadata | self.data.normalisation.metadata() | facts)
+        metadata |= self.data.normalisation.metadata() | {"flip": f"{learnt_flip(self.network):g}"}
+        if test_accuracy is not None:
+            metadata["test_accuracy"] = f"{test_accuracy:.5f}"
+        self.run.write_tensors("model.safetensors", tensors, metadata)
 
 
 def _identity(network: Network, data: PruningData, settings: PruneSettings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nodelens.errors import InputError
 from nodelens.processes import by_first
 from nodelens.report.figures import BLUE, GREY, STYLE, Panels, panels_of, save_figure
 from nodelens.runs import RunDirectory
@@ -17,10 +18,22 @@ from nodelens.runs import RunDirectory
 Event = dict[str, Any]
 
 
+def training_events(run: RunDirectory) -> list[Event]:
+    """What a finished training logged, epoch by epoch.
+
+    Raises:
+        InputError: nothing; the log was lost.
+    """
+    events = [{name: value for name, value in event.items() if name != "command"} for event in run.events("train")]
+    if not events:
+        raise InputError(f"{run.path} holds a trained network but log.jsonl says nothing of its training; put it back")
+    return events
+
+
 @by_first
 def report_training(run: RunDirectory) -> None:
     """Write `tables/training.csv` and `figures/training` from the run's log, an epoch a row."""
-    events = [{name: value for name, value in event.items() if name != "command"} for event in run.events("train")]
+    events = training_events(run)
     run.write_table("training", events)
     save_figure(learning_curve_figure(events), run.path / "figures" / "training")
 

@@ -30,6 +30,9 @@ def step_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     images = 2
     height, width, channels = image_shape
     shapes = copy.deepcopy(network).to("meta").train()
+    for module in shapes.modules():
+        if isinstance(module, nn.SyncBatchNorm):  # which refuses to learn from tensors that are on no GPU
+            module.eval()
     counter = FlopCounterMode(display=False)
     with counter:
         logits = shapes(torch.empty(images, channels, height, width, device="meta"))

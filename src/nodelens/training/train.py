@@ -57,6 +57,10 @@ class TrainSettings:
     heads: tuple[int, ...] | None = None
     compile_mode: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.keep_every < 0:
+            raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
+
 
 def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
     """The untrained network of a run, and what trains it."""
@@ -108,7 +112,7 @@ def train(
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, device)
-    run.configure("train", _identity(settings, training, test), **environment, test_fingerprint=test.fingerprint)
+    run.configure("train", _identity(settings, training, test), **environment)
     resume = run.checkpoints / "resume.pt"
     if exists(run.model):
         remove(resume)  # a kill after the model was written leaves it
@@ -118,7 +122,8 @@ def train(
     if state is not None:
         learner.restore(state)
     run.forget_events_after("train", learner.step)
-    board = _tensorboard_writer(run) if tensorboard and rank() == 0 else None
+    epochs_done = learner.step // steps_per_epoch(training, settings.recipe)
+    board = _tensorboard_writer(run, epochs_done + 1) if tensorboard and rank() == 0 else None
     with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
         _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board)
     return _finish(network, settings, test, normalisation, run)
@@ -180,7 +185,8 @@ def _finish(
 ) -> Network:
     reached = accuracy(network, test, normalisation, settings.precision)
     tensors, description = stored(network)
-    metadata = {**description, **normalisation.metadata(), "test_accuracy": f"{reached:.5f}"}
+    learnt = {"flip": f"{settings.recipe.augmentation.flip:g}", "test_accuracy": f"{reached:.5f}"}
+    metadata = {**description, **normalisation.metadata(), **learnt}
     run.write_tensors("model.safetensors", tensors, metadata)
     remove(run.checkpoints / "resume.pt")
     network.checkpoint_metadata = metadata
@@ -239,16 +245,18 @@ def _identity(settings: TrainSettings, training: ImageSet, test: ImageSet) -> di
         "images": len(training),
         "image_size": training.image_shape[0],
         "fingerprint": training.fingerprint,
+        "test_fingerprint": test.fingerprint,
     }
     return {**dataclasses.asdict(settings), "data": data}
 
 
-def _tensorboard_writer(run: RunDirectory) -> Any:
+def _tensorboard_writer(run: RunDirectory, first_epoch: int) -> Any:
+    """Events from that epoch on, which a resumed training will write again, are gone."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError('TensorBoard is not installed; run pip install "nodelens[tensorboard]"') from error
-    return SummaryWriter(str(run.path / "tensorboard"))
+    return SummaryWriter(str(run.path / "tensorboard"), purge_step=first_epoch)
 
 
 def _keep_weights(settings: TrainSettings, run: RunDirectory, network: Network, epoch: int) -> None:
