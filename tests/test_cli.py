@@ -224,6 +224,13 @@ BAD_INPUT = {
     "unknown data": (["train", TINY, "--data", "imagenette"], "imagenette"),
     "unknown split": (["train", TINY, "--split", "dev"], "dev"),
     "unknown precision": (["train", TINY, "--precision", "fp8"], "unknown precision 'fp8'"),
+    "heads' blocks without labels": (["train", TINY, "--head-blocks", "1"], "--assign-heads"),
+    "weights kept every so many epochs": (["train", TINY, "--keep-every", "-1"], "--keep-every -1"),
+    "an endless seed": (["train", TINY, "--seed", "9" * 20], "--seed"),
+    "less than no permutations": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--permutations", "-3"],
+        "--permutations -3",
+    ),
     "a negative seed": (["train", TINY, "--seed", "-1"], "--seed"),
     "no epochs": (["train", TINY, "--epochs", "0"], "epochs must be at least 1"),
     "a batch larger than the data": (["train", TINY, "--batch-size", "5000"], "less than a batch of 5000"),

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -296,6 +297,27 @@ def test_parquet_without_the_hubs_description_is_refused(tmp_path: Path) -> None
     pyarrow.parquet.write_table(table, tmp_path / "set" / "train.parquet")
     with pytest.raises(InputError, match="lacks the hub's description"):
         load_images(str(tmp_path / "set"), "train")
+
+
+@pytest.mark.parametrize("said", [b"", b"{}", b"12", b'{"info": {"features": []}}'])
+def test_a_damaged_description_is_refused(said: bytes, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    table = pyarrow.table({"img": [b"x"], "label": [0]}).replace_schema_metadata({b"huggingface": said})
+    pyarrow.parquet.write_table(table, tmp_path / "set" / "train.parquet")
+    with pytest.raises(InputError, match="description of its columns is damaged"):
+        load_images(str(tmp_path / "set"), "train")
+
+
+def test_a_column_of_lists_beside_the_images_does_not_matter(animals: Path) -> None:
+    expected = load_images(str(animals), "train").batch(np.arange(2))
+    for file in animals.glob("*.parquet"):
+        table = pyarrow.parquet.read_table(file)
+        said = json.loads(table.schema.metadata[b"huggingface"])
+        said["info"]["features"]["tags"] = [{"dtype": "string", "_type": "Value"}]
+        table = table.append_column("tags", pyarrow.array([["a", "b"]] * len(table)))
+        table = table.replace_schema_metadata({b"huggingface": json.dumps(said).encode()})
+        pyarrow.parquet.write_table(table, file)
+    assert torch.equal(load_images(str(animals), "train").batch(np.arange(2)), expected)
 
 
 def test_a_damaged_parquet_file_is_named(animals: Path) -> None:

@@ -121,6 +121,14 @@ def test_a_step_of_the_paper_s_network_has_seven_gigaflop() -> None:
     assert step_flops(build_network("cct_7_3x1", 100, 32, 3), (32, 32, 3)) == pytest.approx(7.1e9, rel=0.02)
 
 
+def test_norms_that_are_shared_by_processes_do_not_hinder_the_count() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10))
+    expected = step_flops(network, (8, 8, 3))
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert step_flops(shared, (8, 8, 3)) == expected > 0
+    assert all(module.training for module in shared.modules())
+
+
 def test_speed_says_which_share_of_the_peak_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Iterator[float] = iter([0.0, 10.0, 12.0, 12.0, 14.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))

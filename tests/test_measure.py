@@ -13,7 +13,18 @@ from torch import Tensor, nn
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices
-from nodelens.networks import CCT, VGG, Site, VGGConfig, apply_masks, layers, reading, select_layers, select_sites
+from nodelens.networks import (
+    CCT,
+    VGG,
+    Site,
+    VGGConfig,
+    apply_masks,
+    build_network,
+    layers,
+    reading,
+    select_layers,
+    select_sites,
+)
 from nodelens.networks.network import Network
 from nodelens.probing import (
     Measurement,
@@ -27,6 +38,7 @@ from nodelens.probing import (
     measure_probes,
 )
 from nodelens.probing.reads import reads
+from nodelens.probing.study import check_fits
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe
 
@@ -395,6 +407,34 @@ def test_a_killed_measurement_of_other_sites_does_not_block_the_next(
         measure_network(cct, data, settings, run)
     assert not any(run.checkpoints.glob("*.pt"))
     assert list(load_measurements(run, digits.split)[0]) == ["block.1.linear2", "block.2.linear2"]
+
+
+def test_what_another_command_measured_meanwhile_stays(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    run, other = RunDirectory(tmp_path), digits.take(np.arange(60), "other")
+    splits = {digits.split: digits}
+    wanted = MeasureSettings(("block.*.linear2",), tuple(splits), ProbeSettings(RECIPE), untrained=False)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_at_call(monkeypatch, RunDirectory, "write_tensors", 1)
+        with pytest.raises(Killed):
+            measure_network(cct, ProbingData(digits, splits, normalisation), wanted, run)
+    both, file = splits | {"other": other}, tmp_path / "measure" / "block.1.linear2.safetensors"
+    one = replace(wanted, sites=("block.1.linear2",), splits=tuple(both))
+    measure_network(cct, ProbingData(digits, both, normalisation), one, run)
+    before = file.read_bytes()
+    measure_network(cct, ProbingData(digits, splits, normalisation), wanted, run)
+    assert file.read_bytes() == before
+    assert list(load_measurements(run, digits.split)[0]) == ["block.1.linear2", "block.2.linear2"]
+    assert not any(run.checkpoints.glob("*.pt"))
+
+
+def test_images_of_other_channels_or_labels_do_not_fit(cct: CCT, digits: ImageSet) -> None:
+    check_fits(cct, digits)
+    with pytest.raises(InputError, match="reads images of 3 channels but those of digits have 1"):
+        check_fits(build_network("cct_2_3x1_16", 10, 8, 3), digits)
+    with pytest.raises(InputError, match="has 9 outputs but digits has 10 labels"):
+        check_fits(build_network("cct_2_3x1_16", 9, 8, 1), digits)
 
 
 def test_what_is_stored_is_what_was_measured(

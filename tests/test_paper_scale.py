@@ -129,6 +129,20 @@ def test_a_call_ends_in_time_and_the_next_one_goes_on(tmp_path: Path) -> None:
     assert len(log.read_text().splitlines()) == before
 
 
+def test_a_step_that_others_killed_has_failed(tmp_path: Path) -> None:
+    stub = tmp_path / "stub.sh"
+    stub.write_text("kill -KILL $$\n")
+    done = script("run", "--minutes", "5", "--out", tmp_path / "runs", environment={"NODELENS": f"bash {stub}"})
+    assert done.returncode == 137
+    assert "step network failed with code 137" in done.stderr
+
+
+def test_an_option_without_a_value_is_one_sentence(tmp_path: Path) -> None:
+    done = script("run", "--minutes")
+    assert done.returncode == 2
+    assert "--minutes without a value" in done.stderr
+
+
 def test_no_step_is_begun_that_would_be_stopped_at_once(tmp_path: Path) -> None:
     done = script("run", "--minutes", "0.1", "--out", tmp_path, environment={"NODELENS": "false"})
     assert done.returncode == TIME_IS_UP

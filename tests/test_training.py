@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import torch
 
 from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
-from nodelens.networks import load_network, masks_of
+from nodelens.networks import build_network, load_network, masks_of
+from nodelens.probing import learnt_flip
+from nodelens.report.training import report_training, training_events
 from nodelens.runs import RunDirectory, read_tensors
 from nodelens.training import (
     Assignment,
@@ -394,6 +397,27 @@ def test_images_that_are_not_square(training: ImageSet, test_images: ImageSet, t
     oblong = replace(training, pixels=np.asarray(training.pixels)[:, :, :6])
     with pytest.raises(InputError, match="digits has images of 8 × 6 pixels; give --image-size"):
         train(SETTINGS, oblong, test_images, RunDirectory(tmp_path))
+
+
+def test_a_trained_network_without_its_log_is_one_sentence(undisturbed: RunDirectory, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed.path, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    log = run.path / "log.jsonl"
+    log.write_bytes(b"12\n\xff\n" + log.read_bytes())
+    assert training_events(run) == training_events(undisturbed)
+    log.unlink()
+    with pytest.raises(InputError, match="says nothing of its training"):
+        report_training(run)
+
+
+def test_a_checkpoint_says_whether_its_network_learnt_mirrored_images(
+    undisturbed: RunDirectory, training: ImageSet, test_images: ImageSet, tmp_path: Path
+) -> None:
+    assert learnt_flip(load_network(undisturbed.path)) == 0.5
+    never = replace(SETTINGS, recipe=replace(RECIPE, epochs=1, augmentation=Augmentation(flip=0.0)))
+    train(never, training, test_images, RunDirectory(tmp_path))
+    assert learnt_flip(load_network(tmp_path)) == 0.0
+    assert learnt_flip(build_network("cct_2_3x1_16", 10, 8, 1)) == 0.5
 
 
 def test_tensorboard_that_is_not_installed(
