@@ -23,6 +23,7 @@ from nodelens.cli.options import (
     run_directory,
     show,
 )
+from nodelens.errors import InputError
 
 
 def measure(
