@@ -25,6 +25,7 @@ from nodelens.errors import InputError
 
 if TYPE_CHECKING:
     from nodelens.data import ImageSet
+    from nodelens.networks import Network
     from nodelens.probing import ProbeSettings
     from nodelens.runs import RunDirectory
 
@@ -95,7 +96,12 @@ def heads(
 
 
 def _probe(
-    network: Network, run: RunDirectory, seeds: int | None, epochs: int | None, precision: str, training: ImageSet
+    network: Network,
+    run: RunDirectory,
+    seeds: int | None,
+    epochs: int | None,
+    precision: str,
+    training: ImageSet,
 ) -> ProbeSettings:
     """How the run's probes were trained, or would be; changed where it was asked for."""
     from nodelens.probing import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, recorded_probe

@@ -10,7 +10,7 @@ CANDIDATES = 10
 CROP_ASPECT = (3 / 4, 4 / 3)
 
 
-def draw_flips(count: int, probability: float, generator: torch.Generator) -> Bool[Tensor, "{count}"]:
+def draw_flips(count: int, probability: float, generator: torch.Generator) -> Bool[Tensor, " {count}"]:
     """Draw which of ``count`` images are mirrored, each with the given probability."""
     return torch.rand(count, generator=generator, device=generator.device) < probability
 
@@ -23,7 +23,7 @@ def draw_shifts(count: int, padding: int, generator: torch.Generator) -> Int[Ten
 def shift_and_flip(
     images: Shaped[Tensor, "batch height width channel"],
     shifts: Int[Tensor, "batch 2"],
-    flips: Bool[Tensor, "batch"],
+    flips: Bool[Tensor, " batch"],
 ) -> Shaped[Tensor, "batch height width channel"]:
     """Crop each image at its shift, the border reflected; then mirror the flipped ones.
 
@@ -47,7 +47,7 @@ def shift_and_flip(
     return images.reshape(-1, channel).index_select(0, pixel.flatten()).view(images.shape)
 
 
-def mirrored_columns(flips: Bool[Tensor, "batch"], width: int) -> Int[Tensor, "batch {width}"]:
+def mirrored_columns(flips: Bool[Tensor, " batch"], width: int) -> Int[Tensor, "batch {width}"]:
     """The source column of each output column: reversed where flipped."""
     column = torch.arange(width, device=flips.device)
     return torch.where(flips[:, None], width - 1 - column, column)
@@ -69,7 +69,7 @@ def draw_boxes(
     area: tuple[float, float],
     aspect: tuple[float, float],
     generator: torch.Generator,
-) -> tuple[Int[Tensor, "{count} 4"], Bool[Tensor, "{count}"]]:
+) -> tuple[Int[Tensor, " {count} 4"], Bool[Tensor, " {count}"]]:
     """Draw one box within each image: the first of ten candidates that fits.
 
     Args:
@@ -96,7 +96,7 @@ def draw_boxes(
 
 def draw_crops(
     count: int, size: tuple[int, int], area: tuple[float, float], generator: torch.Generator
-) -> Int[Tensor, "{count} 4"]:
+) -> Int[Tensor, " {count} 4"]:
     """Draw the boxes of random resized crops, as torchvision's RandomResizedCrop does.
 
     Args:
@@ -127,7 +127,7 @@ def central_box(height: int, width: int) -> tuple[int, int, int, int]:
 def resize_boxes(
     images: UInt8[Tensor, "batch height width channel"],
     boxes: Int[Tensor, "batch 4"],
-    flips: Bool[Tensor, "batch"],
+    flips: Bool[Tensor, " batch"],
 ) -> Float[Tensor, "batch channel height width"]:
     """Enlarge the box of each image to the image's size, bicubic; then mirror the flipped ones.
 
@@ -151,7 +151,7 @@ def resize_boxes(
 
 
 def cubic_weights(
-    start: Int[Tensor, "batch"], length: Int[Tensor, "batch"], size: int
+    start: Int[Tensor, " batch"], length: Int[Tensor, " batch"], size: int
 ) -> Float[Tensor, "batch {size} {size}"]:
     """Weight of each source pixel (last axis) in each pixel of an interval enlarged to ``size`` pixels.
 

@@ -40,8 +40,8 @@ class ImageSet:
     name: str
     split: str
     pixels: UInt8[np.ndarray, "stored height width channel"]
-    rows: Int64[np.ndarray, "image"]
-    labels: Int64[Tensor, "image"]
+    rows: Int64[np.ndarray, " image"]
+    labels: Int64[Tensor, " image"]
     label_names: tuple[str, ...]
     superclass_names: tuple[str, ...]
     superclass_of_label: tuple[int, ...]

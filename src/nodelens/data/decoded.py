@@ -70,7 +70,7 @@ class DecodedSplit:
     """A split's pixels (a read-only memory map) and labels."""
 
     pixels: UInt8[np.ndarray, "image height width channel"]
-    labels: Int64[np.ndarray, "image"]
+    labels: Int64[np.ndarray, " image"]
     meta: Meta
     fingerprint: str
 

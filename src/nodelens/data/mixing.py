@@ -66,7 +66,7 @@ def kept_pixels(draw: MixDraw, height: int, width: int) -> Bool[Tensor, "{height
     return ~(inside_rows[:, None] & inside_columns)
 
 
-def inside_interval(centre: Float[Tensor, ""], length: Float[Tensor, ""], size: int) -> Bool[Tensor, "{size}"]:
+def inside_interval(centre: Float[Tensor, ""], length: Float[Tensor, ""], size: int) -> Bool[Tensor, " {size}"]:
     """True within ⌊size · length⌋ pixels around pixel ⌊size · centre⌋, an odd one going to the right."""
     middle, extent = (size * centre).floor(), (size * length).floor()
     pixel = torch.arange(size, device=centre.device)

@@ -101,7 +101,7 @@ class Parquet:
             raise InputError(f"{self.name} has no ClassLabel column; cast its labels with datasets.ClassLabel")
         return classes
 
-    def _label_values(self, column: str, count: int) -> Int64[np.ndarray, "image"]:
+    def _label_values(self, column: str, count: int) -> Int64[np.ndarray, " image"]:
         tables = [_read(file, [column, self.split_column]) for file in self.files]
         kept = [table[column].filter(self._in_split(table)) for table in tables]
         labels = [label for chunk in kept for label in chunk.to_pylist()]

@@ -27,7 +27,7 @@ class Part:
         """Number of images."""
         return self.whole - 2 * self.begin if 2 * self.end > self.whole else 2 * (self.end - self.begin)
 
-    def of(self, batch: Shaped[Tensor, "whole *rest"]) -> Shaped[Tensor, "part *rest"]:
+    def of(self, batch: Shaped[Tensor, " whole *rest"]) -> Shaped[Tensor, " part *rest"]:
         """The rows of these images.
 
         >>> Part(whole=7, begin=1, end=3).of(torch.arange(7)), Part(7, 3, 4).of(torch.arange(7))

@@ -50,15 +50,15 @@ class RandAugmentDraw:
         sign: −1 or 1, the direction of an operation that has two.
     """
 
-    operation: Int[Tensor, "batch"]
-    level: Float[Tensor, "batch"]
-    sign: Float[Tensor, "batch"]
+    operation: Int[Tensor, " batch"]
+    level: Float[Tensor, " batch"]
+    sign: Float[Tensor, " batch"]
 
-    def chosen(self, operation: Operation) -> Bool[Tensor, "batch"]:
+    def chosen(self, operation: Operation) -> Bool[Tensor, " batch"]:
         """Which images have this operation."""
         return self.operation == operation.value
 
-    def signed(self, operation: Operation, greatest: float) -> Float[Tensor, "batch"]:
+    def signed(self, operation: Operation, greatest: float) -> Float[Tensor, " batch"]:
         """The level times ±greatest for the images that have this operation, 0 for the others."""
         return (self.sign * self.level * greatest).masked_fill(~self.chosen(operation), 0.0)
 
@@ -117,7 +117,7 @@ def adjust_tones(
     return curves.gather(2, level_index).view(pixels.shape)
 
 
-def fixed_curves(level: Float[Tensor, "batch"], device: torch.device) -> dict[Operation, Float[Tensor, "_ 1 256"]]:
+def fixed_curves(level: Float[Tensor, " batch"], device: torch.device) -> dict[Operation, Float[Tensor, "_ 1 256"]]:
     """New grey levels by old ones, of the operations that ignore what the image shows."""
     value = torch.arange(256.0, device=device)
     level = level[:, None, None]

@@ -29,7 +29,7 @@ class ResidentImages:
     """
 
     pixels: UInt8[Tensor, "image height width channel"]
-    labels: Int64[Tensor, "image"]
+    labels: Int64[Tensor, " image"]
     label_names: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -26,7 +26,7 @@ class LabelColumn:
         superclass_of_label: one index into `superclass_names` per label; empty when there are none.
     """
 
-    values: Int64[np.ndarray, "image"]
+    values: Int64[np.ndarray, " image"]
     names: tuple[str, ...]
     superclass_names: tuple[str, ...] = ()
     superclass_of_label: tuple[int, ...] = ()
@@ -67,8 +67,8 @@ def hashed(parts: Iterable[object]) -> str:
 
 
 def stratified(
-    labels: Int64[np.ndarray, "image"], fraction: float, seed: int
-) -> tuple[Int64[np.ndarray, "rest"], Int64[np.ndarray, "held"]]:
+    labels: Int64[np.ndarray, " image"], fraction: float, seed: int
+) -> tuple[Int64[np.ndarray, " rest"], Int64[np.ndarray, " held"]]:
     """Divides positions at random so that every label gives up the same share.
 
     Args:

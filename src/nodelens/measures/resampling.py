@@ -51,7 +51,7 @@ def resamples(items: int, draws: int, seed: int, width: int = 1) -> Iterator[Int
         yield torch.randint(items, (count, items), generator=generator)
 
 
-def p_value(observed: Float64[Tensor, "*value"], null: Float64[Tensor, "draw *value"]) -> Float64[Tensor, "*value"]:
+def p_value(observed: Float64[Tensor, " *value"], null: Float64[Tensor, " draw *value"]) -> Float64[Tensor, " *value"]:
     """Probability of at least as much by chance, `(1 + #{null ≥ observed}) / (1 + draws)`.
 
     Counting the observation among the draws keeps the test exact for any number of them: under the null,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nodelens.errors import InputError
+from nodelens.networks.network import Network
 
 MASK, KEPT = ".mask", ".kept"
 """Endings of the stored names: `x.weight.mask` has one bit per weight, `x.weight.kept` the weights left."""

@@ -21,7 +21,7 @@ from nodelens.measures import expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
 from nodelens.paper.comparison import PAPER_BLOCKS, cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import SECOND, Scale, recorded_precision, trained_network
+from nodelens.paper.scales import SECOND, Scale, recorded_precision, scale_probe, trained_network
 from nodelens.probing import ProbeSettings
 from nodelens.report.expert_tables import expert_rows, symmetry_rows
 from nodelens.report.field_figures import overlap_rows

@@ -45,7 +45,7 @@ class SiteMeasurement:
     class_means: Float[Tensor, "label node *position"]
     weight: Float[Tensor, "label node *position"]
     accuracy: float
-    counts: Int[Tensor, "label"]
+    counts: Int[Tensor, " label"]
 
     @property
     def matrices(self) -> NodalMatrices:
@@ -115,7 +115,7 @@ class LabelSums:
     def add_batch(
         self,
         inputs: Float[Tensor, "batch channel height width"],
-        labels: Int[Tensor, "batch"],
+        labels: Int[Tensor, " batch"],
         precision: Precision,
     ) -> None:
         """Run the network once and add to every site's sums; cheapest where a batch has few labels."""
@@ -218,7 +218,7 @@ def measure_probes(
         return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 
-def label_counts(images: ImageSet) -> Int[Tensor, "label"]:
+def label_counts(images: ImageSet) -> Int[Tensor, " label"]:
     """Images per label.
 
     Raises:
@@ -236,7 +236,7 @@ def label_counts(images: ImageSet) -> Int[Tensor, "label"]:
 
 
 def _measurement(
-    probes: Probes, sums: LabelSums, counts: Int[Tensor, "label"], images: ImageSet, index: int
+    probes: Probes, sums: LabelSums, counts: Int[Tensor, " label"], images: ImageSet, index: int
 ) -> Measurement:
     by_site = {}
     for probe in probes:

@@ -45,7 +45,7 @@ class Readout:
 
     def learn(
         self, activations: Tensor, targets: Float[Tensor, "batch label"], share: float
-    ) -> tuple[Float[Tensor, "probe"], Readout]:
+    ) -> tuple[Float[Tensor, " probe"], Readout]:
         """Every probe's mean cross-entropy and its gradient.
 
         In closed form, which is faster than autograd where sixty probes learn beside one pass of a network.

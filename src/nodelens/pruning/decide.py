@@ -143,7 +143,7 @@ def baseline_masks(
     method: str,
     *,
     seed: int = 0,
-    input_norms: Mapping[str, Float[Tensor, "_input"]] | None = None,
+    input_norms: Mapping[str, Float[Tensor, " _input"]] | None = None,
 ) -> Masks:
     """Remove from each layer as many weights as told, by another method than ANDC.
 
@@ -211,7 +211,7 @@ def input_norms(
     images: ImageSet,
     normalisation: Normalisation,
     batch_size: int = 128,
-) -> dict[str, Float[Tensor, "_input"]]:
+) -> dict[str, Float[Tensor, " _input"]]:
     """Root of the summed squares of each input of the layers over all tokens and images, by module path."""
     network.eval()
     device = next(network.parameters()).device

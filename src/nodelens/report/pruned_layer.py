@@ -20,7 +20,7 @@ SHOWN_LABELS = 4
 
 def nodes_to_show(
     sources: Bool[Tensor, "source label"], targets: Bool[Tensor, "target label"], count: int = SHOWN_NODES
-) -> tuple[Int64[Tensor, "chosen_source"], Int64[Tensor, "chosen_target"]]:
+) -> tuple[Int64[Tensor, " chosen_source"], Int64[Tensor, " chosen_target"]]:
     """Nodes that show the rule: those with one to four labels, of both sites those that share the most common ones.
 
     Where a site has fewer such nodes, those with the fewest labels follow.
@@ -80,7 +80,7 @@ def _height(index: int, nodes: Tensor) -> float:
 
 def _name_nodes(
     axes: Axes,
-    nodes: Int64[Tensor, "node"],
+    nodes: Int64[Tensor, " node"],
     diagonals: Bool[Tensor, "node label"],
     used: Bool[Tensor, "node label"],
     names: Sequence[str],

@@ -109,19 +109,19 @@ def own_part(batch_size: int) -> Part:
     return Part(batch_size, own[0], own[-1] + 1)
 
 
-def _on(device: torch.device, order: Int[Tensor, "image"]) -> Int[Tensor, "image"]:
+def _on(device: torch.device, order: Int[Tensor, " image"]) -> Int[Tensor, " image"]:
     """Copied without waiting for the device."""
     return order if device.type == "cpu" else order.pin_memory().to(device, non_blocking=True)
 
 
-def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, "image"]:
+def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, " image"]:
     """The order in which an epoch goes through the images."""
     return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of(seed, ORDER, epoch)))
 
 
 def training_batch(
     training: ImageSet | ResidentImages,
-    chosen: Int[Tensor, "whole"],
+    chosen: Int[Tensor, " whole"],
     part: Part,
     recipe: Recipe,
     seed: int,
