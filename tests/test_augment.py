@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tv
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
@@ -449,11 +449,13 @@ def test_mixup_is_timms_formula(batch):
     st.integers(1, 12),
 )
 @settings(deadline=None, max_examples=60)
+@example(2.0**-24, 0.0, 0.0, 1, 1)
 def test_cutmix_is_timms_box_with_the_share_of_its_area(share, down, right, height, width):
     draw = forced(share, cut=True, centre=(down, right))
     images, targets = torch.randn(4, 2, height, width, generator=seeded()), one_hot_targets(4, 4)
     mixed, mixed_targets = mix_batch(images, targets, draw)
-    ratio = np.sqrt(np.float32(1) - np.float32(share))
+    # torch's root: where a side is nearly a whole number of pixels, the last bit decides, in which numpy's may differ.
+    ratio = (1 - torch.tensor(share)).sqrt().numpy()
     cut_height = int(np.float32(height) * ratio)
     cut_width = int(np.float32(width) * ratio)
     middle_row, middle_column = (

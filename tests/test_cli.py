@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,9 +116,36 @@ def test_more_sites_can_be_measured_later(measured: Path) -> None:
     assert (measured / "measure" / "block.2.linear2.safetensors").read_bytes() == before
 
 
+def test_fewer_sites_asked_for_later_leave_the_others_in_the_tables(measured: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(measured, run)
+
+    def rows_of(site: str, name: str = "statistics.test") -> list[dict[str, str]]:
+        return [row for row in read_csv(run / "tables" / f"{name}.csv") if row["site"] == site]
+
+    def measure_again(sites: str, *more: str) -> int:
+        return nodelens("measure", str(run), "--sites", sites, "--epochs", "1", "--seeds", "2", *more)
+
+    assert measure_again("block.*.linear2") == 0
+    before = {name: read_csv(run / "tables" / f"{name}.csv") for name in ("statistics.test", "sweep.test")}
+    assert measure_again("block.2.linear2") == 0
+    assert {name: read_csv(run / "tables" / f"{name}.csv") for name in before} == before
+    assert measure_again("block.2.linear2", "--clusters", "maximum") == 0
+    for figure in ("sweep", "labels", "node"):
+        for rule in ("", ".maximum"):
+            assert (run / "figures" / f"{figure}.test{rule}.png").exists()
+    assert measure_again("block.2.linear2", "--threshold", "0.4") == 0
+    assert not rows_of("block.1.linear2")  # at another threshold they would not compare
+    assert rows_of("block.2.linear2")
+    assert rows_of("block.1.linear2", "sweep.test")
+
+
 def test_another_probe_training_is_refused(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert nodelens("measure", str(measured), "--sites", "block.*.linear2", "--epochs", "3") == 2
-    assert "belongs to another measure configuration (different: probe)" in capsys.readouterr().err
+    assert (
+        "belongs to another measure configuration (different: probe.recipe.epochs, probe.seeds)"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_it_can_do_is_said_without_loading_torch() -> None:

@@ -140,6 +140,40 @@ def test_a_searched_label_is_counted_at_every_site(opened: Opened, measured: Mea
     assert "of its nodes know “otter”" in opened.page.locator(".side .hint").first.inner_text()
 
 
+def test_what_cannot_be_leaves_what_was(opened: Opened) -> None:
+    field = opened.page.get_by_label("Search a label")
+    field.fill("otter")
+    opened.settle()
+    field.fill("no such label")
+    field.press("Enter")
+    opened.settle()
+    assert field.evaluate("field => field.validationMessage") == "No label contains “no such label”."
+    assert opened.page.get_by_role("heading", name="Who knows “otter”").is_visible()
+    threshold = opened.page.get_by_label("Threshold, as a number")
+    threshold.fill("0.4")
+    threshold.press("Enter")
+    threshold.fill("2")
+    threshold.press("Enter")
+    opened.settle()
+    assert threshold.input_value() == "0.4"
+    assert "threshold=0.4" in opened.page.url
+
+
+def test_a_second_node_of_the_list_is_brought_into_sight(opened: Opened) -> None:
+    opened.page.set_viewport_size({"width": 900, "height": 500})
+    opened.page.emulate_media(reduced_motion="reduce")  # or it is still on its way
+    opened.page.get_by_label("Search a label").fill("otter")
+    opened.settle()
+    for button in opened.page.get_by_role("region", name="Who knows the label").get_by_role("button").all()[:2]:
+        button.scroll_into_view_if_needed()
+        button.click()
+        opened.settle()
+        site, _, node = button.inner_text().replace("\n", " ").split(" ")[:3]
+        top = opened.page.get_by_role("heading", name=f"Node {node} of {site}").bounding_box()
+        assert top is not None
+        assert -1 <= top["y"] < 500
+
+
 def test_a_searched_label_leads_to_its_nodes_and_heads(opened: Opened, measured: Measurement) -> None:
     opened.page.get_by_label("Search a label").fill("otter")
     opened.settle()

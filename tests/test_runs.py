@@ -152,8 +152,8 @@ def test_a_configuration_is_its_settings(run: RunDirectory) -> None:
     ("settings", "different"),
     [
         ({"seed": 2, "recipe": {"epochs": 3}}, "seed"),
-        ({"seed": 1, "recipe": {"epochs": 4}}, "recipe"),
-        ({"seed": 2, "recipe": {"epochs": 4}}, "recipe, seed"),
+        ({"seed": 1, "recipe": {"epochs": 4}}, "recipe.epochs"),
+        ({"seed": 2, "recipe": {"epochs": 4}}, "recipe.epochs, seed"),
         ({"recipe": {"epochs": 3}}, "seed"),
         ({"seed": 1, "recipe": {"epochs": 3}, "precision": "bf16"}, "precision"),
     ],

@@ -39,6 +39,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
+    if not path.name:
+        raise InputError(f"{path} is a folder; give a file")
     # A fixed name: what a killed write left is overwritten by the next one instead of piling up.
     temporary = path.with_name(f".{path.name}.partial")
     try:
@@ -147,6 +149,17 @@ def with_sorted_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[start:]
 
 
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the settings that differ, `probe.seeds` for one within another."""
+    for name in {**one, **other}:
+        # None is what was not asked for, and what a version did not know that could not be asked for it.
+        a, b = one.get(name), other.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from (f"{name}.{inner}" for inner in _differing(a, b))
+        elif a != b:
+            yield name
+
+
 def versions() -> dict[str, str]:
     """What a result depends on besides its configuration."""
     names = ("nodelens", "torch", "torchvision", "numpy")
@@ -242,9 +255,7 @@ class RunDirectory:
             InputError: the directory belongs to another configuration.
         """
         wanted = json.loads(json.dumps(settings))
-        recorded = self.configuration().get(command, {}).get("settings", wanted)
-        # None is what was not asked for, and what a version did not know that could not be asked for it.
-        changed = [key for key in {**recorded, **wanted} if recorded.get(key) != wanted.get(key)]
+        changed = list(_differing(self.configuration().get(command, {}).get("settings", wanted), wanted))
         if changed:
             raise InputError(
                 f"{self.path} belongs to another {command} configuration (different: {', '.join(sorted(changed))}); "

@@ -73,8 +73,8 @@ def matching(names: Sequence[str], patterns: str | Sequence[str], kind: str) -> 
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         matched = {name for name in names if _matches(name, pattern)}
         if not matched:
-            known = ", ".join(names[:9])
-            raise InputError(f"no {kind} matches {pattern!r}; this network has {len(names)}: {known}, …")
+            known = ", ".join([*names[:9], *["…"] * (len(names) > 9)])
+            raise InputError(f"no {kind} matches {pattern!r}; this network has {len(names)}: {known}")
         chosen |= matched
     return chosen
 

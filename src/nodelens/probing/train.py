@@ -53,7 +53,7 @@ def probe_recipe(
     """
     if optimizer not in ("adamw", "sgd"):
         raise InputError(f"unknown optimizer {optimizer!r}; choose adamw or sgd")
-    if min(epochs, batch_size) < 1 or learning_rate <= 0:
+    if min(epochs, batch_size) < 1 or not 0 < learning_rate < math.inf:
         raise InputError(
             "probes need at least one epoch, images in a batch and a positive learning rate, "
             f"not {epochs}, {batch_size} and {learning_rate}"

@@ -44,7 +44,7 @@ class Explored:
 def explored_networks(runs: Sequence[RunDirectory]) -> list[Explored]:
     """The networks that these runs measured: each run's own first, then the untrained ones."""
     alone = len(runs) == 1
-    own = [Explored(run, "network" if alone else _name(run, runs), NETWORK) for run in runs]
+    own = [Explored(run, "network" if alone else run_name(run, runs), NETWORK) for run in runs]
     twins = [Explored(e.run, "untrained" if alone else f"{e.name}, untrained", UNTRAINED) for e in own]
     return [one for one in (*own, *twins) if measured_splits(one.run, one.folder)]
 
@@ -200,7 +200,7 @@ def _sweep(explored: Explored, split: str) -> Iterator[Mapping[str, Any]]:
             yield row
 
 
-def _name(run: RunDirectory, runs: Sequence[RunDirectory]) -> str:
+def run_name(run: RunDirectory, runs: Sequence[RunDirectory]) -> str:
     """The folder's name, with as much of its path as tells it from the others."""
     same = [other for other in runs if other.path.resolve().name == run.path.resolve().name]
     return run.path.resolve().name if len(same) == 1 else str(run.path)

@@ -31,6 +31,9 @@ LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE,
 NAMED_LABELS = 20
 """Up to so many labels, the axes of a whole matrix carry their names."""
 
+NAMED_SIZES = 10
+"""Up to so many clusters are named with their sizes."""
+
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as SVG and PNG; `path` has neither suffix."""
@@ -83,7 +86,9 @@ def head_line(figure: Figure, title: str, into: Panels) -> None:
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
 
-def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str], into: Panels = None) -> Figure:
+def threshold_figure(
+    rows: Sequence[Mapping[str, Any]], sites: Sequence[str], title: str = "", into: Panels = None
+) -> Figure:
     """Fig. 5: SNR (left) and SNR_min (right) of each site against the threshold.
 
     Args:
@@ -96,6 +101,7 @@ def threshold_figure(rows: Sequence[Mapping[str, Any]], sites: Sequence[str], in
             draw_sweep(left, of_site, "snr", f"{site}: SNR")
             draw_sweep(right, of_site, "snr_min", f"{site}: SNR of the rarest label")
         panels[0][0].legend(frameon=False)
+        head_line(figure, title, into)
     return figure
 
 
@@ -153,6 +159,7 @@ def node_figure(
     threshold: float = 0.3,
     title: str = "",
     into: Panels = None,
+    method: str = "greedy",
 ) -> Figure:
     """Fig. 3: a node's matrix of average fields, clipped, and permuted into its clusters.
 
@@ -166,7 +173,7 @@ def node_figure(
         left, middle, right = panels[0]
         draw_field(left, matrices, node, label_names)
         draw_clipped(middle, matrices, node, label_names, threshold)
-        draw_clusters(right, matrices, node, label_names, threshold)
+        draw_clusters(right, matrices, node, label_names, threshold, method=method)
         head_line(figure, title, into)
     return figure
 
@@ -189,9 +196,8 @@ def name_axes(axes: Axes, label_names: Sequence[str]) -> None:
 
 def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequence[str], threshold: float) -> None:
     """Which elements are above the threshold."""
-    axes.imshow(
-        matrices.clipped(node, threshold).numpy(), cmap=ListedColormap(["white", BLUE]), interpolation="nearest"
-    )
+    above = matrices.clipped(node, threshold).numpy()
+    axes.imshow(above, cmap=ListedColormap(["white", BLUE]), vmin=0, vmax=1, interpolation="nearest")
     name_axes(axes, label_names)
     axes.set_title(f"above {threshold:g} of the maximum", loc="left", fontsize=9)
 
@@ -203,10 +209,11 @@ def draw_clusters(
     label_names: Sequence[str],
     threshold: float,
     shown: int = 28,
+    method: str = "greedy",
 ) -> None:
     """The labels of the clusters first, then those with most noise, so that blocks stand on the diagonal."""
     above = matrices.clipped(node, threshold).numpy()
-    clusters = matrices.clusters(node, threshold)
+    clusters = matrices.clusters(node, threshold, method)
     order = permuted_order(above, clusters)[:shown]
     cluster_of = {label: k for k, cluster in enumerate(clusters) for label in cluster}
     kinds = np.zeros((len(order), len(order)))
@@ -219,8 +226,9 @@ def draw_clusters(
     axes.set_yticks(named, [label_names[order[row]] for row in named], fontsize=6.5)
     axes.set_xticks([])
     axes.set_xlabel("output label, in the same order\n(blue: clusters, yellow: noise)")
-    sizes = ", ".join(str(len(cluster)) for cluster in clusters) or "none"
-    axes.set_title(f"clusters of {sizes}"[:44], loc="left", fontsize=9)
+    sizes = [str(size) for size in sorted(map(len, clusters), reverse=True)] or ["none"]
+    more = ", …" if len(sizes) > NAMED_SIZES else ""
+    axes.set_title(f"labels per cluster: {', '.join(sizes[:NAMED_SIZES])}{more}", loc="left", fontsize=9)
 
 
 def permuted_order(above: np.ndarray, clusters: Sequence[Sequence[int]]) -> list[int]:

@@ -86,7 +86,7 @@ def check_images(images: Sequence[int], known: int) -> None:
 def how(study: HeadStudy) -> str:
     """The split, threshold and ratio of a study, and how many probes each site has."""
     settings, seeds = study.settings, study.seeds
-    return f"{settings.split} images, threshold {settings.threshold:g}, {seeds} probe seed{'s' * (seeds > 1)}"
+    return f"nodes on {settings.split} images, threshold {settings.threshold:g}, {seeds} probe seed{'s' * (seeds > 1)}"
 
 
 def report_depth(study: HeadStudy) -> list[TextTable]:

@@ -12,7 +12,17 @@ from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import measurements_of
 from nodelens.processes import by_first
 from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
-from nodelens.report.tables import TABLE1, TABLE2, TextTable, rounded, statistics_rows, statistics_table, sweep_rows
+from nodelens.report.stored import stored_rows
+from nodelens.report.tables import (
+    TABLE1,
+    TABLE2,
+    Row,
+    TextTable,
+    rounded,
+    statistics_rows,
+    statistics_table,
+    sweep_rows,
+)
 from nodelens.runs import RunDirectory
 
 SWEEP = tuple(round(0.05 * i, 2) for i in range(1, 19))
@@ -42,8 +52,8 @@ def report_measurement(
         rows = statistics_rows(found, threshold, method, permutations)
         sweep = sweep_rows(found, SWEEP, method, min(permutations, 5))
         rule = "" if method == "greedy" else f".{method}"
-        run.write_table(f"statistics.{split}{rule}", rounded(rows))
-        run.write_table(f"sweep.{split}{rule}", rounded(sweep))
+        run.write_table(f"statistics.{split}{rule}", with_other_sites(run, f"statistics.{split}{rule}", rounded(rows)))
+        run.write_table(f"sweep.{split}{rule}", with_other_sites(run, f"sweep.{split}{rule}", rounded(sweep)))
         how = f"{split} images, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
@@ -51,21 +61,40 @@ def report_measurement(
         ]
         first = found["network"][0]
         outputs = [name for name in first if name.endswith("linear2")] or list(first)
-        save_figure(threshold_figure(sweep, outputs[-2:][::-1]), run.path / "figures" / f"sweep.{split}")
+        against = f"SNR against the threshold ({split} images, {method} clusters; bands: one standard deviation)"
+        curves = threshold_figure(sweep, outputs[-2:][::-1], against)
+        save_figure(curves, run.path / "figures" / f"sweep.{split}{rule}")
         last = first[outputs[-1]]
-        even = f"How evenly {last.site.name} knows the labels ({split} images, threshold {threshold:g})"
+        even = (
+            f"How evenly {last.site.name} knows the labels ({split} images, threshold {threshold:g}, {method} clusters)"
+        )
         labels = label_figure(last.statistics(threshold, method), first.label_names, even)
-        save_figure(labels, run.path / "figures" / f"labels.{split}")
-        node = clearest_node(last.matrices, threshold)
-        title = f"Node {node} of {last.site.name}: what it stands for ({split} images)"
-        picture = node_figure(last.matrices, node, first.label_names, threshold, title)
-        save_figure(picture, run.path / "figures" / f"node.{split}")
+        save_figure(labels, run.path / "figures" / f"labels.{split}{rule}")
+        node = clearest_node(last.matrices, threshold, method)
+        title = f"Node {node} of {last.site.name}: what it stands for ({split} images, {method} clusters)"
+        picture = node_figure(last.matrices, node, first.label_names, threshold, title, method=method)
+        save_figure(picture, run.path / "figures" / f"node.{split}{rule}")
     return shown
 
 
-def clearest_node(matrices: NodalMatrices, threshold: float) -> int:
+def with_other_sites(run: RunDirectory, name: str, rows: Sequence[Row]) -> list[Row]:
+    """Rows of some sites and, from the table of that name, those of other sites that were measured before.
+
+    A table of another threshold is replaced as a whole, for its rows would be compared with these.
+    """
+    path = run.path / "tables" / f"{name}.csv"
+    before = stored_rows(path) if path.exists() else []
+    if {row.get("threshold") for row in before} != {row["threshold"] for row in rows}:
+        return list(rows)
+    new = {row["site"] for row in rows}
+    together = [*rows, *({**row, "seeds": int(row["seeds"])} for row in before if row["site"] not in new)]
+    order = run.configuration()["measure"]["sites"]
+    return sorted(together, key=lambda row: order.index(row["site"]))
+
+
+def clearest_node(matrices: NodalMatrices, threshold: float, method: str = "greedy") -> int:
     """The node with the largest cluster, among those the one with the least noise around it."""
-    sizes = torch.cat([_largest_clusters(clustering) for clustering in matrices.clusterings(threshold)])
+    sizes = torch.cat([_largest_clusters(clustering) for clustering in matrices.clusterings(threshold, method)])
     largest = [int(node) for node in torch.nonzero(sizes == sizes.max()).flatten()]
     return min(largest, key=lambda node: int(matrices.clipped(node, threshold).sum()))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,7 +22,7 @@ from nodelens.probing import NETWORK
 from nodelens.processes import by_first
 from nodelens.report.compared import compared_table
 from nodelens.report.excitation import add_excitation
-from nodelens.report.explored import describe_networks, explored_networks, opening_split
+from nodelens.report.explored import describe_networks, explored_networks, opening_split, run_name
 from nodelens.report.factors import FACTOR_BYTES, Factors
 from nodelens.report.places import COMPARED, ELSEWHERE, PLACES, Place, place_of
 from nodelens.report.stored import ShownTable, shown_tables, table_names
@@ -54,7 +55,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """The section's address in the page."""
-        return "-".join(filter(None, (anchor_of(self.place), self.run))).replace(" ", "-")
+        return re.sub(r"[\s/]+", "-", "-".join(filter(None, (anchor_of(self.place), self.run))))
 
 
 @by_first
@@ -76,7 +77,7 @@ def write_report(
     networks = explored_networks(runs)
     opening = opening_split(networks, split)
     own = {one.name: one.run for one in networks if one.folder == NETWORK}
-    of_runs = [section for run in runs for section in _sections(run, len(runs) > 1)]
+    of_runs = [section for run in runs for section in _sections(run, run_name(run, runs) if len(runs) > 1 else "")]
     sections = [*_compared(own, opening), *sorted(of_runs, key=_order)]
     factors = Factors(max(0, min(FACTOR_BYTES, PAGE_BYTES - _size(sections))))
     described = describe_networks(networks, opening, factors)
@@ -126,7 +127,7 @@ def _render(
         lstrip_blocks=True,
     )
     style, script = ((HERE / name).read_text() for name in ("page.css", "explorer/explorer.js"))
-    names = [run.path.resolve().name for run in runs]
+    names = [run_name(run, runs) for run in runs]
     return environment.get_template("page.html.j2").render(
         title=" beside ".join(names),
         # Written by this package, not by a user: marked as safe, and named by their hashes in the page's policy.
@@ -201,7 +202,7 @@ def _order(section: Section) -> int:
     return (*PLACES, ELSEWHERE).index(section.place)
 
 
-def _sections(run: RunDirectory, named: bool) -> list[Section]:
+def _sections(run: RunDirectory, of_run: str) -> list[Section]:
     tables, figures = _stored(run, "tables", table_names), _stored(run, "figures", _figures)
     found = []
     for place in (*PLACES, ELSEWHERE):
@@ -215,7 +216,6 @@ def _sections(run: RunDirectory, named: bool) -> list[Section]:
                 # What `heads` and `reproduce` draw alike is shown once.
                 drawn.setdefault(_address(run.path / folder, name), (folder / name).as_posix())
         if shown or drawn:
-            of_run = run.path.resolve().name if named else ""
             found.append(Section(place, of_run, shown, [(name, address) for address, name in drawn.items()]))
     return found
 

@@ -73,15 +73,17 @@ PLACES = (
     ),
     Place(
         "Figure 6 and Table 3: pruning by nodal diagonals",
-        "A weight is kept only where its two nodes share a label (ANDC), beside other ways to remove as many.",
+        "A weight is kept only where its two nodes share a label (ANDC), beside other ways to remove as many. "
+        "Pruned: the accuracy before retraining; branch: all weights removed, only the skip connection left; "
+        "vanished only: the weights of nodes that stand for no label.",
         ("figure6", "table3", "prune", "search", "gain"),
         ("Figure 6", "Table 3"),
         "nodelens prune",
     ),
     Place(
         "Figure 7: appearances of the labels in each head",
-        "Number of the head's nodes whose diagonal holds the label; a head specialises in a label that it holds at "
-        "least twice as often as any other head.",
+        "Number of the head's nodes whose diagonal holds the label; a head specialises in a label that it holds so "
+        "many times as often as any other head (the ratio).",
         ("figure7", "heads.appearances"),
         ("Figure 7",),
         "nodelens heads",
@@ -92,7 +94,7 @@ PLACES = (
         "random labels.",
         ("table4", "heads.superclasses", "heads.labels"),
         ("Table 4",),
-        "nodelens heads",
+        "nodelens heads (with --superclasses where the data set has none)",
     ),
     Place(
         "Figure 8: each head knows its labels best",

@@ -691,6 +691,7 @@
 
   // page/controls.js
   function controls(networks, change) {
+    let threshold = NaN, leading = NaN;
     const slider = element("input", {
       type: "range",
       min: 0.01,
@@ -705,7 +706,11 @@
       max: 0.99,
       step: "any",
       "aria-label": "Threshold, as a number",
-      change: () => change({ threshold: within(exact.value, 0.01, 0.99, 0.3) })
+      change: () => {
+        const wanted = within(exact.value, 0.01, 0.99, threshold);
+        exact.value = String(wanted);
+        change({ threshold: wanted });
+      }
     });
     const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) => change({ rule: value === "maximum" ? "maximum" : "greedy" }));
     const ratio2 = element("input", {
@@ -714,7 +719,11 @@
       max: 10,
       step: 0.1,
       "aria-label": "Ratio of the heads",
-      change: () => change({ ratio: within(ratio2.value, 1, 100, 2) })
+      change: () => {
+        const wanted = within(ratio2.value, 1, 100, leading);
+        ratio2.value = String(wanted);
+        change({ ratio: wanted });
+      }
     });
     const search = labelSearch(networks.labels, change);
     const made = element(
@@ -734,6 +743,7 @@
       element: made,
       /** @param {State} state */
       render(state) {
+        ({ threshold, ratio: leading } = state);
         slider.value = String(state.threshold);
         if (document.activeElement !== exact) exact.value = String(state.threshold);
         rule.value = state.rule;
@@ -751,9 +761,17 @@
       placeholder: "a label \u2026",
       "aria-label": "Search a label",
       autocomplete: "off",
-      input: () => (names.includes(field.value) || !field.value) && change({ label: field.value }),
+      input: () => {
+        field.setCustomValidity("");
+        if (names.includes(field.value) || !field.value) change({ label: field.value });
+      },
       change: () => {
         const label = closest(field.value, names);
+        if (!label && field.value.trim()) {
+          field.setCustomValidity(`No label contains \u201C${field.value.trim()}\u201D.`);
+          field.reportValidity();
+          return;
+        }
         if (label === searched) field.value = label;
         else change({ label });
       }
@@ -764,7 +782,10 @@
       /** @param {State} state */
       render(state) {
         searched = state.label;
-        if (document.activeElement !== field || names.includes(state.label)) field.value = state.label;
+        if (document.activeElement !== field || names.includes(state.label)) {
+          field.value = state.label;
+          field.setCustomValidity("");
+        }
         clear.hidden = !state.label;
       }
     };
@@ -1747,6 +1768,7 @@
         node.render(state, side2, network);
         if (opened2) node.element.scrollIntoView({ block: "nearest" });
       },
+      showNode: () => node.element.scrollIntoView({ block: "nearest" }),
       /**
        * What takes longer than a frame: the statistics at all thresholds.
        *
@@ -1978,7 +2000,10 @@
       const change = (change2) => this.#change(change2);
       this.head = controls(networks, change);
       this.map = drawing(networks, (side2, beside) => this.#choose(side2, beside), (boxes) => change({ boxes }));
-      this.knowers = knowersCard(networks, (site, node) => this.#setSide(0, { ...this.state.sides[0], site, node }));
+      this.knowers = knowersCard(networks, (site, node) => {
+        this.#setSide(0, { ...this.state.sides[0], site, node });
+        requestAnimationFrame(() => this.sides[0].showNode());
+      });
       this.sides = [0, 1].map((index) => sidePanel(index, networks, (side2) => this.#setSide(index, side2), (sort) => change({ sort })));
       this.beside = element("button", { type: "button", class: "beside", click: () => this.#putBeside() }, "Put a second site beside it");
       this.layers = layersCard(networks);

@@ -33,7 +33,11 @@ class Explorer {
     const change = (change) => this.#change(change);
     this.head = controls(networks, change);
     this.map = drawing(networks, (side, beside) => this.#choose(side, beside), (boxes) => change({ boxes }));
-    this.knowers = knowersCard(networks, (site, node) => this.#setSide(0, { ...this.state.sides[0], site, node }));
+    this.knowers = knowersCard(networks, (site, node) => {
+      this.#setSide(0, { ...this.state.sides[0], site, node });
+      // After the frame in which it is drawn; the list lies above, so the node may be out of sight.
+      requestAnimationFrame(() => this.sides[0].showNode());
+    });
     this.sides = [0, 1].map((index) =>
       sidePanel(index, networks, (side) => this.#setSide(index, side), (sort) => change({ sort })));
     this.beside = element("button", { type: "button", class: "beside", click: () => this.#putBeside() }, "Put a second site beside it");

@@ -13,19 +13,28 @@ import { within } from "./state.js";
  * @param {Change} change
  */
 export function controls(networks, change) {
+  let threshold = NaN, leading = NaN; // as they are shown
   const slider = element("input", {
     type: "range", min: 0.01, max: 0.99, step: 0.01, "aria-label": "Threshold",
     input: () => change({ threshold: Number(slider.value) }),
   });
   const exact = element("input", {
     type: "number", min: 0.01, max: 0.99, step: "any", "aria-label": "Threshold, as a number",
-    change: () => change({ threshold: within(exact.value, 0.01, 0.99, 0.3) }),
+    change: () => {
+      const wanted = within(exact.value, 0.01, 0.99, threshold);
+      exact.value = String(wanted);
+      change({ threshold: wanted });
+    },
   });
   const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) =>
     change({ rule: value === "maximum" ? "maximum" : "greedy" }));
   const ratio = element("input", {
     type: "number", min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads",
-    change: () => change({ ratio: within(ratio.value, 1, 100, 2) }),
+    change: () => {
+      const wanted = within(ratio.value, 1, 100, leading);
+      ratio.value = String(wanted);
+      change({ ratio: wanted });
+    },
   });
   const search = labelSearch(networks.labels, change);
   const made = element("div", { class: "controls", role: "group", "aria-label": "Controls" },
@@ -39,6 +48,7 @@ export function controls(networks, change) {
     element: made,
     /** @param {State} state */
     render(state) {
+      ({ threshold, ratio: leading } = state);
       slider.value = String(state.threshold);
       if (document.activeElement !== exact) exact.value = String(state.threshold);
       rule.value = state.rule;
@@ -57,9 +67,17 @@ function labelSearch(names, change) {
   const list = element("datalist", { id: "label-names" }, ...names.map((name) => element("option", { value: name })));
   const field = element("input", {
     type: "search", list: "label-names", placeholder: "a label …", "aria-label": "Search a label", autocomplete: "off",
-    input: () => (names.includes(field.value) || !field.value) && change({ label: field.value }),
+    input: () => {
+      field.setCustomValidity("");
+      if (names.includes(field.value) || !field.value) change({ label: field.value });
+    },
     change: () => {
       const label = closest(field.value, names);
+      if (!label && field.value.trim()) {
+        field.setCustomValidity(`No label contains “${field.value.trim()}”.`);
+        field.reportValidity();
+        return; // what was searched before stays
+      }
       // Also sent when a click takes the focus: drawn anew, what is clicked would be another element when it ends.
       if (label === searched) field.value = label;
       else change({ label });
@@ -71,7 +89,10 @@ function labelSearch(names, change) {
     /** @param {State} state */
     render(state) {
       searched = state.label;
-      if (document.activeElement !== field || names.includes(state.label)) field.value = state.label;
+      if (document.activeElement !== field || names.includes(state.label)) {
+        field.value = state.label;
+        field.setCustomValidity("");
+      }
       clear.hidden = !state.label;
     },
   };

@@ -63,6 +63,7 @@ export function sidePanel(index, networks, set, sortBy) {
       node.render(state, side, network);
       if (opened) node.element.scrollIntoView({ block: "nearest" });
     },
+    showNode: () => node.element.scrollIntoView({ block: "nearest" }),
     /**
      * What takes longer than a frame: the statistics at all thresholds.
      *
