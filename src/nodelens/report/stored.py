@@ -55,8 +55,8 @@ def table_names(folder: Path) -> list[str]:
     hidden = {name for name in found if name.split(".")[0] == "sweep"}
     hidden |= {name for name in found if name.startswith("statistics.") and f"table1.{name.split('.')[1]}" in found}
     hidden |= {"prune"} if "prune.accuracy" in found else set()
-    # Figs. 7 and 10 show these rows, one per label or ratio.
-    hidden |= {name for name in found if name.startswith(("heads.labels.", "heads.ratio."))}
+    # Figs. 7 and 10 and a table show these rows, one per label or ratio.
+    hidden |= {name for name in found if name.startswith(("heads.labels.", "heads.ratio.", "heads.silenced.labels."))}
     return sorted(found - hidden)
 
 
