@@ -52,7 +52,7 @@ def show(tables: Iterable[TextTable]) -> None:
 def run_directory(source: str, out: Path | None) -> RunDirectory:
     from nodelens.runs import RunDirectory
 
-    if not Path(source).exists():
+    if out is None and not Path(source).exists():
         raise InputError(f"there is no {source}; give a run directory, a .safetensors or a .pth file")
     if out is None and not Path(source).is_dir():
         raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
