@@ -183,7 +183,10 @@ run_steps() {
 
 list_steps() {
   local runs=runs/paper entry name minutes what
-  [[ ${1:-} != --out ]] || runs=${2:?the folder of the runs}
+  if [[ ${1:-} == --out ]]; then
+    (($# >= 2)) || fail "--out without a value"
+    runs=$2
+  fi
   for entry in "${STEPS[@]}"; do
     IFS=: read -r name minutes what <<< "$entry"
     printf '%-9s %-8s about %3d min  %s\n' "$name" "$([[ -e $runs/steps/$name ]] && echo finished || echo open)" \

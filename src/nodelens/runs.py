@@ -226,6 +226,11 @@ class RunDirectory:
         path = self.path / "config.json"
         return read_json(path) if exists(path) else {}
 
+    def settings(self, command: str) -> dict[str, Any]:
+        """The settings with which a command ran here; empty where it did not."""
+        found: dict[str, Any] = self.configuration().get(command, {}).get("settings", {})
+        return found
+
     def configure(self, command: str, settings: Mapping[str, Any], **facts: Any) -> None:
         """Record a command's resolved settings, or check that they are those recorded before.
 

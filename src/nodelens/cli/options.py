@@ -64,7 +64,7 @@ def data_name(asked: str | None, *runs: RunDirectory) -> str:
     if asked:
         return asked
     for run, command in product(runs, ("train", "measure", "prune")):
-        recorded = run.configuration().get(command, {}).get("settings", {}).get("data", {}).get("name")
+        recorded = run.settings(command).get("data", {}).get("name")
         if recorded:
             return str(recorded)
     raise InputError("say with --data which data set the network was trained on, e.g. --data cifar100")
@@ -97,6 +97,6 @@ def chosen_precision(asked: str, run: RunDirectory, command: str) -> Precision:
     """What was asked for; `auto` is decided once per run and then stays."""
     from nodelens.training.precision import default_device, resolve_precision
 
-    settings = run.configuration().get(command, {}).get("settings", {})
+    settings = run.settings(command)
     recorded = settings.get("precision") or settings.get("probe", {}).get("precision")
     return resolve_precision(recorded if asked == "auto" and recorded else asked, default_device())

@@ -76,8 +76,7 @@ def prune(
     network, begun = load_network(source, heads=heads), RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
-    kind = "_search" if search else "_curve" if curve else ""
-    run = RunDirectory(measured.path / (name or "_".join(patterns).replace("*", "all") + kind))
+    run = RunDirectory(measured.path / (name or _study_name(patterns, search, curve)))
     with measured.claimed():
         resolved = chosen_precision(precision, measured, "measure")
         settings = PruneSettings(
@@ -105,6 +104,11 @@ def _patterns(network: Network, blocks: str | None) -> list[str]:
     from nodelens.networks import block_patterns, layers
 
     return block_patterns(layers(network), blocks)
+
+
+def _study_name(patterns: list[str], search: SearchSettings | None, curve: str) -> str:
+    """Of its layers, and of what is done with them: each has a run directory of its own."""
+    return "_".join(patterns).replace("*", "all") + ("_search" if search else "_curve" if curve else "")
 
 
 def _search(keep_accuracy: float | None, gradual: bool) -> SearchSettings | None:
@@ -193,7 +197,8 @@ def export(
     from nodelens.processes import by_first
 
     @by_first
-    def megabytes() -> float:
-        return export_checkpoint(source, to, heads=heads, image_size=image_size).stat().st_size / 1e6
+    def write() -> int:
+        return export_checkpoint(source, to, heads=heads, image_size=image_size).stat().st_size
 
-    output.print(f"{to} written, {megabytes():.1f} MB")
+    size = write()
+    output.print(f"{to} written, {size / 1e6:.1f} MB")

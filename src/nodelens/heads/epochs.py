@@ -119,11 +119,11 @@ def study_epochs(
 
 def _beginning_is_known(trained: RunDirectory) -> bool:
     """Whether the untrained network follows from the run's seed; labels assigned in advance change it."""
-    recorded = trained.configuration().get("train", {}).get("settings", {})
+    recorded = trained.settings("train")
     return "seed" in recorded and recorded.get("assigned") is None
 
 
 def _network_after(epoch: int, epochs: Mapping[int, Path], network: Network, trained: RunDirectory) -> Network:
     if epoch == BEGINNING:
-        return untrained_twin(network, trained.configuration()["train"]["settings"]["seed"])
+        return untrained_twin(network, trained.settings("train")["seed"])
     return load_network(epochs[epoch])

@@ -8,8 +8,7 @@ from pathlib import Path
 from nodelens.data import ImageSet, load_images
 from nodelens.errors import InputError
 from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data
-from nodelens.paper.scales import Scale, recipe_of, recorded_precision, scale_probe
-from nodelens.probing import ProbeSettings
+from nodelens.paper.scales import Scale, recipe_of, recorded_precision, scale_probes
 from nodelens.report.expert_tables import expert_rows
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
 from nodelens.report.training import training_events
@@ -62,7 +61,7 @@ def _measured(scale: Scale, run: RunDirectory, kind: str, training: ImageSet, te
     given = EnforcedHeads(SUPERCLASS if training.superclass_names else RANDOM)
     settings = TrainSettings(_network(scale), recipe_of(scale), seed, precision, heads=(HEADS,))
     network = train(replace(settings, enforced=given) if kind == ENFORCED else settings, training, test, run)
-    probe = ProbeSettings(scale_probe(scale, network), (seed,), seed, precision=precision)
+    probe = scale_probes(scale, network, (seed,), seed, precision)
     study = HeadStudy(network, load_head_data(network, scale.data), HeadSettings(probe=probe), run)
     return _last_block(study, given, training, seed, training_events(run)[-1]["test_accuracy"])
 

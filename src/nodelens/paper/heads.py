@@ -21,8 +21,7 @@ from nodelens.measures import expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
 from nodelens.paper.comparison import PAPER_BLOCKS, cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import SECOND, Scale, recorded_precision, scale_probe, trained_network
-from nodelens.probing import ProbeSettings
+from nodelens.paper.scales import SECOND, Scale, recorded_precision, scale_probes, trained_network
 from nodelens.report.expert_tables import expert_rows, symmetry_rows
 from nodelens.report.field_figures import overlap_rows
 from nodelens.report.figures import save_figure
@@ -265,7 +264,7 @@ def reproduce_heads(
         scale, run = replace(scale.second, seeds=scale.seeds), RunDirectory(run.path / SECOND)
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
-    probe = ProbeSettings(scale_probe(scale, network), tuple(range(scale.seeds)), seed, precision=precision)
+    probe = scale_probes(scale, network, range(scale.seeds), seed, precision)
     data = load_head_data(network, scale.data, split)
     return HEAD_STUDIES[study](HeadStudy(network, data, HeadSettings(split=split, probe=probe), run))
 

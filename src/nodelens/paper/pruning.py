@@ -10,8 +10,7 @@ from nodelens.errors import InputError
 from nodelens.networks import Network, block_patterns, layers
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
-from nodelens.paper.scales import Scale, recorded_precision, scale_probe, trained_network
-from nodelens.probing import ProbeSettings
+from nodelens.paper.scales import Scale, recorded_precision, scale_probes, trained_network
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
 from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
 from nodelens.report.pruning import accuracy_table, curve_table, layer_rows, report_pruning
@@ -109,7 +108,7 @@ def _settings(
         seeds=seeds,
         retraining_images=scale.retraining_images,
         retraining=retraining(3, 5e-4, scale.rest_learning_rate, precision, augmentation),
-        probe=ProbeSettings(scale_probe(scale, network), seeds, seed, precision=precision),
+        probe=scale_probes(scale, network, seeds, seed, precision),
     )
 
 

@@ -7,6 +7,7 @@ paper   CCT-7/3x1 on CIFAR-100, 300 epochs                       a GPU
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,15 +94,17 @@ def trained_network(
         return load_network(checkpoint)
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
     # On a CPU it does not pay; what was trained before is trained on, or only read, as it was begun.
-    recorded = run.configuration().get("train", {}).get("settings", {})
-    compiled = recorded.get("compile", default_device().type == "cuda")
+    compiled = run.settings("train").get("compile", default_device().type == "cuda")
     train(TrainSettings(scale.network, recipe_of(scale), seed, precision, compiled), training, test, run)
     return load_network(run.path)
 
 
-def scale_probe(scale: Scale, network: Network) -> Recipe:
+def scale_probes(
+    scale: Scale, network: Network, seeds: Iterable[int], order_seed: int, precision: Precision
+) -> ProbeSettings:
     """How a scale trains the probes of a network."""
-    return probe_recipe(scale.probe_epochs, flip=learnt_flip(network))
+    recipe = probe_recipe(scale.probe_epochs, flip=learnt_flip(network))
+    return ProbeSettings(recipe, tuple(seeds), order_seed, precision=precision)
 
 
 def measure_scale(
@@ -117,18 +120,12 @@ def measure_scale(
     """Train the network where there is none, and measure its sites, by default with an untrained twin beside."""
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
-    probe = ProbeSettings(
-        scale_probe(scale, network),
-        seeds=tuple(range(scale.seeds)),
-        order_seed=seed,
-        precision=precision,
-    )
+    probe = scale_probes(scale, network, range(scale.seeds), seed, precision)
     data = load_probing_data(network, scale.data, splits)
     measure_network(network, data, MeasureSettings(sites, splits, probe, untrained), run)
 
 
 def recorded_precision(run: RunDirectory) -> str | None:
     """The precision that a run was begun in; None where it was not."""
-    sections = run.configuration()
-    recorded: str | None = sections.get("train", {}).get("settings", {}).get("precision")
-    return recorded or sections.get("measure", {}).get("settings", {}).get("probe", {}).get("precision")
+    recorded: str | None = run.settings("train").get("precision")
+    return recorded or run.settings("measure").get("probe", {}).get("precision")

@@ -110,7 +110,7 @@ def load_measurements(
         raise InputError(f"{run.path} holds no measurements; run `nodelens measure {run.path}` first")
     loaded = {name: _load_site(run, folder, name, split) for name in names}
     label_names = next(iter(loaded.values()))[1]
-    measured = run.configuration().get("measure", {}).get("settings", {}).get("network", "")
+    measured = run.settings("measure").get("network", "")
     network = measured if folder == "measure" else ""
     return [
         Measurement(

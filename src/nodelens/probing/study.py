@@ -144,7 +144,7 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
 
 def recorded_probe(run: RunDirectory) -> ProbeSettings | None:
     """How the probes of a run were trained; None where none were."""
-    recorded = run.configuration().get("measure", {}).get("settings", {}).get("probe")
+    recorded = run.settings("measure").get("probe")
     if recorded is None:
         return None
     found = {**recorded, "recipe": recorded_recipe(recorded["recipe"]), "seeds": tuple(recorded["seeds"])}

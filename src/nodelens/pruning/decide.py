@@ -184,13 +184,27 @@ def total_dilution(masks: Masks) -> float:
     return dilution(torch.cat([mask.flatten() for mask in masks.values()]))
 
 
+def check_thresholds_or_dilution(
+    site_thresholds: Mapping[str, float] | None, dilution: float | Mapping[str, float] | None
+) -> None:
+    """
+    Raises:
+        InputError: both are given.
+    """
+    if dilution is not None and site_thresholds:
+        raise InputError(
+            "a dilution finds the thresholds of all sites; give it or thresholds of sites (--site-thresholds), not both"
+        )
+
+
 def check_unpruned(network: nn.Module, layers: Sequence[Layer]) -> None:
     """
     Raises:
         InputError: a layer is held by a mask already, which new ones would lift.
     """
+    masked = masks_of(network)
     for layer in layers:
-        if layer.module in masks_of(network):
+        if layer.module in masked:
             raise InputError(f"{layer.name} is pruned already; prune the network that it was before")
 
 

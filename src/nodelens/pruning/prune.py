@@ -14,6 +14,7 @@ from nodelens.probing import Measurement
 from nodelens.pruning.decide import (
     LayerThresholds,
     andc_masks,
+    check_thresholds_or_dilution,
     check_unpruned,
     thresholds_by_dilution,
     thresholds_by_site,
@@ -70,8 +71,7 @@ def prune(
     if not skip:
         chosen = without_skip(chosen, sites(network))
     check_unpruned(network, chosen)
-    if dilution is not None and site_thresholds:
-        raise InputError("a dilution finds the thresholds of all sites; give it or site_thresholds, not both")
+    check_thresholds_or_dilution(site_thresholds, dilution)
     if dilution is None:
         thresholds = thresholds_by_site(chosen, threshold, site_thresholds)
     else:

@@ -89,9 +89,7 @@ def recorded_augmentation(run: RunDirectory) -> Augmentation | None:
 
     None where the run trained nothing.
     """
-    sections = {name: section.get("settings", {}) for name, section in run.configuration().items()}
-    trained, retrained = sections.get("train", {}), sections.get("prune", {}).get("retraining", {})
-    recorded = trained.get("recipe") or retrained.get("recipe")
+    recorded = run.settings("train").get("recipe") or run.settings("prune").get("retraining", {}).get("recipe")
     return None if recorded is None else short_augmentation(recorded_recipe(recorded).augmentation)
 
 

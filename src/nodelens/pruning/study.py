@@ -10,14 +10,12 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from nodelens.data import load_images
 from nodelens.data.datasets import ImageSet, holdout
-from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
+from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import (
     Layer,
@@ -37,9 +35,10 @@ from nodelens.probing import (
     ProbeSettings,
     learnt_flip,
     load_measurements,
+    load_probing_data,
     measure_network,
 )
-from nodelens.probing.study import NATIVE_SIZES, ProbingData, check_fits
+from nodelens.probing.study import ProbingData
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
@@ -49,6 +48,7 @@ from nodelens.pruning.decide import (
     andc_masks,
     baseline_masks,
     check_not_empty,
+    check_thresholds_or_dilution,
     check_unpruned,
     input_norms,
     removed_counts,
@@ -127,8 +127,7 @@ class PruneSettings:
         for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
             if not 0 < share < 1:
                 raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
-        if self.dilution is not None and self.site_thresholds:
-            raise InputError("a dilution finds the thresholds of all sites; give it or --site-thresholds, not both")
+        check_thresholds_or_dilution(self.site_thresholds, self.dilution)
         batch = self.retraining.recipe.batch_size
         if self.retraining_images is not None and self.retraining_images < batch:
             raise InputError(f"--retraining-images {self.retraining_images} is less than a batch of {batch}")
@@ -152,15 +151,9 @@ def load_pruning_data(
     Raises:
         InputError: an unknown data set; another number of labels than the network's outputs.
     """
-    size: int | None = network.config.image_size
-    size = None if NATIVE_SIZES.get(name) == size else size
-    training, test = (
-        load_images(name, split, image_size=size, skip_undecodable=skip_undecodable) for split in ("train", "test")
-    )
-    check_fits(network, training)
-    rest, held_out = holdout(training, settings.held_out)
-    recorded = normalisation_from(network.checkpoint_metadata)
-    return PruningData(rest, held_out, test, recorded or normalisation_of(training))
+    loaded = load_probing_data(network, name, ("test",), skip_undecodable=skip_undecodable)
+    rest, held_out = holdout(loaded.training, settings.held_out)
+    return PruningData(rest, held_out, loaded.measured["test"], loaded.normalisation)
 
 
 class PruningStudy:
@@ -199,8 +192,12 @@ class PruningStudy:
         self.decided_on = TEST if settings.paper_split else HELD_OUT
         self.measurements = {split: load_measurements(measured, split, wanted.sites) for split in splits}
         self._norms: dict[str, Any] | None = None
-        for seed, split, dilution in product(settings.seeds, splits, (None, *settings.dilutions)):
-            self.thresholds(seed, dilution, split)
+        self._thresholds: dict[tuple[int, float | None, str], dict[str, LayerThresholds]] = {}
+        # Before anything is retrained: they may not exist.
+        for seed in settings.seeds:
+            for dilution in (None, *settings.dilutions):
+                self.thresholds(seed, dilution)
+            self.thresholds(seed, split=HELD_OUT)
         run.configure("prune", _identity(network, data, settings))
 
     def measurement(self, seed: int, split: str | None = None) -> Measurement:
@@ -215,7 +212,10 @@ class PruningStudy:
         dilution = self.settings.dilution if dilution is None else dilution
         if dilution is None:
             return thresholds_by_site(self.layers, self.settings.threshold, self.settings.site_thresholds)
-        return thresholds_by_dilution(self.measurement(seed, split), self.layers, dilution)
+        key = (seed, dilution, split or self.decided_on)
+        if key not in self._thresholds:
+            self._thresholds[key] = thresholds_by_dilution(self.measurement(seed, split), self.layers, dilution)
+        return self._thresholds[key]
 
     def andc(self, seed: int, dilution: float | None = None, split: str | None = None) -> Masks:
         """ANDC's masks."""

@@ -54,7 +54,7 @@ def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any])
     Args:
         network: as `describe_networks` gives it; gets `pictures`, and `excitation` by seed and site.
     """
-    loaded, measured = _measured_network(run), run.configuration().get("measure", {}).get("settings", {})
+    loaded, measured = _measured_network(run), run.settings("measure")
     scale = normalisation_from(measured.get("normalisation", {}))
     if loaded is None or scale is None or not _takes(loaded, images):
         return
@@ -83,7 +83,7 @@ def _measured_network(run: RunDirectory) -> Network | None:
     if not (run.path / "model.safetensors").exists():
         return None
     network = load_network(run.path)
-    measured = run.configuration().get("measure", {}).get("settings", {}).get("network")
+    measured = run.settings("measure").get("network")
     return network if fingerprint(network) == measured else None
 
 

@@ -51,9 +51,9 @@ def report_measurement(
         found = measurements_of(run, split, sites)
         rows = statistics_rows(found, threshold, method, permutations)
         sweep = sweep_rows(found, SWEEP, method, min(permutations, 5))
-        rule = "" if method == "greedy" else f".{method}"
-        run.write_table(f"statistics.{split}{rule}", with_other_sites(run, f"statistics.{split}{rule}", rounded(rows)))
-        run.write_table(f"sweep.{split}{rule}", with_other_sites(run, f"sweep.{split}{rule}", rounded(sweep)))
+        which = split if method == "greedy" else f"{split}.{method}"
+        for name, of_sites in (("statistics", rows), ("sweep", sweep)):
+            run.write_table(f"{name}.{which}", with_other_sites(run, f"{name}.{which}", rounded(of_sites)))
         how = f"{split} images, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
@@ -63,17 +63,17 @@ def report_measurement(
         outputs = [name for name in first if name.endswith("linear2")] or list(first)
         against = f"SNR against the threshold ({split} images, {method} clusters; bands: one standard deviation)"
         curves = threshold_figure(sweep, outputs[-2:][::-1], against)
-        save_figure(curves, run.path / "figures" / f"sweep.{split}{rule}")
+        save_figure(curves, run.path / "figures" / f"sweep.{which}")
         last = first[outputs[-1]]
         even = (
             f"How evenly {last.site.name} knows the labels ({split} images, threshold {threshold:g}, {method} clusters)"
         )
         labels = label_figure(last.statistics(threshold, method), first.label_names, even)
-        save_figure(labels, run.path / "figures" / f"labels.{split}{rule}")
+        save_figure(labels, run.path / "figures" / f"labels.{which}")
         node = clearest_node(last.matrices, threshold, method)
         title = f"Node {node} of {last.site.name}: what it stands for ({split} images, {method} clusters)"
         picture = node_figure(last.matrices, node, first.label_names, threshold, title, method=method)
-        save_figure(picture, run.path / "figures" / f"node.{split}{rule}")
+        save_figure(picture, run.path / "figures" / f"node.{which}")
     return shown
 
 

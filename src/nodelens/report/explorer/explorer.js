@@ -691,7 +691,6 @@
 
   // page/controls.js
   function controls(networks, change) {
-    let threshold = NaN, leading = NaN;
     const slider = element("input", {
       type: "range",
       min: 0.01,
@@ -700,42 +699,28 @@
       "aria-label": "Threshold",
       input: () => change({ threshold: Number(slider.value) })
     });
-    const exact = element("input", {
-      type: "number",
-      min: 0.01,
-      max: 0.99,
-      step: "any",
-      "aria-label": "Threshold, as a number",
-      change: () => {
-        const wanted = within(exact.value, 0.01, 0.99, threshold);
-        exact.value = String(wanted);
-        change({ threshold: wanted });
-      }
-    });
+    const exact = numberField(
+      { min: 0.01, max: 0.99, step: "any", "aria-label": "Threshold, as a number" },
+      0.99,
+      (threshold) => change({ threshold })
+    );
     const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) => change({ rule: value === "maximum" ? "maximum" : "greedy" }));
-    const ratio2 = element("input", {
-      type: "number",
-      min: 1,
-      max: 10,
-      step: 0.1,
-      "aria-label": "Ratio of the heads",
-      change: () => {
-        const wanted = within(ratio2.value, 1, 100, leading);
-        ratio2.value = String(wanted);
-        change({ ratio: wanted });
-      }
-    });
+    const ratio2 = numberField(
+      { min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads" },
+      100,
+      (ratio3) => change({ ratio: ratio3 })
+    );
     const search = labelSearch(networks.labels, change);
     const made = element(
       "div",
       { class: "controls", role: "group", "aria-label": "Controls" },
-      element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
+      element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact.element),
       element("label", {}, element("span", {}, "clusters"), rule),
       ...networks.hasHeads ? [element(
         "label",
         { title: "a head specialises in a label that it holds so many times as often as any other head" },
         element("span", {}, "head ratio"),
-        ratio2
+        ratio2.element
       )] : [],
       search.element
     );
@@ -743,12 +728,31 @@
       element: made,
       /** @param {State} state */
       render(state) {
-        ({ threshold, ratio: leading } = state);
         slider.value = String(state.threshold);
-        if (document.activeElement !== exact) exact.value = String(state.threshold);
+        exact.render(state.threshold);
         rule.value = state.rule;
-        if (document.activeElement !== ratio2) ratio2.value = String(state.ratio);
+        ratio2.render(state.ratio);
         search.render(state);
+      }
+    };
+  }
+  function numberField(attributes, most, set) {
+    let shown2 = NaN;
+    const field = element("input", {
+      type: "number",
+      ...attributes,
+      change: () => {
+        const wanted = within(field.value, attributes.min, most, shown2);
+        field.value = String(wanted);
+        set(wanted);
+      }
+    });
+    return {
+      element: field,
+      /** @param {number} value */
+      render(value) {
+        shown2 = value;
+        if (document.activeElement !== field) field.value = String(value);
       }
     };
   }
@@ -1740,6 +1744,7 @@
     const head = sideHead(index, networks, set), facts = element("p", { class: "hint" });
     const nodes = nodesCard((node2) => set({ ...current, node: node2 }), sortBy), numbers2 = numbersCard();
     const node = nodeView((to) => set({ ...current, node: to }));
+    const showNode = () => node.element.scrollIntoView({ block: "nearest" });
     const made = element(
       "section",
       { class: "card side", "aria-label": index ? "Second site" : "First site" },
@@ -1766,9 +1771,9 @@
         nodes.render(site, network, state, side2);
         numbers2.render(site, network, state);
         node.render(state, side2, network);
-        if (opened2) node.element.scrollIntoView({ block: "nearest" });
+        if (opened2) showNode();
       },
-      showNode: () => node.element.scrollIntoView({ block: "nearest" }),
+      showNode,
       /**
        * What takes longer than a frame: the statistics at all thresholds.
        *

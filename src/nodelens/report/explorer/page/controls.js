@@ -13,47 +13,60 @@ import { within } from "./state.js";
  * @param {Change} change
  */
 export function controls(networks, change) {
-  let threshold = NaN, leading = NaN; // as they are shown
   const slider = element("input", {
     type: "range", min: 0.01, max: 0.99, step: 0.01, "aria-label": "Threshold",
     input: () => change({ threshold: Number(slider.value) }),
   });
-  const exact = element("input", {
-    type: "number", min: 0.01, max: 0.99, step: "any", "aria-label": "Threshold, as a number",
-    change: () => {
-      const wanted = within(exact.value, 0.01, 0.99, threshold);
-      exact.value = String(wanted);
-      change({ threshold: wanted });
-    },
-  });
+  const exact = numberField({ min: 0.01, max: 0.99, step: "any", "aria-label": "Threshold, as a number" }, 0.99,
+    (threshold) => change({ threshold }));
   const rule = select("Cluster rule", RULES.map((name) => [name, name]), (value) =>
     change({ rule: value === "maximum" ? "maximum" : "greedy" }));
-  const ratio = element("input", {
-    type: "number", min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads",
-    change: () => {
-      const wanted = within(ratio.value, 1, 100, leading);
-      ratio.value = String(wanted);
-      change({ ratio: wanted });
-    },
-  });
+  const ratio = numberField({ min: 1, max: 10, step: 0.1, "aria-label": "Ratio of the heads" }, 100,
+    (ratio) => change({ ratio }));
   const search = labelSearch(networks.labels, change);
   const made = element("div", { class: "controls", role: "group", "aria-label": "Controls" },
-    element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact),
+    element("label", { class: "threshold" }, element("span", {}, "threshold"), slider, exact.element),
     element("label", {}, element("span", {}, "clusters"), rule),
     ...(networks.hasHeads ? [element("label", { title: "a head specialises in a label that it holds so many times as often as any other head" },
-      element("span", {}, "head ratio"), ratio)] : []),
+      element("span", {}, "head ratio"), ratio.element)] : []),
     search.element,
   );
   return {
     element: made,
     /** @param {State} state */
     render(state) {
-      ({ threshold, ratio: leading } = state);
       slider.value = String(state.threshold);
-      if (document.activeElement !== exact) exact.value = String(state.threshold);
+      exact.render(state.threshold);
       rule.value = state.rule;
-      if (document.activeElement !== ratio) ratio.value = String(state.ratio);
+      ratio.render(state.ratio);
       search.render(state);
+    },
+  };
+}
+
+/**
+ * A number to type; one that there cannot be leaves what was.
+ *
+ * @param {{min: number, max: number, step: number | string, "aria-label": string}} attributes
+ * @param {number} most may be typed, where that is more than the arrows reach
+ * @param {(value: number) => void} set
+ */
+function numberField(attributes, most, set) {
+  let shown = NaN;
+  const field = element("input", {
+    type: "number", ...attributes,
+    change: () => {
+      const wanted = within(field.value, attributes.min, most, shown);
+      field.value = String(wanted);
+      set(wanted);
+    },
+  });
+  return {
+    element: field,
+    /** @param {number} value */
+    render(value) {
+      shown = value;
+      if (document.activeElement !== field) field.value = String(value);
     },
   };
 }

@@ -44,6 +44,7 @@ export function sidePanel(index, networks, set, sortBy) {
   const head = sideHead(index, networks, set), facts = element("p", { class: "hint" });
   const nodes = nodesCard((node) => set({ ...current, node }), sortBy), numbers = numbersCard();
   const node = nodeView((to) => set({ ...current, node: to }));
+  const showNode = () => node.element.scrollIntoView({ block: "nearest" });
   const made = element("section", { class: "card side", "aria-label": index ? "Second site" : "First site" },
     head.element, facts, element("div", { class: "side-body" }, nodes.element, numbers.element), node.element);
   return {
@@ -61,9 +62,9 @@ export function sidePanel(index, networks, set, sortBy) {
       nodes.render(site, network, state, side);
       numbers.render(site, network, state);
       node.render(state, side, network);
-      if (opened) node.element.scrollIntoView({ block: "nearest" });
+      if (opened) showNode();
     },
-    showNode: () => node.element.scrollIntoView({ block: "nearest" }),
+    showNode,
     /**
      * What takes longer than a frame: the statistics at all thresholds.
      *
