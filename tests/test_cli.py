@@ -155,9 +155,13 @@ def test_what_it_can_do_is_said_without_loading_torch() -> None:
     assert done.stdout.splitlines()[-1] == "False"
 
 
-def test_a_network_can_leave_unlearnt_what_pruning_decides_on(tmp_path: Path) -> None:
+def test_a_network_can_leave_unlearnt_what_pruning_decides_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = str(tmp_path / "run")
     assert nodelens("train", TINY, "--epochs", "1", "--held-out", "0.2", "--out", run) == 0
+    assert nodelens("prune", run, "--block", "2") == 2
+    assert "trained without other images than --held-out 0.1 leaves out" in capsys.readouterr().err
     short = ["--seeds", "1", "--epochs", "1", "--probe-epochs", "1", "--baseline", "random", "--name", "last"]
     assert nodelens("prune", run, "--block", "2", "--held-out", "0.2", *short) == 0
     learnt = RunDirectory(tmp_path / "run").configuration()["train"]["settings"]["data"]["fingerprint"]
@@ -336,6 +340,8 @@ BAD_INPUT |= {
         [*PRUNE, "--dilution", "0.5", "--site-thresholds", "block.2.ln=0.3"],
         "--site-thresholds",
     ),
+    "a curve beside a search": ([*PRUNE, "--keep-accuracy", "0.01", "--curve", "0.5"], "leave out --curve"),
+    "a dilution beside a search": ([*PRUNE, "--keep-accuracy", "0.01", "--dilution", "0.5"], "leave out --curve"),
     "small steps to nowhere": ([*PRUNE, "--gradual"], "--keep-accuracy"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }

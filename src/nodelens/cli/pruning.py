@@ -72,7 +72,7 @@ def prune(
     from nodelens.pruning.study import PruneSettings, load_pruning_data
     from nodelens.runs import RunDirectory
 
-    search = _search(keep_accuracy, gradual)
+    search = _search(keep_accuracy, gradual, fixed=bool(curve) or dilution is not None)
     network, begun = load_network(source, heads=heads), RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
@@ -96,6 +96,7 @@ def prune(
             search=search,
         )
         images = load_pruning_data(network, data_name(data, begun), settings, skip_undecodable)
+        _check_held_out(begun, images, held_out)
         show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
     output.print(f"run directory {run.path}")
 
@@ -111,11 +112,13 @@ def _study_name(patterns: list[str], search: SearchSettings | None, curve: str) 
     return "_".join(patterns).replace("*", "all") + ("_search" if search else "_curve" if curve else "")
 
 
-def _search(keep_accuracy: float | None, gradual: bool) -> SearchSettings | None:
+def _search(keep_accuracy: float | None, gradual: bool, fixed: bool) -> SearchSettings | None:
     from nodelens.pruning.study import SearchSettings
 
     if gradual and keep_accuracy is None:
         raise InputError("--gradual is a way to search; say with --keep-accuracy what may be lost, such as 0.005")
+    if fixed and keep_accuracy is not None:
+        raise InputError("--keep-accuracy looks for the dilutions itself; leave out --curve and --dilution")
     return None if keep_accuracy is None else SearchSettings(keep_accuracy, gradual)
 
 
@@ -134,6 +137,16 @@ def _retraining(
 
     augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
+
+
+def _check_held_out(begun: RunDirectory, images: PruningData, share: float) -> None:
+    """Where the network's training left images out, these must be the ones that decide."""
+    learnt = begun.settings("train").get("data", {})
+    if learnt.get("training_split") == images.rest.split and learnt["fingerprint"] != images.rest.fingerprint:
+        raise InputError(
+            f"the network was trained without other images than --held-out {share:g} leaves out; "
+            "give the share that `nodelens train --held-out` was given"
+        )
 
 
 def _study(
