@@ -257,6 +257,18 @@ def test_studies_inside_a_run_are_shown(tmp_path: Path) -> None:
     assert "Figure 11<span" in html  # named as missing
 
 
+def test_tables_of_one_title_name_their_study(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    table = "**{}**\n\n| method | removed |\n|---|--:|\n| andc | 0.8 |\n"
+    for study in ("one", "two"):
+        RunDirectory(tmp_path / "prune" / study).write_text("tables/prune.accuracy.md", table.format("Test accuracy"))
+    RunDirectory(tmp_path / "prune" / "two").write_text("tables/prune.curve.md", table.format("Only here"))
+    html, _, _ = page_of(run)
+    titles = re.findall("<figcaption>(.*?)</figcaption>", html)
+    assert {"one: Test accuracy", "two: Test accuracy", "Only here"} <= set(titles)
+    assert "Test accuracy" not in titles
+
+
 def test_the_file_that_is_named_for_all_digits_is_there(tmp_path: Path) -> None:
     for file in ("prune.csv", "prune.accuracy.md", "prune.curve.csv", "prune.curve.md", "heads.order.train.md"):
         (tmp_path / file).touch()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -207,9 +208,11 @@ def _sections(run: RunDirectory, of_run: str) -> list[Section]:
     found = []
     for place in (*PLACES, ELSEWHERE):
         here = [(folder, name) for folder, name in tables if place_of(name) is place]
-        shown = [
-            table for folder, name in here for table in shown_tables(run.path / folder, name, called=folder.as_posix())
-        ]
+        shown = _told_apart(
+            (folder.parent.name, table)
+            for folder, name in here
+            for table in shown_tables(run.path / folder, name, called=folder.as_posix())
+        )
         drawn: dict[str, str] = {}
         for folder, name in figures:
             if place_of(name) is place:
@@ -218,6 +221,16 @@ def _sections(run: RunDirectory, of_run: str) -> list[Section]:
         if shown or drawn:
             found.append(Section(place, of_run, shown, [(name, address) for address, name in drawn.items()]))
     return found
+
+
+def _told_apart(tables: Iterable[tuple[str, ShownTable]]) -> list[ShownTable]:
+    """Tables with the study that each is of; where several have one title, it names the study first."""
+    found = list(tables)
+    alike = Counter(table.title for _, table in found)
+    return [
+        replace(table, title=f"{study}: {table.title}") if study and alike[table.title] > 1 else table
+        for study, table in found
+    ]
 
 
 def _stored(run: RunDirectory, kind: str, names: Callable[[Path], Sequence[str]]) -> list[tuple[Path, str]]:
