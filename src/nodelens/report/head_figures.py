@@ -150,9 +150,11 @@ def ratio_figure(rows: Sequence[Row], labels: int, title: str, into: Panels = No
 
 def draw_ratio(axes: Axes, rows: Sequence[Row], block: int) -> None:
     """One block's labels owned against the ratio, its null and the other blocks."""
-    for other in sorted({row["block"] for row in rows} - {block}):
+    others = sorted({row["block"] for row in rows} - {block})
+    for other in others:
         x, y = _columns([row for row in rows if row["block"] == other], "at", "owned")
-        axes.plot(x, y, color=GREY, linewidth=0.5, alpha=0.6)
+        named = {"label": "other blocks"} if other == others[-1] else {}
+        axes.plot(x, y, color=GREY, linewidth=0.5, alpha=0.6, **named)
     own = [row for row in rows if row["block"] == block]
     x, y, spread, null, low, high = _columns(own, "at", "owned", "owned_std", "owned_null", "owned_low", "owned_high")
     axes.fill_between(x, low, high, color=ORANGE, alpha=0.25, linewidth=0, label="by chance, 95 %")
