@@ -20,7 +20,8 @@ from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy, SearchSettings
-from nodelens.report.pruning import report_pruning, report_search
+from nodelens.report.pruning import report_pruning
+from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, read_json
 from nodelens.training.recipe import Recipe
 from nodelens.training.train import accuracy
@@ -136,8 +137,12 @@ def test_a_layer_that_is_pruned_to_nothing_is_named(
     nothing = {study.layers[0].module: torch.zeros_like(first), study.layers[1].module: output}
     monkeypatch.setattr(study, "andc", lambda *_: nothing)
     study.masks(0)
-    warned = capsys.readouterr().err
+    warned = " ".join(capsys.readouterr().err.split())
     assert "block.2.linear1 is pruned to nothing: no node of block.2.norm shares a label" in warned
+    diagonals = study.measurement(0)["block.2.norm"].matrices.diagonals(0.3)
+    unlabelled = [i for i, row in enumerate(diagonals) if not row.any()]
+    assert f"without any label: {len(unlabelled)} of {len(diagonals)} nodes of block.2.norm" in warned
+    assert ", ".join(map(str, unlabelled[:8])) in warned
     assert "output is pruned" not in warned
 
 
@@ -212,16 +217,24 @@ def test_a_search_keeps_what_it_accepted(
         seeds=(0,),
         dilutions=(),
         paper_split=paper_split,
-        search=SearchSettings(0.05, gradual),
+        search=SearchSettings(0.05, gradual, levels=(0.5, 0.8)),
     )
     study = study_in(tmp_path, cct, data, settings)
-    search = DilutionSearch(study, keep=0.05, levels=(0.5, 0.8))
-    found = (search.gradual if gradual else search.one_shot)(search.sensitivity())
+    search = DilutionSearch(study, study.settings.search, seed=0)
+    _, found = search.search()
     assert found.trials
     accepted = [row for row in found.trials if row["accepted"]]
     decided_on, images = (TEST, data.test) if paper_split else (HELD_OUT, data.held_out)
     unpruned = accuracy(cct, images, data.normalisation)
     assert search.unpruned == pytest.approx(unpruned)
+    # Compared with the dense network after the same retraining, and the network found is the one that was judged.
+    dense = copy.deepcopy(cct)
+    study._retrain({"dense": dense}, "again", 0)
+    assert search.wanted == pytest.approx(accuracy(dense, images, data.normalisation) - 0.05, abs=1e-5)
+    if accepted:
+        kept = found.accepted()
+        assert kept is not None
+        assert accuracy(found.network, images, data.normalisation) == pytest.approx(kept[decided_on], abs=1e-5)
     assert all(row["accepted"] == (row[decided_on] >= search.wanted) for row in found.trials)
     assert found.dilution == max((row["dilution"] for row in accepted), default=0.0)
     for layer in study.layers:
@@ -238,14 +251,14 @@ def test_a_gradual_search_shortens_its_steps(
     cct: CCT, data: PruningData, tmp_path: Path, limit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = dataclasses.replace(SETTINGS, layers=("output",), seeds=(0,), dilutions=())
-    search = DilutionSearch(study_in(tmp_path, cct, data, settings), keep=0.05)
+    search = DilutionSearch(study_in(tmp_path, cct, data, settings), SearchSettings(0.05))
     budgets = [(i + 1) / 20 for i in range(20)]  # of one layer, which may lose as much as is removed of it
     started_from = []
 
     def trial(start: CCT, wanted: dict[str, float], budget: float, name: str) -> Found:
         started_from.append(start)
         row = {"trial": name, "budget": budget, "dilution": wanted["output"], "accepted": budget <= limit}
-        return Found(copy.copy(cct), wanted, wanted["output"], [row])
+        return Found(copy.copy(cct), wanted, dilution=wanted["output"], trials=[row])
 
     monkeypatch.setattr(search, "_trial", trial)
     found = search.gradual(Sensitivity({"output": [(budget, budget) for budget in budgets]}), trials=8)
@@ -272,17 +285,70 @@ def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningD
     found = {module: int((~mask).sum()) for module, mask in masks_of(load_network(study.run.path)).items()}
     assert all(found.values())
     controls = table(tmp_path, "search.controls")
-    assert [row["method"] for row in controls] == ["random", "magnitude", "wanda"]
-    for row in controls:
-        name = next(study.run.checkpoints.glob(f"search-{row['method']}-*.safetensors"))
+    assert [row["method"] for row in controls] == ["andc", "random", "magnitude", "wanda"]
+    for row in controls[1:]:
+        name = next(study.run.checkpoints.glob(f"search-0-{row['method']}-*.safetensors"))
         masks = masks_of(load_network(name))
         assert {module: int((~mask).sum()) for module, mask in masks.items()} == found
         assert row["accepted"] == "True"
-    assert f"{float(controls[0][TEST]):.4f}" in compared.markdown()
+    assert f"{float(controls[0][TEST]):.3f}" in compared.markdown()
     alone = (study.run.path / "tables" / "search.sensitivity.md").read_text()
     for row in table(tmp_path, "search.sensitivity"):
         line = next(line for line in alone.splitlines() if line.startswith(f"| {row['layer']} |"))
         assert f" {float(row['loss']):.4f} |" in line
+
+
+def test_every_seed_and_any_method_is_searched(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        SETTINGS,
+        layers=("block.*.linear1",),
+        model_of="magnitude",
+        methods=("andc", "random", "magnitude"),
+        dilutions=(),
+        search=SearchSettings(0.99, levels=(0.25, 0.5)),
+    )
+    study = study_in(tmp_path, cct, data, settings)
+    tables = report_search(study)
+    rows = table(tmp_path, "search")
+    assert next(row["trial"] for row in rows if row["seed"] == "1") == "dense"
+    assert {row["seed"] for row in rows} == {"0", "1"}
+    # All may go, so half of every layer does: the smallest by magnitude.
+    of_layers = table(tmp_path, "search.layers")
+    assert {(row["dilution"], row["threshold"]) for row in of_layers} == {("0.5", "")}
+    for layer in study.layers:
+        weight = layer_weight(cct, layer).detach()
+        mask = masks_of(load_network(study.run.path))[layer.module]
+        assert torch.equal(mask, weight.abs() > weight.abs().flatten().sort().values[weight.numel() // 2 - 1])
+    assert [row["method"] for row in table(tmp_path, "search.controls")] == ["magnitude", "random"] * 2
+    assert "| magnitude | 0.500 |" in tables[-1].markdown()
+    with pytest.raises(InputError, match="the branch goes as a whole"):
+        dataclasses.replace(settings, model_of="branch", methods=("andc", "branch"))
+
+
+def test_thresholds_found_by_a_search_give_its_network(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    search = SearchSettings(0.99, levels=(0.5, 0.8))
+    settings = dataclasses.replace(SETTINGS, layers=("block.2.*",), seeds=(0,), dilutions=(), search=search)
+    study = study_in(tmp_path, cct, data, settings)
+    report_search(study)
+    found = masks_of(load_network(study.run.path))
+    for row in table(tmp_path, "search.layers"):
+        again = nl.prune(cct, study.measurement(0), row["layer"], threshold=float(row["threshold"])).network
+        for module, mask in masks_of(again).items():
+            assert torch.equal(mask, found[module])
+
+
+def test_only_the_nodes_without_a_diagonal_can_be_silenced(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, threshold=0.6, seeds=(0,), dilutions=(), methods=("andc",), model_of="vanished only"
+    )
+    study = study_in(tmp_path, cct, data, settings)
+    study.prune()
+    kept = load_network(study.run.path)
+    for layer in study.layers:
+        if layer.target is None:
+            continue
+        gone = [~study.measurement(0)[site].matrices.diagonals(0.6).any(1) for site in (layer.target, layer.source)]
+        assert torch.equal(masks_of(kept)[layer.module], ~(gone[0][:, None] | gone[1][None, :]))
 
 
 def measurement_of(network: CCT, fingerprint: str = "") -> nl.Measurement:
@@ -319,6 +385,12 @@ def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Pat
         nl.prune(cct, measurement_of(cct), dilution=halves)
     with pytest.raises(InputError, match="cannot be reached"):
         nl.prune(cct, measurement_of(cct), "block.1.*", dilution=1.0)
+    silent = dict(measurement_of(cct))
+    weights = torch.zeros_like(silent["block.1.norm"].weight)
+    silent["block.1.norm"] = dataclasses.replace(silent["block.1.norm"], weight=weights)
+    nothing = r"block\.1\.linear1 is pruned to nothing: .*: 16 of 16 nodes of block\.1\.norm: 0, 1"
+    with pytest.warns(UserWarning, match=nothing):
+        nl.prune(cct, nl.Measurement(silent, "test", 0, tuple("0123456789")), "block.1.linear1")
     with pytest.raises(InputError, match="not both"):
         nl.prune(cct, measurement_of(cct), "block.1.*", dilution=0.5, site_thresholds={"block.1.ln": 0.3})
     without = nl.prune(cct, measurement_of(cct), "block.1.projection", threshold=0.4, skip=False)

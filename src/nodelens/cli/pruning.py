@@ -40,12 +40,12 @@ def prune(
     data: TrainedOn = None,
     blocks: Annotated[str | None, typer.Option("--blocks", "--block", help="7 or 1-7; by default the last.")] = None,
     layers: Annotated[str | None, typer.Option(help="Patterns instead of blocks: 'block.*.linear1,output'.")] = None,
-    threshold: Annotated[float, typer.Option(help="Of every site that --site-thresholds does not name.")] = 0.35,
+    threshold: Annotated[float | None, typer.Option(help="Of all sites but --site-thresholds'; default 0.35.")] = None,
     site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3,block.7.projection=0.3'.")] = "",
     dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
     skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
     baseline: Annotated[str, typer.Option(help="What to compare with.")] = "random,magnitude,wanda,branch",
-    store: Annotated[str, typer.Option(help="Whose retrained network is kept: andc or one of --baseline.")] = "andc",
+    store: Annotated[str, typer.Option(help="Whose network is kept, or searched: andc or a --baseline.")] = "andc",
     curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
     keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,
     gradual: Annotated[bool, typer.Option("--gradual", help="Search by small steps, not in one shot.")] = False,
@@ -72,7 +72,8 @@ def prune(
     from nodelens.pruning.study import PruneSettings, load_pruning_data
     from nodelens.runs import RunDirectory
 
-    search = _search(keep_accuracy, gradual, fixed=bool(curve) or dilution is not None)
+    search = _search(keep_accuracy, gradual)
+    _check_decided_once(search, threshold, site_thresholds, dilution, curve)
     network, begun = load_network(source, heads=heads), RunDirectory(Path(source))
     measured = RunDirectory(out) if out else RunDirectory(run_directory(source, None).path / "prune")
     patterns = layers.split(",") if layers else _patterns(network, blocks)
@@ -81,7 +82,7 @@ def prune(
         resolved = chosen_precision(precision, measured, "measure")
         settings = PruneSettings(
             tuple(patterns),
-            threshold,
+            0.35 if threshold is None else threshold,
             dict(assignments("--site-thresholds", site_thresholds)),
             dilution,
             skip,
@@ -112,14 +113,24 @@ def _study_name(patterns: list[str], search: SearchSettings | None, curve: str) 
     return "_".join(patterns).replace("*", "all") + ("_search" if search else "_curve" if curve else "")
 
 
-def _search(keep_accuracy: float | None, gradual: bool, fixed: bool) -> SearchSettings | None:
+def _search(keep_accuracy: float | None, gradual: bool) -> SearchSettings | None:
     from nodelens.pruning.study import SearchSettings
 
     if gradual and keep_accuracy is None:
         raise InputError("--gradual is a way to search; say with --keep-accuracy what may be lost, such as 0.005")
-    if fixed and keep_accuracy is not None:
-        raise InputError("--keep-accuracy looks for the dilutions itself; leave out --curve and --dilution")
     return None if keep_accuracy is None else SearchSettings(keep_accuracy, gradual)
+
+
+def _check_decided_once(
+    search: SearchSettings | None, threshold: float | None, site_thresholds: str, dilution: float | None, curve: str
+) -> None:
+    """Thresholds are given, or found for a dilution, or searched for."""
+    if search and (curve or dilution is not None):
+        raise InputError("--keep-accuracy looks for the dilutions itself; leave out --curve and --dilution")
+    if search and (site_thresholds or threshold is not None):
+        raise InputError("--keep-accuracy looks for the thresholds itself; leave out --threshold and --site-thresholds")
+    if dilution is not None and threshold is not None:
+        raise InputError("a dilution finds the thresholds of all sites; give --dilution or --threshold, not both")
 
 
 def _retraining(
@@ -170,7 +181,8 @@ def _study(
 
 
 def _tables(study: PruningStudy) -> list[TextTable]:
-    from nodelens.report.pruning import report_pruning, report_search
+    from nodelens.report.pruning import report_pruning
+    from nodelens.report.search import report_search
 
     return report_search(study) if study.settings.search else report_pruning(study)
 

@@ -208,16 +208,6 @@ def check_unpruned(network: nn.Module, layers: Sequence[Layer]) -> None:
             raise InputError(f"{layer.name} is pruned already; prune the network that it was before")
 
 
-def check_not_empty(masks: Masks, layers: Sequence[Layer]) -> list[str]:
-    """One sentence for each layer of which nothing is left."""
-    return [
-        f"{layer.name} is pruned to nothing: no node of {layer.source} shares a label with "
-        f"{f'any of {layer.target}' if layer.target else 'an output'}"
-        for layer in layers
-        if not masks[layer.module].any()
-    ]
-
-
 @torch.inference_mode()
 def input_norms(
     network: nn.Module,

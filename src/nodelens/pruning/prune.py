@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from nodelens.pruning.decide import (
     thresholds_by_site,
     total_dilution,
 )
+from nodelens.pruning.vanished import emptied_layers
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def prune(
     measurement: Measurement,
     layers: str | Sequence[str] = "*",
     *,
-    threshold: float = 0.3,
+    threshold: float = 0.35,
     site_thresholds: Mapping[str, float] | None = None,
     dilution: float | Mapping[str, float] | None = None,
     skip: bool = True,
@@ -56,7 +58,7 @@ def prune(
         measurement: of this network, with every site that the layers join; best on images that it was not
             trained on and that are not the test images.
         layers: glob patterns such as `block.7.*` or `output`; by default every layer.
-        threshold: of every site that `site_thresholds` does not name, between 0 and 1.
+        threshold: of every site that `site_thresholds` does not name, between 0 and 1; the default is the paper's.
         dilution: wanted share of the weights to remove, of every layer or by layer name; the thresholds are
             then found for it.
         skip: take the labels of projection and Linear2 with the skip connection added, as in the paper.
@@ -64,6 +66,9 @@ def prune(
     Raises:
         InputError: a layer or site that there is not, a layer that is pruned already, a measurement of another network,
             a threshold out of range, a dilution that cannot be reached, thresholds of sites beside a dilution.
+
+    Warns:
+        UserWarning: nothing is left of a layer; its nodes without any label are named.
     """
     if measurement.network and measurement.network != fingerprint(network):
         raise InputError("the measurement belongs to another network (other weights); measure this one")
@@ -77,6 +82,8 @@ def prune(
     else:
         thresholds = thresholds_by_dilution(measurement, chosen, dilution)
     masks = andc_masks(network, measurement, chosen, thresholds)
+    for sentence in emptied_layers(measurement, chosen, thresholds, masks):
+        warnings.warn(sentence, stacklevel=2)
     pruned = copy.deepcopy(network)
     apply_masks(pruned, masks)
     # What was said of the dense network's accuracy does not hold for this one.

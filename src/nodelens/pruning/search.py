@@ -9,6 +9,8 @@ All on held-out training images. The network itself has usually been trained on 
 any retraining on the other images makes it forget them. So a pruned network is compared with the unpruned one
 after the same retraining, not with the unpruned one as it was. Still, what pruning takes first is what the network
 knew by heart: on such images it costs more than on new ones. A study with `paper_split` decides on the test images.
+
+Any method can be searched with, so that ANDC's highest dilution has others to stand beside.
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ import torch
 from nodelens.errors import InputError
 from nodelens.networks import Layer, Network, apply_masks, layer_weight
 from nodelens.progress import progress
-from nodelens.pruning.decide import Masks, andc_masks, removed_counts, thresholds_by_dilution, total_dilution
+from nodelens.pruning.decide import (
+    LayerThresholds,
+    Masks,
+    andc_masks,
+    removed_counts,
+    thresholds_by_dilution,
+    total_dilution,
+)
 from nodelens.pruning.retrain import Rows, accuracies
-from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy
+from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy, SearchSettings
 from nodelens.runs import exists, read_json
-
-LEVELS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
 
 
 @dataclass(frozen=True)
@@ -93,33 +100,47 @@ class Found:
     Attributes:
         network: the pruned and retrained network; the unpruned one where nothing could go.
         dilutions: share removed of each layer, by name.
+        thresholds: those that ANDC removes it at, of each layer that it prunes, by name.
         dilution: of all the layers together.
         trials: a row for every network tried.
     """
 
     network: Network
     dilutions: dict[str, float] = field(default_factory=dict)
+    thresholds: Mapping[str, LayerThresholds] = field(default_factory=dict)
     dilution: float = 0.0
     trials: Rows = field(default_factory=list)
+
+    def accepted(self) -> dict[str, Any] | None:
+        """The row of the network found; None where nothing could go."""
+        return next((row for row in self.trials if row["accepted"] and row["dilution"] == self.dilution), None)
+
+    def take(self, other: Found) -> None:
+        """Become another network, and keep the trials."""
+        self.network, self.dilution = other.network, other.dilution
+        self.dilutions, self.thresholds = other.dilutions, other.thresholds
 
 
 class DilutionSearch:
     """The search for the highest total dilution of a study's layers that keeps the accuracy."""
 
-    def __init__(self, study: PruningStudy, keep: float, seed: int = 0, levels: Sequence[float] = LEVELS) -> None:
-        """
-        Args:
-            keep: see `SearchSettings`.
-            levels: dilutions at which every layer is tried alone.
-        """
-        self.study, self.seed, self.levels = study, seed, tuple(sorted(levels))
+    def __init__(self, study: PruningStudy, asked: SearchSettings, seed: int = 0) -> None:
+        self.study, self.asked, self.seed = study, asked, seed
+        self.method = study.settings.model_of
         self.measurement = study.measurement(seed)
         self.unpruned = self._accuracy({DENSE: study.network})[DENSE]
-        dense = study.retrain_one(copy.deepcopy(study.network), "search-dense", seed)[1]
-        self.wanted = dense[-1][study.decided_on] - keep
+        reached = study.retrain_one(copy.deepcopy(study.network), f"search-{seed}-dense", seed)[1]
+        self.wanted = reached[-1][study.decided_on] - asked.keep
+        self.dense = {"trial": DENSE, "budget": 0.0, **self._row(reached, 0.0)}
+        """The unpruned network, retrained as the pruned ones are."""
+
+    def search(self) -> tuple[Sensitivity, Found]:
+        """The layers alone, then the whole as the settings ask for it."""
+        sensitivity = self.sensitivity()
+        return sensitivity, (self.gradual if self.asked.gradual else self.one_shot)(sensitivity)
 
     def sensitivity(self) -> Sensitivity:
-        """Prune every layer alone, at every level that thresholds can give; what is found is kept layer by layer."""
+        """Prune every layer alone, at every level that the method can give; what is found is kept layer by layer."""
         kept = self.study.run.checkpoints / f"sensitivity-{self.seed}.json"
         losses: dict[str, list[list[float]]] = read_json(kept) if exists(kept) else {}
         with progress("pruning each layer alone", len(self.study.layers)) as bar:
@@ -131,7 +152,7 @@ class DilutionSearch:
         return Sensitivity({name: [(level, loss) for level, loss in of_layer] for name, of_layer in losses.items()})
 
     def _losses(self, layer: Layer) -> list[list[float]]:
-        variants, levels = {}, [level for level in self.levels if self._reachable(layer, level)]
+        variants, levels = {}, [level for level in self.asked.levels if self._reachable(layer, level)]
         for level in levels:
             variants[str(level)] = copy.deepcopy(self.study.network)
             apply_masks(variants[str(level)], self._masks([layer], {layer.name: level}))
@@ -145,11 +166,11 @@ class DilutionSearch:
 
         def bears(budget: float) -> bool:
             wanted = sensitivity.dilutions(budget)
-            trial = self._trial(self.study.network, wanted, budget, f"search-{budget:.6f}")
+            trial = self._trial(self.study.network, wanted, budget, f"{budget:.6f}")
             best.trials += trial.trials
             accepted = bool(trial.trials[-1]["accepted"])
             if accepted and trial.dilution >= best.dilution:
-                best.network, best.dilutions, best.dilution = trial.network, trial.dilutions, trial.dilution
+                best.take(trial)
             return accepted
 
         largest_bearable(sensitivity.budgets(), bears)
@@ -172,12 +193,8 @@ class DilutionSearch:
             trial = self._trial(best.network, sensitivity.dilutions(budget), budget, name)
             best.trials += trial.trials
             if trial.trials[-1]["accepted"]:
-                best.network, best.dilutions, best.dilution, borne = (
-                    trial.network,
-                    trial.dilutions,
-                    trial.dilution,
-                    tried,
-                )
+                best.take(trial)
+                borne = tried
             else:
                 refused, step = tried, max(1, (tried - borne) // 2)
         return best
@@ -191,24 +208,28 @@ class DilutionSearch:
             return []
         removed, rows = removed_counts(self._masks(self.study.layers, found.dilutions)), []
         for method in self.study.settings.methods:
-            if method not in ("andc", "branch"):
+            if method not in (self.method, "andc", "branch"):
                 masks = self.study.baseline(method, removed, self.seed)
-                name = f"search-{method}-{found.dilution:.6f}"
+                name = f"{method}-{found.dilution:.6f}"
                 rows.append({"method": method, **self._retrained(self.study.network, masks, name)[1]})
         return rows
 
     def _trial(self, start: Network, wanted: Mapping[str, float], budget: float, name: str) -> Found:
         network, row = self._retrained(start, self._masks(self.study.layers, wanted), name)
         dilutions = {layer.name: wanted[layer.name] for layer in self.study.layers}
-        return Found(network, dilutions, row["dilution"], [{"trial": name, "budget": budget, **row}])
+        trial = [{"trial": name, "budget": budget, **row}]
+        return Found(network, dilutions, self._thresholds(self.study.layers, wanted), row["dilution"], trial)
 
     def _retrained(self, start: Network, masks: Masks, name: str) -> tuple[Network, dict[str, Any]]:
         """A network pruned and retrained, and what that cost."""
         network = copy.deepcopy(start)
         apply_masks(network, masks)
-        network, reached = self.study.retrain_one(network, name, self.seed)
-        return network, {
-            "dilution": total_dilution(masks),
+        network, reached = self.study.retrain_one(network, f"search-{self.seed}-{name}", self.seed)
+        return network, self._row(reached, total_dilution(masks))
+
+    def _row(self, reached: Rows, dilution: float) -> dict[str, Any]:
+        return {
+            "dilution": dilution,
             "accepted": reached[-1][self.study.decided_on] >= self.wanted,
             "pruned": reached[0][self.study.decided_on],
             HELD_OUT: reached[-1][HELD_OUT],
@@ -216,16 +237,24 @@ class DilutionSearch:
         }
 
     def _masks(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> Masks:
+        """The method's masks of some layers, all of a layer kept of which nothing is to go."""
         pruned = [layer for layer in chosen if wanted[layer.name] > 0]
-        thresholds = thresholds_by_dilution(self.measurement, pruned, wanted)
-        masks = andc_masks(self.study.network, self.measurement, pruned, thresholds)
-        untouched = [layer for layer in chosen if layer not in pruned]
-        weights = {layer.module: layer_weight(self.study.network, layer) for layer in untouched}
-        return masks | {module: torch.ones_like(weight, dtype=torch.bool) for module, weight in weights.items()}
+        weights = {layer: layer_weight(self.study.network, layer) for layer in chosen}
+        masks: Masks = {layer.module: torch.ones_like(weights[layer], dtype=torch.bool) for layer in chosen}
+        if self.method == "andc":
+            thresholds = self._thresholds(pruned, wanted)
+            return masks | andc_masks(self.study.network, self.measurement, pruned, thresholds)
+        removed = {layer.module: math.ceil(wanted[layer.name] * weights[layer].numel()) for layer in pruned}
+        return masks | self.study.baseline(self.method, removed, self.seed)
+
+    def _thresholds(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> dict[str, LayerThresholds]:
+        """ANDC's thresholds of the layers of which something is to go; the other methods have none."""
+        pruned = [layer for layer in chosen if self.method == "andc" and wanted[layer.name] > 0]
+        return thresholds_by_dilution(self.measurement, pruned, wanted)
 
     def _reachable(self, layer: Layer, level: float) -> bool:
         try:
-            thresholds_by_dilution(self.measurement, [layer], level)
+            self._thresholds([layer], {layer.name: level})
         except InputError:
             return False
         return True

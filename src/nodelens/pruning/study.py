@@ -47,7 +47,6 @@ from nodelens.pruning.decide import (
     Masks,
     andc_masks,
     baseline_masks,
-    check_not_empty,
     check_thresholds_or_dilution,
     check_unpruned,
     input_norms,
@@ -57,7 +56,7 @@ from nodelens.pruning.decide import (
     total_dilution,
 )
 from nodelens.pruning.retrain import RetrainSettings, Rows, retrain
-from nodelens.pruning.vanished import vanished_masks
+from nodelens.pruning.vanished import KEPT, SILENCED, emptied_layers, vanished_masks
 from nodelens.runs import RunDirectory, exists, read_json, remove
 
 HELD_OUT, TEST = "train-held-out", "test"
@@ -73,10 +72,12 @@ class SearchSettings:
         keep: how much accuracy on the images that decide may be lost, 0 to 1, against the unpruned network after the
             same retraining.
         gradual: by small steps that go on from one another, instead of each from the unpruned network.
+        levels: ascending dilutions at which every layer is tried alone.
     """
 
     keep: float = 0.005
     gradual: bool = False
+    levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
 
     def __post_init__(self) -> None:
         if not 0 <= self.keep < 1:
@@ -93,7 +94,8 @@ class PruneSettings:
         dilution: where given, the thresholds are found for it instead, layer by layer.
         skip: whether projection and Linear2 are measured with the skip connection (as in the paper).
         methods: what ANDC is compared with, of `METHODS`.
-        model_of: the method whose retrained network, of the first seed, becomes the run's `model.safetensors`.
+        model_of: the method, or control of the nodes without a diagonal, whose retrained network, of the first seed,
+            becomes the run's `model.safetensors`. A search is made with this method.
         seeds: for each seed its own probes, random masks and order of the images in retraining.
         dilutions: of the curve of accuracy against dilution; empty for none.
         held_out: share of the training images that decide and that neither probes nor retraining see.
@@ -122,8 +124,11 @@ class PruneSettings:
         for method in self.methods:
             if method not in METHODS:
                 raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
-        if self.model_of not in self.methods:
-            raise InputError(f"no network pruned by {self.model_of!r} is made; made are: {', '.join(self.methods)}")
+        made = self.methods if self.search else (*self.methods, SILENCED, KEPT)
+        if self.model_of not in made:
+            raise InputError(f"no network pruned by {self.model_of!r} is made; made are: {', '.join(made)}")
+        if self.search and self.model_of == "branch":
+            raise InputError("the branch goes as a whole; search with andc, random, magnitude or wanda")
         for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
             if not 0 < share < 1:
                 raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
@@ -223,15 +228,16 @@ class PruningStudy:
         return andc_masks(self.network, self.measurement(seed, split), self.layers, thresholds)
 
     def baseline(self, method: str, removed: Mapping[str, int], seed: int) -> Masks:
-        """The masks of another method that removes as many weights of every layer."""
+        """The masks of another method that removes so many weights of each layer named (by its module)."""
         if method == "wanda" and self._norms is None:
             self._norms = input_norms(self.network, self.layers, self.data.held_out, self.data.normalisation)
-        return baseline_masks(self.network, self.layers, removed, method, seed=seed, input_norms=self._norms)
+        of = [layer for layer in self.layers if layer.module in removed]
+        return baseline_masks(self.network, of, removed, method, seed=seed, input_norms=self._norms)
 
     def masks(self, seed: int, dilution: float | None = None) -> dict[str, Masks]:
         """The masks of every method, ANDC first, by its name."""
         andc = self.andc(seed, dilution)
-        for warning in check_not_empty(andc, self.layers):
+        for warning in emptied_layers(self.measurement(seed), self.layers, self.thresholds(seed, dilution), andc):
             console.print(f"warning: {warning}", style="yellow")
         removed, found = removed_counts(andc), {}
         for method in self.settings.methods:

@@ -63,3 +63,32 @@ def vanished_rows(
                     facts = {"site": site, "seed": measurement.seed, "threshold": round(threshold, 4)}
                     rows.append({**facts, "nodes": nodes, "vanished": count})
     return rows
+
+
+def emptied_layers(
+    measurement: Measurement, layers: Sequence[Layer], thresholds: Mapping[str, LayerThresholds], masks: Masks
+) -> list[str]:
+    """One sentence for each layer of which ANDC leaves nothing, with its nodes that have no label at all."""
+    sentences = []
+    for layer in layers:
+        if masks[layer.module].any():
+            continue
+        at = thresholds[layer.name]
+        unlabelled = _unlabelled(measurement, layer.source, at.source)
+        other = "an output"
+        if layer.target is not None and at.target is not None:
+            unlabelled += f", {_unlabelled(measurement, layer.target, at.target)}"
+            other = f"any of {layer.target}"
+        sentences.append(
+            f"{layer.name} is pruned to nothing: no node of {layer.source} shares a label with {other} "
+            f"(without any label: {unlabelled})"
+        )
+    return sentences
+
+
+def _unlabelled(measurement: Measurement, site: str, threshold: float, most: int = 8) -> str:
+    """How many nodes of a site have no label, and the first of them."""
+    gone = vanished(measurement, site, threshold)
+    first = gone.nonzero().flatten().tolist()
+    names = ", ".join(map(str, first[:most])) + (", …" if len(first) > most else "")
+    return f"{len(first)} of {len(gone)} nodes of {site}" + (f": {names}" if names else "")

@@ -153,8 +153,7 @@ def draw_ratio(axes: Axes, rows: Sequence[Row], block: int) -> None:
     others = sorted({row["block"] for row in rows} - {block})
     for other in others:
         x, y = _columns([row for row in rows if row["block"] == other], "at", "owned")
-        named = {"label": "other blocks"} if other == others[-1] else {}
-        axes.plot(x, y, color=GREY, linewidth=0.5, alpha=0.6, **named)
+        axes.plot(x, y, color=GREY, linewidth=0.5, alpha=0.6, label="other blocks" if other == others[0] else None)
     own = [row for row in rows if row["block"] == block]
     x, y, spread, null, low, high = _columns(own, "at", "owned", "owned_std", "owned_null", "owned_low", "owned_high")
     axes.fill_between(x, low, high, color=ORANGE, alpha=0.25, linewidth=0, label="by chance, 95 %")

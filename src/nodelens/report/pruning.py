@@ -15,8 +15,7 @@ from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import LayerThresholds, Masks
-from nodelens.pruning.search import DilutionSearch, Sensitivity
-from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy, SearchSettings
+from nodelens.pruning.study import DENSE, TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
 from nodelens.report.pruned_layer import pruned_layer_figure
@@ -88,71 +87,6 @@ def figure_of_layer(study: PruningStudy) -> Figure | None:
         f"(some of {masks[layer.module].numel():,}, between nodes with common labels; thresholds {source:.2f} and "
         f"{target:.2f}; {dilution(masks[layer.module]):.1%} removed)",
     )
-
-
-def report_search(study: PruningStudy) -> list[TextTable]:
-    """Search for the highest total dilution that keeps the accuracy (or read what was found).
-
-    Writes `tables/search.csv` (every network tried), `tables/search.layers.csv` (the dilution of every layer),
-    `tables/search.controls.csv` (the other methods with as much removed), `tables/search.sensitivity.csv`; the
-    network found becomes `model.safetensors`.
-    """
-    run, seed, asked = study.run, study.settings.seeds[0], study.settings.search or SearchSettings()
-    search = DilutionSearch(study, asked.keep, seed)
-    sensitivity = search.sensitivity()
-    alone = [
-        {"layer": name, "dilution": level, "loss": loss}
-        for name, losses in sensitivity.losses.items()
-        for level, loss in losses
-    ]
-    run.write_table("search.sensitivity", rounded(alone))
-    run.write_text("tables/search.sensitivity.md", sensitivity_table(sensitivity).markdown())
-    found = search.gradual(sensitivity) if asked.gradual else search.one_shot(sensitivity)
-    run.write_table("search", rounded(found.trials))
-    run.write_table("search.layers", [{"layer": name, "dilution": d} for name, d in found.dilutions.items()])
-    reached = next((row for row in found.trials[::-1] if row["accepted"]), None)
-    study.write_model(found.network, reached[TEST] if reached else None)
-    controls = search.controls(found)
-    run.write_table("search.controls", rounded(controls))
-    way = "gradual" if asked.gradual else "one shot"
-    shown = {
-        "search": trials_table(
-            found.trials,
-            "trial",
-            f"Search ({way}): on {study.decided_on} images at least {search.wanted:.4f}, {asked.keep:g} below dense",
-        )
-    }
-    if found.dilutions:
-        title = f"Removed: {found.dilution:.4f} of all weights of these layers"
-        shown["search.layers"] = TextTable(title, ("layer", "removed"), names=1)
-        for layer, share in found.dilutions.items():
-            shown["search.layers"].add_group((layer, f"{share:.2f}"))
-    if controls:
-        compared, title = [{"method": "andc", **(reached or {})}, *controls], "As many weights of each layer removed"
-        shown["search.controls"] = trials_table(compared, "method", f"{title} by other methods, in one shot")
-    for name, table in shown.items():
-        run.write_text(f"tables/{name}.md", table.markdown())
-    return list(shown.values())
-
-
-def sensitivity_table(sensitivity: Sensitivity) -> TextTable:
-    """What pruning each layer alone costs, a column for each dilution; empty where no threshold gives it."""
-    levels = sorted({level for losses in sensitivity.losses.values() for level, _ in losses})
-    title = "Accuracy lost when a layer alone is pruned, before retraining, by the share removed"
-    table = TextTable(title, ("layer", *(f"{level:g}" for level in levels)), names=1)
-    for layer, losses in sensitivity.losses.items():
-        lost = dict(losses)
-        table.add_group((layer, *(f"{lost[level]:.4f}" if level in lost else "" for level in levels)))
-    return table
-
-
-def trials_table(rows: Sequence[Row], name: str, title: str) -> TextTable:
-    """What each pruned network of a search reached; the rows' entry `name` tells them apart."""
-    table = TextTable(title, (name, "removed", "pruned", "held out", "test", "kept"), names=1)
-    for row in rows:
-        cells = (f"{row[column]:.4f}" for column in ("dilution", "pruned", HELD_OUT, TEST))
-        table.add_group((row[name], *cells, "yes" if row["accepted"] else "no"))
-    return table
 
 
 def layer_rows(

@@ -155,8 +155,8 @@ def shown(row: Row, column: str) -> str:
     return with_spread(row[column], row[f"{column}_std"] if row["of"] == NETWORK else 0.0)
 
 
-def with_spread(value: float | str, spread: float | str) -> str:
-    """A number with as many digits as it deserves, and its spread when there is one.
+def with_spread(value: float | str, spread: float | str, digits: int | None = None) -> str:
+    """A number with as many digits as it deserves (or as told), and its spread when there is one.
 
     >>> with_spread(14.637, 0.21), with_spread(0.8113, 0.0), with_spread(417.2, 3.0), with_spread("", "")
     ('14.64±0.21', '0.811', '417±3', '')
@@ -167,9 +167,20 @@ def with_spread(value: float | str, spread: float | str) -> str:
         return ""
     if not math.isfinite(value):
         return "∞"
-    digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
+    if digits is None:
+        digits = 3 if abs(value) < 1 else 2 if abs(value) < 100 else 0
     text = f"{value:.{digits}f}"
     return f"{text}±{spread:.{digits}f}" if 0 < spread < math.inf else text
+
+
+def averaged(values: Sequence[float], digits: int | None = None) -> str:
+    """Mean and spread of values as a cell, empty where there is none.
+
+    >>> averaged([0.5, 0.7]), averaged([0.61]), averaged([])
+    ('0.600±0.141', '0.610', '')
+    """
+    found = mean_and_spread("mean", values)
+    return with_spread(found["mean"], found["mean_std"], digits)
 
 
 def rounded(rows: Sequence[Row], digits: int = 6) -> list[Row]:
