@@ -1,7 +1,8 @@
 """What test_processes.py runs in one, two and four processes: `processes_job.py FOLDER PART…`.
 
-The parts, each into a folder of its own: `train`, `measure`, `prune`, `heads`, without dropout so that all numbers of
-processes agree; `sums`, the float64 sums of a measurement; `die`, the training, of which the last process is killed.
+The parts, each into a folder of its own: `train`, `measure`, `prune`, `search`, `heads`, without dropout so that all
+numbers of processes agree; `sums`, the float64 sums of a measurement; `die`, the training, of which the last process is
+killed.
 """
 
 import os
@@ -16,12 +17,13 @@ import torch
 
 from nodelens.data import Augmentation, load_images, normalisation_of, normalise
 from nodelens.heads.study import HeadData, HeadSettings, HeadStudy
-from nodelens.networks import Network, build_network, select_sites
+from nodelens.networks import Network, apply_masks, build_network, masks_of, select_sites
 from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData, measure_network
 from nodelens.probing.measure import LabelSums
 from nodelens.processes import add_up, joined, rank, size
 from nodelens.pruning.retrain import RetrainSettings
-from nodelens.pruning.study import HELD_OUT, PruneSettings, PruningData, PruningStudy
+from nodelens.pruning.study import HELD_OUT, PruneSettings, PruningData, PruningStudy, SearchSettings
+from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, save_state
 from nodelens.training import Recipe, TrainSettings, train
 from nodelens.training.batches import Batch, training_batches
@@ -98,7 +100,25 @@ def pruned(run: RunDirectory) -> None:
         ("block.2.*",), dilution=0.5, methods=("andc", "wanda"), seeds=(0,), retraining=retraining, probe=probe
     )
     data = PruningData(TRAINING, replace(TEST, split=HELD_OUT), TEST, NORMALISATION)
-    run.write_table("prune", PruningStudy(network(), data, settings, run, RunDirectory(run.path / "measured")).prune())
+    study = PruningStudy(network(), data, settings, run, RunDirectory(run.path / "measured"))
+    run.write_table("prune", study.prune())
+    masked = network()
+    apply_masks(masked, study.andc(0))
+    masked, _ = study.retrain_one(masked, "masked", 0)
+    for module, mask in masks_of(masked).items():
+        # What the optimizer of this process has made of them, not what the layer or a file shows of them.
+        assert not masked.get_submodule(module).parametrizations.weight.original[~mask].any()
+
+
+def searched(run: RunDirectory) -> None:
+    probe = ProbeSettings(replace(RECIPE, epochs=1))
+    retraining = RetrainSettings(replace(RECIPE, epochs=1))
+    asked = SearchSettings(keep=0.1, levels=(0.3, 0.6))
+    settings = PruneSettings(
+        ("block.*.linear1",), methods=("andc", "random"), seeds=(0,), retraining=retraining, probe=probe, search=asked
+    )
+    data = PruningData(TRAINING, replace(TEST, split=HELD_OUT), TEST, NORMALISATION)
+    report_search(PruningStudy(network(), data, settings, run, RunDirectory(run.path / "measured")))
 
 
 def studied(run: RunDirectory) -> None:
@@ -111,7 +131,8 @@ def work(folder: Path, parts: list[str]) -> None:
     if "die" in parts:
         die_at(8)
         parts = ["train"]
-    for part, do in (("train", trained), ("measure", measured), ("prune", pruned), ("heads", studied)):
+    parts_of = {"train": trained, "measure": measured, "prune": pruned, "search": searched, "heads": studied}
+    for part, do in parts_of.items():
         if part in parts:
             with RunDirectory(folder / part).claimed():
                 do(RunDirectory(folder / part))

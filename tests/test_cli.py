@@ -12,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from command_line import nodelens
@@ -170,6 +172,32 @@ def test_a_network_can_leave_unlearnt_what_pruning_decides_on(
     assert learnt != data["held_out"]
 
 
+def test_a_folder_s_images_and_splits_are_those_of_the_training(tmp_path: Path) -> None:
+    digits = load_images("digits", "train")
+    for position in range(600):
+        of_label = tmp_path / "data" / ("train" if position < 500 else "val") / str(int(digits.labels[position]))
+        of_label.mkdir(parents=True, exist_ok=True)
+        pixels = np.kron(digits.pixels[position, :, :, 0], np.ones((2, 2), dtype=np.uint8))
+        Image.fromarray(pixels).save(of_label / f"{position}.png")
+    run, learnt = str(tmp_path / "run"), ["--held-out", "0.2"]
+    training = ["--data", str(tmp_path / "data"), "--test-split", "val", "--epochs", "1"]
+    assert nodelens("train", TINY, *training, *learnt, "--out", run) == 0
+    short = ["--seeds", "1", "--epochs", "1", "--probe-epochs", "1", "--baseline", "random", "--name", "last"]
+    assert nodelens("prune", run, "--block", "2", *learnt, *short) == 0
+    configured = (RunDirectory(tmp_path / "run" / of).configuration() for of in ("", "prune/last"))
+    trained, pruned = (next(iter(one.values()))["settings"]["data"] for one in configured)
+    assert pruned["rest"] == trained["fingerprint"]
+    assert pruned["test"] == trained["test_fingerprint"]
+
+
+def test_another_split_can_be_measured_without_the_twin(trained: Path, tmp_path: Path) -> None:
+    arguments = ["--sites", "block.2.linear2", "--epochs", "1", "--out", str(tmp_path)]
+    assert nodelens("measure", str(trained), *arguments) == 0
+    assert nodelens("measure", str(trained), *arguments, "--split", "train", "--no-untrained") == 0
+    assert {row["of"] for row in read_csv(tmp_path / "tables" / "statistics.train.csv")} == {"network", "permuted"}
+    assert "untrained" in {row["of"] for row in read_csv(tmp_path / "tables" / "statistics.test.csv")}
+
+
 def test_a_network_is_pruned_weighed_and_exported(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -252,6 +280,8 @@ def nan_weight() -> dict[str, torch.Tensor]:
 
 BAD_INPUT = {
     "unknown network": (["train", "resnet50"], "unknown network 'resnet50'"),
+    "a network without layers": (["train", "cct_0_3x1_64"], "at least one layer"),
+    "a network without tokenizer": (["train", "cct_2_3x0_64"], "at least one layer, a kernel and a convolution"),
     "unknown recipe": (["train", TINY, "--recipe", "none"], "unknown recipe 'none'"),
     "unknown data": (["train", TINY, "--data", "imagenette"], "imagenette"),
     "unknown split": (["train", TINY, "--split", "dev"], "dev"),
@@ -290,6 +320,21 @@ BAD_INPUT = {
     "cluster rule": (
         ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--clusters", "best"],
         "best",
+    ),
+    "metadata that are no numbers": (["measure", "mean.safetensors", "--out", "x", "--data", "digits"], "'0.5, 0.5'"),
+    "a checkpoint for other data": (
+        ["reproduce", "all", "--checkpoint", "wide.safetensors", "--out", "x"],
+        "the network has 7 outputs but digits has 10 labels",
+    ),
+    "networks of one study": (["reproduce", "table1", "--networks", "3"], "--networks and --parts"),
+    "another split of all": (["reproduce", "all", "--split", "train"], "leave out --split"),
+    "silent heads along training": (
+        ["heads", "good.safetensors", "--out", "x", "--data", "digits", "--along-training", "--silence"],
+        "--silence belongs to the study of the trained network",
+    ),
+    "every epoch of none": (
+        ["heads", "good.safetensors", "--out", "x", "--data", "digits", "--every", "2"],
+        "--every belongs to the study of kept epochs; add --along-training",
     ),
     "unknown study": (["reproduce", "table9"], "table9"),
     "unknown scale": (["reproduce", "table1", "--scale", "huge"], "huge"),
@@ -342,6 +387,12 @@ BAD_INPUT |= {
     ),
     "a curve beside a search": ([*PRUNE, "--keep-accuracy", "0.01", "--curve", "0.5"], "leave out --curve"),
     "a dilution beside a search": ([*PRUNE, "--keep-accuracy", "0.01", "--dilution", "0.5"], "leave out --curve"),
+    "thresholds beside a search": ([*PRUNE, "--keep-accuracy", "0.01", "--threshold", "0.3"], "leave out --threshold"),
+    "a threshold beside a dilution": ([*PRUNE, "--dilution", "0.5", "--threshold", "0.3"], "not both"),
+    "a search with the branch": (
+        [*PRUNE, "--keep-accuracy", "0.1", "--store", "branch"],
+        "the branch goes as a whole",
+    ),
     "small steps to nowhere": ([*PRUNE, "--gradual"], "--keep-accuracy"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),
 }
@@ -356,6 +407,10 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     good = save_network(tmp_path / "good.safetensors")
     (tmp_path / "short.safetensors").write_bytes(good.read_bytes()[:1000])
     save_network(tmp_path / "nan.safetensors", **nan_weight())
+    state = load_file(good)
+    save_file(state, tmp_path / "mean.safetensors", {"heads": "4", "mean": "0.5, 0.5", "std": "0.5"})
+    seven = {key: state[key][:7].clone() for key in ("classifier.fc.weight", "classifier.fc.bias")}
+    save_file(state | seven, tmp_path / "wide.safetensors", {"heads": "4"})
     assert nodelens(*arguments) == 2
     said = capsys.readouterr().err.strip()
     assert culprit in said

@@ -215,6 +215,20 @@ def test_resizing_is_torchvisions(height: int, width: int, tmp_path: Path) -> No
     np.testing.assert_array_equal(found[0], np.asarray(transform(Image.fromarray(noise(0, height, width)))))
 
 
+def test_a_size_that_the_images_have_changes_nothing(pets: Path) -> None:
+    own = load_images(str(pets), "train")
+    asked = load_images(str(pets), "train", image_size=own.image_shape[0])
+    assert asked.fingerprint == own.fingerprint
+    assert load_images(str(pets), "train", image_size=own.image_shape[0] + 1).fingerprint != own.fingerprint
+    assert load_images("digits", "test", image_size=8).fingerprint == load_images("digits", "test").fingerprint
+    # One image of another size: there is nothing that they have of their own, and another size is another set.
+    write_png(pets / "train/cat/d.png", noise(1)[:4])
+    with pytest.raises(InputError, match="differ in size"):
+        load_images(str(pets), "train")
+    sizes = (own.image_shape[0], own.image_shape[0] + 1)
+    assert len({load_images(str(pets), "train", image_size=size).fingerprint for size in sizes}) == 2
+
+
 def test_images_of_several_sizes_need_a_size(pets: Path) -> None:
     write_png(pets / "train" / "dog" / "c.png", noise(9, height=6, width=12))
     with pytest.raises(InputError, match=r"differ in size \(8×8 and 12×6\); give --image-size"):

@@ -1,5 +1,7 @@
 """The head rule label by label, for one ratio and for many, and heads that are experts by construction."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,8 @@ def experts(appearances: list[list[int]], ratio: float) -> list[int]:
     owner = []
     for label in range(len(appearances[0])):
         a = [appearances[h][label] for h in heads]
-        claims = [h for h in heads if a[h] > 0 and all(a[h] >= ratio * a[o] for o in heads if o != h)]
+        exact = Fraction(str(ratio))
+        claims = [h for h in heads if a[h] > 0 and all(a[h] >= exact * a[o] for o in heads if o != h)]
         owner.append(claims[0] if len(claims) == 1 else -1)
     return owner
 
@@ -93,6 +96,19 @@ def test_planted_experts_are_recovered_label_for_label() -> None:
 def test_exactly_twice_as_often_is_enough() -> None:
     result = head_specialization(diagonals_with([[4, 3], [2, 2]], 4), heads=2)
     assert result.head_of_label.tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_exactly_as_often_as_the_ratio_is_enough_whatever_rounding_says(ratio: float) -> None:
+    exact = Fraction(str(ratio))
+    others = [count for count in range(1, 200) if (exact * count).denominator == 1]
+    appearances = torch.tensor([[int(exact * count) for count in others], others])
+    expected = len(others) if ratio > 1 else 0
+    assert ratio_sweep(appearances, [ratio]).tolist() == [[expected, 0]]
+    less = appearances - torch.tensor([[1], [0]])
+    assert ratio_sweep(less, [ratio])[0, 0] == 0
+    diagonals = diagonals_with(appearances.tolist(), int(appearances.max()))
+    assert int(head_specialization(diagonals, 2, ratio).broken.sum()) == expected
 
 
 @pytest.mark.parametrize(("heads", "ratio"), [(3, 2.0), (0, 2.0), (2, 0.5), (2, float("nan"))])

@@ -21,6 +21,7 @@ from nodelens.networks import (
     apply_masks,
     build_network,
     layers,
+    masks_of,
     reading,
     select_layers,
     select_sites,
@@ -36,9 +37,11 @@ from nodelens.probing import (
     measure,
     measure_network,
     measure_probes,
+    probe_recipe,
+    train_probes,
 )
 from nodelens.probing.reads import reads
-from nodelens.probing.study import check_fits
+from nodelens.probing.study import check_fits, untrained_twin
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe
 
@@ -427,6 +430,37 @@ def test_what_another_command_measured_meanwhile_stays(
     assert file.read_bytes() == before
     assert list(load_measurements(run, digits.split)[0]) == ["block.1.linear2", "block.2.linear2"]
     assert not any(run.checkpoints.glob("*.pt"))
+
+
+def test_the_untrained_twin_lacks_the_weights_that_the_network_lacks(cct: CCT) -> None:
+    mask = torch.rand(16, 32, generator=torch.Generator().manual_seed(0)) < 0.5
+    apply_masks(cct, {"classifier.blocks.1.linear2": mask})
+    twin = untrained_twin(cct, seed=3)
+    assert torch.equal(masks_of(twin)["classifier.blocks.1.linear2"], mask)
+    trained, fresh = (network.classifier.blocks[1].linear2.weight for network in (cct, twin))
+    assert not fresh[~mask].any()
+    assert not torch.equal(fresh[mask], trained[mask])
+
+
+def test_tokens_are_normalised_where_there_are_tokens(
+    digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    network = VGG(VGGConfig("vgg11", labels=10, image_size=32, channels=1))
+    data = ProbingData(digits, {"test": digits}, normalisation)
+    settings = MeasureSettings(("linear.*",), probe=ProbeSettings(layer_norm=True))
+    with pytest.raises(InputError, match="leave out --layer-norm"):
+        measure_network(network, data, settings, RunDirectory(tmp_path))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_fewer_images_than_a_batch_are_one_batch(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    few = digits.take(torch.arange(40), "few")
+    found = [
+        train_probes(cct, cct.sites()[:1], few, normalisation, ProbeSettings(probe_recipe(2, batch_size=size)))
+        for size in (40, 128)
+    ]
+    one, other = (probes.state_dict() for probes in found)
+    assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_images_of_other_channels_or_labels_do_not_fit(cct: CCT, digits: ImageSet) -> None:

@@ -1,12 +1,13 @@
 """Several processes do what one does: real jobs on digits, started as a launcher starts them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from processes_job import NORMALISATION, RECIPE, TRAINING, work
 
 JOB = str(Path(__file__).with_name("processes_job.py"))
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
-ALL = ("train", "measure", "prune", "heads", "sums")
+ALL = ("train", "measure", "prune", "search", "heads", "sums")
 # Adam makes steps of its own length out of a gradient that is nothing but rounding: this one shifts all tokens alike.
 ROUNDING_ONLY = "classifier.attention_pool.bias"
 
@@ -52,9 +53,9 @@ def launched(folder: Path, *launcher: str, parts: tuple[str, ...] = ALL, **varia
     return folder
 
 
-def together(processes: int, *command: str) -> list[tuple[int, str, str]]:
+def together(processes: int, *command: str, folders: Sequence[Path] = ()) -> list[tuple[int, str, str]]:
     """Exit code, output and errors of each process of a job that nobody watches over."""
-    started = begun(processes, *command)
+    started = begun(processes, *command, folders=folders)
     return [(process.wait(), output, errors) for process in started for output, errors in [process.communicate()]]
 
 
@@ -64,8 +65,8 @@ def completed(processes: int, *command: str) -> None:
     assert [code for code, *_ in found] == [0] * processes, found
 
 
-def begun(processes: int, *command: str) -> list[subprocess.Popen[str]]:
-    """The processes of a job that nobody watches over."""
+def begun(processes: int, *command: str, folders: Sequence[Path] = ()) -> list[subprocess.Popen[str]]:
+    """The processes of a job that nobody watches over, each in a folder of its own if so told."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -78,6 +79,7 @@ def begun(processes: int, *command: str) -> list[subprocess.Popen[str]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=folders[rank] if folders else None,
         )
         for rank in range(processes)
     ]
@@ -96,7 +98,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 def assert_same_work(folder: Path, one: Path) -> None:
     files = sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
     assert files == sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
-    assert len(files) == 21
+    assert len(files) == 30
     for file in files:
         found, expected = read_tensors(folder / file), read_tensors(one / file)
         for key in [key for key in expected if key.startswith(("counts", "accuracy")) or key.endswith(".mask")]:
@@ -203,6 +205,17 @@ main()
     found = together(2, "-c", program, *arguments, "--out", str(tmp_path / "run"))
     assert [ended for ended, *_ in found] == [code] * 2
     assert all("still there: []" in output for _, output, _ in found), found
+
+
+def test_the_run_directory_need_be_on_the_first_machine_only(two: Path, tmp_path: Path) -> None:
+    machines = [tmp_path / "first", tmp_path / "second"]
+    machines[1].mkdir()
+    shutil.copytree(two / "train", machines[0] / "net")
+    command = ("-m", "nodelens", "measure", "net", "--data", "digits", "--sites", "block.2.linear2", "--epochs", "1")
+    found = together(2, *command, "--no-untrained", folders=machines)
+    assert [code for code, *_ in found] == [0, 0], found
+    assert (machines[0] / "net" / "measure" / "block.2.linear2.safetensors").exists()
+    assert not list(machines[1].iterdir())
 
 
 def test_bad_input_is_said_once(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measur
 from nodelens.probing.study import measurements_of
 from nodelens.runs import RunDirectory
 
-NAMES = ("train", "measure", "prune", "heads")
+NAMES = ("train", "measure", "prune", "search", "heads")
 COMMON = ("--data", "digits", "--precision", "fp32")
 
 JUMPING_CLOCK = """
@@ -68,7 +68,9 @@ def commands(source: Path) -> dict[str, Command]:
         "prune": ("--block", "2", "--seeds", "2", "--epochs", "2", "--probe-epochs", "4", "--baseline", "random"),
         "heads": ("--seeds", "1", "--epochs", "8", "--draws", "10"),
     }
-    return {"train": train} | {
+    search = ("--layers", "block.*.linear1", "--keep-accuracy", "0.1", "--gradual", "--baseline", "random")
+    short = ("--seeds", "1", "--epochs", "1", "--probe-epochs", "4", "--learning-rate", "1e-2")
+    return {"train": train, "search": Command(("prune", str(source), *COMMON, *search, *short))} | {
         name: Command((name, str(source), *COMMON, *arguments)) for name, arguments in studies.items()
     }
 

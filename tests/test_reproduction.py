@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nodelens.cli import main
 from nodelens.errors import InputError
+from nodelens.networks import build_network, stored
 from nodelens.paper import scales, values, whole
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text
@@ -111,13 +113,12 @@ def test_the_page_says_what_is_held_and_why_not() -> None:
         Number("table2", "block 7, SNR", 3.28, 2.0, 0.1, 0.01),
         Number("figure9", "block 7, Acc without", 0.78, math.nan),
     ]
-    text = page_text(found, scale, "Scale smoke.", ["enforced"], {"table1": 12.4})
+    text = page_text(found, scale, "Scale smoke.", ["enforced"])
     assert "# The paper's numbers and ours: 1 held, 1 not held, 1 no number" in text
     assert "| block 7, N_c | 4.9 | 4.91±0.02 | +0.01 | held |" in text
     assert "| block 7, SNR | 3.28 | 2.00±0.10 | -1.28 | not held |" in text
     assert "Why, as far as known: Follows from Table 1: signal from diag, noise_E from n; ten digits." in text
     assert "Not finished: enforced." in text
-    assert "Took 12 s." in text
     why = [row["why"] for row in page_rows(found, scale)]
     assert why[0] == ""
     assert "no label" in why[2]
@@ -184,6 +185,45 @@ def test_further_networks_have_their_own_seeds(tmp_path: Path) -> None:
     with (tmp_path / "tables" / "reproduction.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if row["number"] == "block 2, N_c")
     assert float(row["ours"]) == pytest.approx(sum(found) / 2, rel=1e-5)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_page_keeps_the_networks_of_earlier_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reproduce(tmp_path, "--parts", "table1") == 0
+    assert reproduce(tmp_path, "--parts", "table1", "--networks", "2") == 0
+    both = (tmp_path / "tables" / "reproduction.csv").read_bytes()
+    assert reproduce(tmp_path, "--parts", "table1") == 0
+    assert (tmp_path / "tables" / "reproduction.csv").read_bytes() == both
+    page = (tmp_path / "reproduction.md").read_text()
+    assert "2 networks" in page
+    assert "table2 of network 1" in page
+    assert "table2 of network 2" in page
+    assert "enforced of network 2" not in page
+    # What was finished before a kill is on the page already.
+    original = whole.reproduce
+
+    def interrupted(part: str, *arguments: Any, **named: Any) -> list[TextTable]:
+        if part == "figure3":
+            raise InputError("interrupted")
+        return original(part, *arguments, **named)
+
+    monkeypatch.setattr(whole, "reproduce", interrupted)
+    assert reproduce(tmp_path, "--parts", "table2,figure3") == 2
+    assert "**Table 2:" in (tmp_path / "reproduction.md").read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_checkpoint_is_called_by_its_name(tmp_path: Path) -> None:
+    trained = RunDirectory(tmp_path / "trained")
+    torch.manual_seed(0)
+    for name, kind in (("own", TINY.network), ("other", "cct_3_3x1_16")):
+        tensors, metadata = stored(build_network(kind, 10, 8, 1))
+        trained.write_tensors(f"{name}.safetensors", tensors, metadata)
+        out = tmp_path / name
+        assert reproduce(out, "--parts", "network", "--checkpoint", str(trained.path / f"{name}.safetensors")) == 0
+        page = (out / "reproduction.md").read_text()
+        assert f"test accuracy of {name}" in page
+        assert ("the checkpoint is no" in page) == (name == "other")
 
 
 def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,11 +175,17 @@ def _version(name: str) -> str:
 
 def source_commit() -> str | None:
     """The commit of the checkout that this package runs from, if it runs from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        # A package installed inside somebody else's repository is not of their commit.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*command: str) -> str:
+    asked = ["git", "-C", str(Path(__file__).parent), *command]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True)

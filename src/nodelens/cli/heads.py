@@ -48,7 +48,7 @@ def heads(
     images: Annotated[str, typer.Option(help="Test images to show, '3,17'; by default the clearest.")] = "",
     pruned: Annotated[str | None, typer.Option(help="The network after pruning, to show beside.")] = None,
     along_training: Annotated[bool, typer.Option("--along-training", help="Study the kept epochs instead.")] = False,
-    every: Annotated[int, typer.Option(help="Of the kept epochs those that this divides, and the last.")] = 1,
+    every: Annotated[int | None, typer.Option(help="Of the kept epochs those it divides, and the last.")] = None,
     training_images: Annotated[int | None, typer.Option(help="At most so many per epoch along training.")] = None,
     draws: Annotated[int, typer.Option(help="Of the null: nodes permuted among heads.")] = 1000,
     attention_heads: Heads = None,
@@ -65,6 +65,12 @@ def heads(
     from nodelens.runs import RunDirectory
 
     check_draws(draws)
+    _check_along_training(
+        along_training,
+        study={"--silence": silence, "--images": images, "--pruned": pruned, "--superclasses": superclasses},
+        training={"--every": every, "--training-images": training_images},
+    )
+    every = 1 if every is None else every
     settings = HeadSettings(blocks, split, threshold, ratio, draws=draws)
     run, trained = run_directory(source, out), RunDirectory(Path(source))
     network = load_network(source, heads=attention_heads)
@@ -93,6 +99,17 @@ def heads(
             tables = report_heads(HeadStudy(network, loaded, settings, run), silence, shown, smaller)
     show(tables)
     output.print(f"run directory {run.path}")
+
+
+def _check_along_training(along_training: bool, study: dict[str, object], training: dict[str, object]) -> None:
+    """
+    Raises:
+        InputError: an option that has no effect on what is asked for.
+    """
+    for option, value in (study if along_training else training).items():
+        if value:
+            of, do = ("the trained network", "leave out") if along_training else ("kept epochs", "add")
+            raise InputError(f"{option} belongs to the study of {of}; {do} --along-training")
 
 
 def _probe(

@@ -50,13 +50,19 @@ def show(tables: Iterable[TextTable]) -> None:
 
 
 def run_directory(source: str, out: Path | None) -> RunDirectory:
+    """Where a command keeps its results; it need exist for the first process only."""
+    from nodelens.processes import by_first
     from nodelens.runs import RunDirectory
 
-    if out is None and not Path(source).exists():
-        raise InputError(f"there is no {source}; give a run directory, a .safetensors or a .pth file")
-    if out is None and not Path(source).is_dir():
-        raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
-    return RunDirectory(out or Path(source))
+    @by_first
+    def found() -> RunDirectory:
+        if out is None and not Path(source).exists():
+            raise InputError(f"there is no {source}; give a run directory, a .safetensors or a .pth file")
+        if out is None and not Path(source).is_dir():
+            raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
+        return RunDirectory(out or Path(source))
+
+    return found()
 
 
 def data_name(asked: str | None, *runs: RunDirectory) -> str:

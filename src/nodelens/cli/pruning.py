@@ -59,6 +59,7 @@ def prune(
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
+    test_split: Annotated[str | None, typer.Option(help="Images only looked at; by default as in training.")] = None,
     paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,
     skip_undecodable: SkipUndecodable = False,
     heads: Heads = None,
@@ -96,7 +97,9 @@ def prune(
             _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
             search=search,
         )
-        images = load_pruning_data(network, data_name(data, begun), settings, skip_undecodable)
+        images = load_pruning_data(
+            network, data_name(data, begun), settings, skip_undecodable, **_splits(begun, test_split)
+        )
         _check_held_out(begun, images, held_out)
         show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
     output.print(f"run directory {run.path}")
@@ -148,6 +151,13 @@ def _retraining(
 
     augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
+
+
+def _splits(begun: RunDirectory, test_split: str | None) -> dict[str, str]:
+    """The splits that the network learnt and was tested on, where its run says so."""
+    trained = begun.settings("train").get("data", {})
+    learnt = trained.get("training_split", "train").removesuffix("-rest")
+    return {"training_split": learnt, "test_split": test_split or trained.get("test_split", "test")}
 
 
 def _check_held_out(begun: RunDirectory, images: PruningData, share: float) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nodelens.cli.options import Out, Seed, output, show
+from nodelens.errors import InputError
 
 
 def reproduce(
@@ -20,20 +21,25 @@ def reproduce(
     split: Annotated[str | None, typer.Option(help="Splits to measure; by default the paper's.")] = None,
     seed: Seed = 0,
     seeds: Annotated[int | None, typer.Option(help="Probes, masks and enforced networks; by default 3.")] = None,
-    networks: Annotated[int, typer.Option(help="With all: networks trained, each with its own seed.")] = 1,
+    networks: Annotated[int | None, typer.Option(help="With all: networks trained, a seed each; default 1.")] = None,
     parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""
+    from nodelens.paper.studies import SPLIT_STUDIES, scale_of
     from nodelens.paper.studies import reproduce as reproduce_study
-    from nodelens.paper.studies import scale_of
     from nodelens.paper.whole import Plan, reproduce_all
     from nodelens.runs import RunDirectory
 
+    if study != "all" and (networks is not None or parts is not None):
+        raise InputError("--networks and --parts are for `nodelens reproduce all`; leave them out for one study")
+    if split is not None and study not in SPLIT_STUDIES:
+        raise InputError(f"{study} is measured on the paper's split; leave out --split")
     chosen, run = scale_of(scale, seeds), RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
         if study == "all":
             only = tuple(parts.split(",")) if parts else None
-            tables = reproduce_all(Plan(scale, chosen, checkpoint, seed, networks, only), run)
+            plan = Plan(scale, chosen, checkpoint, seed, 1 if networks is None else networks, only)
+            tables = reproduce_all(plan, run)
         else:
             splits = split.split(",") if split else None
             tables = reproduce_study(study, chosen, run, checkpoint=checkpoint, seed=seed, splits=splits)

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Int64, UInt8
 
-from nodelens.data.pixels import EncodedImage, decode
+from nodelens.data.pixels import EncodedImage, decode, own_size
 from nodelens.data.sources import LabelColumn, Source, hashed
 from nodelens.errors import InputError
 
@@ -109,15 +109,22 @@ def _cache_error(cache: Path, error: OSError) -> InputError:
 
 
 def _fingerprint(source: Source, image_size: int | None, cache: Path) -> str:
-    stamp = cache / "stamps" / hashed([DECODE_FORMAT, image_size, source.mode, source.stamp()])
+    stamp = cache / "stamps" / hashed([DECODE_FORMAT, "own", image_size, source.mode, source.stamp()])
     known = stamp.read_text() if stamp.exists() else ""
     if len(known) == 32:
         return known
     labels = source.labels()
     named = (labels.names, labels.superclass_names, labels.superclass_of_label)
-    fingerprint = hashed([DECODE_FORMAT, image_size, source.mode, named, source.content()])
+    # Images that have the size asked for stay as they are: the same data, whether it was asked for or not.
+    size = None if image_size is not None and _all_have(source, image_size) else image_size
+    fingerprint = hashed([DECODE_FORMAT, size, source.mode, named, source.content()])
     _remember(stamp, fingerprint)
     return fingerprint
+
+
+def _all_have(source: Source, size: int) -> bool:
+    """Whether every image is a square of this size; reads their headers, up to the first that is not."""
+    return all(found in (None, (size, size)) for found in map(own_size, source.images()))
 
 
 def _remember(stamp: Path, fingerprint: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nodelens.data.datasets import ImageSet
+from nodelens.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,21 @@ def normalisation_of(training: ImageSet) -> Normalisation:
 
 
 def normalisation_from(metadata: Mapping[str, str]) -> Normalisation | None:
-    """What a checkpoint says of its own input, if it does."""
+    """What a checkpoint says of its own input, if it does.
+
+    Raises:
+        InputError: what it says are no numbers.
+    """
     if "mean" not in metadata or "std" not in metadata:
         return None
-    mean, std = (tuple(map(float, metadata[key].split())) for key in ("mean", "std"))
+    mean, std = (_numbers(metadata, key) for key in ("mean", "std"))
     return Normalisation(mean, std)
+
+
+def _numbers(metadata: Mapping[str, str], key: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, metadata[key].split()))
+    except ValueError as error:
+        raise InputError(
+            f"the checkpoint's metadata give the {key} of its images as {metadata[key]!r}; write numbers between spaces"
+        ) from error

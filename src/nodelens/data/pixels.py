@@ -45,6 +45,15 @@ def decode(encoded: EncodedImage, mode: str, size: int | None) -> UInt8[np.ndarr
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
+def own_size(encoded: EncodedImage) -> tuple[int, int] | None:
+    """Width and height as stored; decodes nothing. None for what is no image."""
+    try:
+        with _opened(encoded.data) as image:
+            return image.size
+    except Exception:  # of whatever kind: it is left out, or refused, when it is decoded
+        return None
+
+
 def _opened(data: bytes | Path | np.ndarray) -> Image.Image:
     if isinstance(data, np.ndarray):
         return Image.fromarray(data)

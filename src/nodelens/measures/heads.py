@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -104,7 +104,7 @@ def head_specialization(diagonals: Bool[Tensor, "node label"], heads: int, ratio
     appearances = head_appearances(diagonals, heads)
     check_ratio(ratio)
     most, others, head = _leading(appearances)
-    expert = (most > others) & (most.double() >= ratio * others.double())
+    expert = (most > others) & (most.double() >= _bound(ratio, others))
     return HeadSpecialization(appearances, torch.where(expert, head, -1), ratio)
 
 
@@ -127,10 +127,15 @@ def ratio_sweep(
     for ratio in ratios:
         check_ratio(ratio)
     most, others, head = _leading(appearances)
-    bound = torch.tensor(ratios, dtype=torch.float64, device=most.device)[:, None] * others[..., None, :]
-    expert = (most > others)[..., None, :] & (most[..., None, :].double() >= bound)
+    factors = torch.tensor(ratios, dtype=torch.float64, device=most.device)[:, None]
+    expert = (most > others)[..., None, :] & (most[..., None, :].double() >= _bound(factors, others[..., None, :]))
     belongs = F.one_hot(head, appearances.shape[-2])
     return (expert.double() @ belongs.double()).long()
+
+
+def _bound(ratio: float | Float64[Tensor, "ratio 1"], others: Int64[Tensor, "*label"]) -> Float64[Tensor, "*bound"]:
+    """`ratio · A`, less what rounding may have added: 1.1 · 50 is 55.000000000000007, and 55 is enough."""
+    return ratio * others.double() * (1 - 1e-12)
 
 
 def _leading(

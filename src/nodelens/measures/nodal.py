@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int32
+from jaxtyping import Bool, Float, Float64, Int32, Int64
 from torch import Tensor
 
 from nodelens.errors import InputError
@@ -119,6 +119,16 @@ class NodalMatrices:
     def maxima(self) -> Float64[Tensor, " node"]:
         """Largest element of each nodal matrix, in units of a field."""
         return torch.from_numpy(np.concatenate([block.maxima() for block in self.blocks()]))
+
+    def above(self, threshold: float) -> Int64[Tensor, " node"]:
+        """How many elements of each nodal matrix are above threshold.
+
+        Raises:
+            InputError: the threshold is not between 0 and 1.
+        """
+        check_threshold(threshold)
+        counts = [block.count_above(bounds(block.maxima(), threshold)) for block in self.blocks()]
+        return torch.from_numpy(np.concatenate(counts))
 
     def diagonals(self, threshold: float) -> Bool[Tensor, "node label"]:
         """Which labels are in each node's diagonal: `F_k[i, i]` above threshold.

@@ -93,6 +93,8 @@ def cct_config(name: str, labels: int, image_size: int, channels: int) -> CCTCon
     if match is None:
         return None
     layers, kernel, convolutions, width = (int(group) if group else 0 for group in match.groups())
+    if min(layers, kernel, convolutions) < 1:
+        raise InputError(f"{name}: a CCT has at least one layer, a kernel and a convolution, such as cct_3_3x1_64")
     if width:
         size = (width, 4, 2 * width)
     elif layers in SIZES:

@@ -103,7 +103,7 @@ def fingerprint(network: Network) -> str:
     digest, state = hashlib.blake2b(digest_size=16), plain_state(network)
     for key, tensor in sorted(state.items()):
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     beside = network.beside_weights(state)
     if beside:
         digest.update(json.dumps(beside, sort_keys=True).encode())

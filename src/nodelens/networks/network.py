@@ -33,12 +33,12 @@ class Network(nn.Module):
     Attributes:
         family: key of the family in `nodelens.networks.families.FAMILIES`.
         config: the family's configuration; builds the same network untrained.
-        checkpoint_metadata: what the checkpoint that it was loaded from says of itself.
+        checkpoint_metadata: what the checkpoint that it was loaded from says of itself; empty where there was none.
     """
 
     family: ClassVar[str]
     config: Config
-    checkpoint_metadata: Mapping[str, str]
+    checkpoint_metadata: Mapping[str, str] = {}
 
     def sites(self) -> list[Site]:
         """The places where nodes can be measured, in the order of the data's way."""

@@ -51,7 +51,8 @@ def table4(study: HeadStudy) -> list[TextTable]:
     `nodelens reproduce table4 --scale cpu`. The paper's heads own 74
     labels in block 7 and 39 in block 6, and fill super-classes far beyond chance; the random labels must agree.
     """
-    table = table_of(study, "Table 4: labels of the heads and their super-classes", ("block, head", "labels", *_FILLED))
+    title = "Table 4: labels of the heads and their super-classes, by the appearances of all seeds together"
+    table = table_of(study, title, ("block, head", "labels", *_FILLED))
     rows = []
     for block, site in paired(study, values.TABLE4):
         published = sorted(values.TABLE4[block], reverse=True)

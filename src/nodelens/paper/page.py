@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
 from nodelens.paper.numbers import HELD, NOT_HELD, UNKNOWN, Number
@@ -41,7 +41,7 @@ REASONS = {
         "measured on held-out training images, which the network has learnt, the paper's on test images; the skip "
         "connection carries most of the last block, so that removing the whole branch costs about as little"
     ),
-    "table4": "a head's labels differ from network to network; the paper shows one",
+    "table4": "a head's labels differ from network to network; the paper shows one, and ours has no spread",
     "table5": "a head's labels differ from network to network; the paper shows one",
     "figure9": "labels with symmetry breaking are few or many by the seed; see the p-values of the figure's table",
     "enforced": "the paper calls its results preliminary and gives no number",
@@ -98,15 +98,12 @@ def _counted(numbers: Sequence[Number]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "none yet"
 
 
-def page_text(
-    numbers: Sequence[Number], scale: Scale, how: str, missing: Sequence[str], seconds: Mapping[str, float]
-) -> str:
+def page_text(numbers: Sequence[Number], scale: Scale, how: str, missing: Sequence[str]) -> str:
     """The page in Markdown.
 
     Args:
         how: what was trained and measured.
         missing: parts that are not finished.
-        seconds: that each part took.
     """
     parts = [list(of_part) for _, of_part in groupby(numbers, key=lambda number: number.part)]
     lines = [f"# The paper's numbers and ours: {_counted(numbers)}", "", how, "", RULE, ""]
@@ -115,11 +112,11 @@ def page_text(
     if missing:
         lines += [f"Not finished: {', '.join(missing)}. The same command goes on.", ""]
     for of_part in parts:
-        lines += _section(of_part, scale, seconds)
+        lines += _section(of_part, scale)
     return "\n".join(lines)
 
 
-def _section(numbers: Sequence[Number], scale: Scale, seconds: Mapping[str, float]) -> list[str]:
+def _section(numbers: Sequence[Number], scale: Scale) -> list[str]:
     part = numbers[0].part
     title = f"{TITLES[part]}: {_counted(numbers)}"
     table = TextTable(title, ("number", "paper", "ours", "difference", "verdict"), names=1)
@@ -127,5 +124,4 @@ def _section(numbers: Sequence[Number], scale: Scale, seconds: Mapping[str, floa
         table.add_group(_cells(number))
     why = sorted({text for number in numbers if (text := reason(number, scale))})
     notes = [f"Why, as far as known: {'. '.join(text[0].upper() + text[1:] for text in why)}.", ""] if why else []
-    took = [f"Took {seconds[part]:.0f} s.", ""] if part in seconds else []
-    return [table.markdown(), *notes, *took]
+    return [table.markdown(), *notes]

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import fmean, stdev
 
 from nodelens.paper import values
+from nodelens.paper.enforced import HEADS
 from nodelens.paper.numbers import SPREADS, Number, unit
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import Row
@@ -225,9 +226,10 @@ def _enforced(run: RunDirectory) -> Iterator[Number]:
     gains = [b["network"] - a["network"] for a, b in zip(free, given, strict=True)]
     spread = stdev(gains) if len(gains) > 1 else 0.0
     yield Number("enforced", "Acc with labels given to heads less without", 0.0, fmean(gains), spread, rule="≥")
-    matched = [_known(row["matched"]) for row in given]
-    least = 1 / 4
-    yield Number("enforced", "share of owned labels that are as given", least, fmean(matched), rule="≥")
+    # Of a network whose heads own no label there is no share.
+    matched = [share for row in given if not math.isnan(share := _known(row["matched"]))]
+    by_chance, mean = 1 / HEADS, fmean(matched) if matched else math.nan
+    yield Number("enforced", "share of owned labels that are as given", by_chance, mean, rule="≥")
 
 
 READERS: dict[str, Callable[[RunDirectory], Iterator[Number]]] = {

@@ -21,6 +21,7 @@ from nodelens.probing import (
     measure_network,
     probe_recipe,
 )
+from nodelens.probing.study import check_fits
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision, train
 from nodelens.training.precision import Precision, default_device
@@ -86,12 +87,23 @@ def recipe_of(scale: Scale) -> Recipe:
     return recipe(scale.recipe)
 
 
+def checkpoint_network(scale: Scale, checkpoint: Path) -> Network:
+    """The network of a checkpoint that stands for the scale's.
+
+    Raises:
+        InputError: it does not read the scale's data.
+    """
+    network = load_network(checkpoint)
+    check_fits(network, load_images(scale.data, "train", image_size=network.config.image_size))
+    return network
+
+
 def trained_network(
     scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, precision: Precision
 ) -> Network:
     """The checkpoint's network, or the scale's network trained now (or before) into the run directory."""
     if checkpoint is not None:
-        return load_network(checkpoint)
+        return checkpoint_network(scale, checkpoint)
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
     # On a CPU it does not pay; what was trained before is trained on, or only read, as it was begun.
     compiled = run.settings("train").get("compile", default_device().type == "cuda")

@@ -171,6 +171,10 @@ OTHER_STUDIES = {"table3": table3, "output": output_layer, "enforced": enforced}
 STUDIES = (*NODE_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES)
 
 
+SPLIT_STUDIES = (*NODE_STUDIES, *HEAD_STUDIES)
+"""Studies that can be made on another split than the paper's."""
+
+
 def scale_of(name: str, seeds: int | None = None) -> Scale:
     """A scale by name, its number of seeds changed on request.
 

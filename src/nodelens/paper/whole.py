@@ -8,25 +8,23 @@ the smoke scale it takes some minutes on one core, at the cpu scale some ten hou
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodelens.data import load_images, normalisation_of
-from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
-from nodelens.networks import Network, fingerprint, load_network
+from nodelens.networks import Network, build_network, fingerprint, load_network, plain_state
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
 from nodelens.paper.readers import READERS, numbers_of
-from nodelens.paper.scales import SECOND, Scale, measure_scale, recorded_precision, trained_network
+from nodelens.paper.scales import SECOND, Scale, checkpoint_network, measure_scale, recorded_precision, trained_network
 from nodelens.paper.studies import reproduce
+from nodelens.probing import load_probing_data
 from nodelens.progress import console
 from nodelens.report.tables import TextTable, rounded
 from nodelens.report.training import report_training
-from nodelens.runs import RunDirectory, read_json
+from nodelens.runs import RunDirectory, exists, read_json
 from nodelens.training import accuracy, resolve_precision
 from nodelens.training.precision import default_device
 
@@ -100,20 +98,31 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
     Raises:
         InputError: the run directory belongs to another scale, seed or checkpoint; what the parts raise.
     """
-    known: int = run.configuration().get("reproduce", {}).get("networks", 1)
-    shown = dataclasses.replace(plan, networks=max(known, plan.networks))
-    run.configure("reproduce", _identity(plan), networks=shown.networks)
+    run.configure("reproduce", _identity(plan))
     for network in range(plan.networks):
         of_network = plan.directory(run, network)
         for part in plan.parts:
-            # Free and enforced networks are trained with several seeds by themselves.
-            if part not in _finished(of_network) and not (part == "enforced" and network):
+            if part in _parts_of(network) and part not in _finished(of_network):
                 _run_part(part, plan, of_network, plan.seed + network)
-    return [write_page(shown, run)]
+                write_page(plan, run)
+    return [write_page(plan, run)]
+
+
+def _parts_of(network: int) -> Sequence[str]:
+    """Free and enforced networks are trained with several seeds by themselves."""
+    return [part for part in CHEAPEST_FIRST if part != "enforced" or network == 0]
+
+
+def _with_earlier(plan: Plan, run: RunDirectory) -> Plan:
+    """The plan with as many networks as earlier calls have begun to study."""
+    networks = plan.networks
+    while exists(plan.directory(run, networks).path / "reproduction.json"):
+        networks += 1
+    return dataclasses.replace(plan, networks=networks)
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    network = None if plan.checkpoint is None else fingerprint(load_network(plan.checkpoint))
+    network = None if plan.checkpoint is None else fingerprint(checkpoint_network(plan.scale, plan.checkpoint))
     scale = dataclasses.replace(plan.scale, differs="")  # what is said of it, not what is done
     return {"scale": dataclasses.asdict(scale), "seed": plan.seed, "checkpoint": network}
 
@@ -121,7 +130,6 @@ def _identity(plan: Plan) -> dict[str, Any]:
 def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
     """Run one part, or go on with it, and remember that it is finished."""
     console.print(f"{part} …", highlight=False)
-    started = time.monotonic()
     # The parts that train networks of their own have no use for the checkpoint.
     trains = part == "enforced" or (part == "table5" and plan.scale.second is not None)
     checkpoint = None if trains else plan.checkpoint
@@ -131,8 +139,7 @@ def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
         reproduce(part, plan.scale, run, checkpoint=checkpoint, seed=seed)
         if part == "table5" and plan.scale.second is not None:
             _write_accuracy(plan.scale.second, _place(part, plan, run), None, seed)
-    finished = _finished(run) | {part: {"seconds": round(time.monotonic() - started, 1)}}
-    run.write_json("reproduction.json", {"finished": finished})
+    run.write_json("reproduction.json", {"finished": _finished(run) | {part: True}})
 
 
 def _prepare(plan: Plan, run: RunDirectory, seed: int) -> None:
@@ -146,7 +153,8 @@ def _prepare(plan: Plan, run: RunDirectory, seed: int) -> None:
 def _write_accuracy(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int) -> None:
     precision = resolve_precision(recorded_precision(run) or "auto", default_device())
     network = trained_network(scale, run, checkpoint, seed, precision)
-    row = {"network": scale.network, "data": scale.data, "accuracy": _test_accuracy(network, scale)}
+    name = scale.network if checkpoint is None else checkpoint.stem
+    row = {"network": name, "data": scale.data, "accuracy": _test_accuracy(network, scale)}
     run.write_table("network", rounded([row]))
 
 
@@ -155,14 +163,13 @@ def _test_accuracy(network: Network, scale: Scale) -> float:
     known = network.checkpoint_metadata.get("test_accuracy")
     if known is not None:
         return float(known)
-    training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
-    normalisation = normalisation_from(network.checkpoint_metadata) or normalisation_of(training)
-    return accuracy(network.to(default_device()), test, normalisation)
+    data = load_probing_data(network, scale.data, ("test",))
+    return accuracy(network.to(default_device()), data.measured["test"], data.normalisation)
 
 
 def _finished(run: RunDirectory) -> dict[str, Any]:
     path = run.path / "reproduction.json"
-    found: dict[str, Any] = read_json(path)["finished"] if path.exists() else {}
+    found: dict[str, Any] = read_json(path)["finished"] if exists(path) else {}
     return found
 
 
@@ -182,24 +189,35 @@ def found_numbers(plan: Plan, run: RunDirectory) -> list[Number]:
 
 
 def write_page(plan: Plan, run: RunDirectory) -> TextTable:
-    """Write the page about the finished parts: `reproduction.md`, `tables/reproduction.csv`."""
-    numbers = found_numbers(plan, run)
-    missing = [part for part in CHEAPEST_FIRST if part not in _finished(run)]
-    run.write_table("reproduction", rounded(page_rows(numbers, plan.scale)))
-    run.write_text("reproduction.md", page_text(numbers, plan.scale, _how(plan), missing, _seconds(plan, run)))
+    """Write the page about the finished parts of all networks: `reproduction.md`, `tables/reproduction.csv`."""
+    plan = _with_earlier(plan, run)
+    numbers, scale = found_numbers(plan, run), plan.scale
+    missing = [
+        part if plan.networks == 1 else f"{part} of network {network + 1}"
+        for network in range(plan.networks)
+        for part in _parts_of(network)
+        if part not in _finished(plan.directory(run, network))
+    ]
+    if plan.checkpoint is not None:
+        scale = dataclasses.replace(scale, differs=_differs(plan))
+    run.write_table("reproduction", rounded(page_rows(numbers, scale)))
+    run.write_text("reproduction.md", page_text(numbers, scale, _how(plan), missing))
     return page_table(numbers)
+
+
+def _differs(plan: Plan) -> str:
+    """In what a checkpoint differs from the paper's network: as the scale's does, where it is of the same kind."""
+    assert plan.checkpoint is not None
+    network, name = load_network(plan.checkpoint), plan.scale.network
+    config = network.config
+    own = build_network(name, config.labels, config.image_size, config.channels)
+    shapes = ({key: weight.shape for key, weight in plain_state(one).items()} for one in (network, own))
+    return (
+        plan.scale.differs if next(shapes) == next(shapes) else f"the checkpoint is no {name}, which the scale trains"
+    )
 
 
 def _how(plan: Plan) -> str:
     network = f"the checkpoint {plan.checkpoint.name}" if plan.checkpoint else f"{plan.scale.network} trained here"
     networks = f"{plan.networks} networks" if plan.networks > 1 else "one network"
     return f"Scale {plan.name}: {network}, {networks}, {plan.scale.seeds} seeds of the probes; data {plan.scale.data}."
-
-
-def _seconds(plan: Plan, run: RunDirectory) -> Mapping[str, float]:
-    """Seconds that each finished part took, over all networks; only of the process that finished it."""
-    found: dict[str, float] = {}
-    for directory in (plan.directory(run, network) for network in range(plan.networks)):
-        for part, facts in _finished(directory).items():
-            found[part] = found.get(part, 0.0) + facts["seconds"]
-    return found

@@ -17,7 +17,7 @@ from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, Site, fingerprint, select_sites
+from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, masks_of, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.shards import placed
@@ -25,6 +25,7 @@ from nodelens.probing.store import (
     is_measured,
     load_measurements,
     load_probes,
+    measured_splits,
     save_measurements,
     save_probes,
     site_file,
@@ -35,7 +36,6 @@ from nodelens.training.precision import default_device
 from nodelens.training.recipe import recorded_recipe
 
 NETWORK, UNTRAINED = "measure", "measure/untrained"
-NATIVE_SIZES = {"digits": 8, "cifar100": 32}
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,9 @@ def load_probing_data(
     Raises:
         InputError: an unknown data set or split; another number of labels than the network's outputs.
     """
-    size: int | None = network.config.image_size
-    if NATIVE_SIZES.get(name) == size:
-        size = None
 
     def images(split: str) -> ImageSet:
-        return load_images(name, split, image_size=size, skip_undecodable=skip_undecodable)
+        return load_images(name, split, image_size=network.config.image_size, skip_undecodable=skip_undecodable)
 
     training = images(training_split)
     check_fits(network, training)
@@ -110,9 +107,10 @@ def check_fits(network: Network, training: ImageSet) -> None:
 
 
 def untrained_twin(network: Network, seed: int) -> Network:
-    """A freshly initialised network of the same configuration."""
+    """A freshly initialised network of the same configuration, without the weights that the network is without."""
     torch.manual_seed(seed)
     twin: Network = FAMILIES[network.family].network(network.config)
+    apply_masks(twin, masks_of(network))
     twin.eval()
     return twin
 
@@ -130,6 +128,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
             site; a split without one of the labels.
     """
     chosen = select_sites(sites_of(network), settings.sites)
+    if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
+        raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
     for images in data.measured.values():
         label_counts(images)
     names = [site.name for site in sites_of(network)]
@@ -235,9 +235,10 @@ def _measure_one(
 
 
 def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:
-    """What a run measured on a split: of the `network` and, where it has all those sites, its `untrained` twin."""
+    """What a run measured on a split: of the `network`, and of its `untrained` twin if that has all these sites too."""
     found = {"network": load_measurements(run, split, sites, NETWORK)}
     names = list(found["network"][0])
-    if all(exists(run.path / site_file(name, UNTRAINED)) for name in names):
+    twin = measured_splits(run, UNTRAINED)
+    if all(split in twin.get(name, ()) for name in names):
         found["untrained"] = load_measurements(run, split, names, UNTRAINED)
     return found

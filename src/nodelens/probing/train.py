@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,11 @@ def learnt_flip(network: Network) -> float:
 
     A mirrored digit is none: probes that were to learn such images would know less than the network does.
     """
-    return float(network.checkpoint_metadata.get("flip", 0.5))
+    said = network.checkpoint_metadata.get("flip", "0.5")
+    try:
+        return float(said)
+    except ValueError as error:
+        raise InputError(f"the checkpoint's metadata give flip as {said!r}; write a probability") from error
 
 
 def probe_recipe(
@@ -46,6 +51,7 @@ def probe_recipe(
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
 
     Args:
+        batch_size: of a smaller split all images are one batch.
         flip: probability that an image is mirrored; best what the network learnt with, see `learnt_flip`.
 
     Raises:
@@ -111,18 +117,19 @@ def train_probes(
         state: file that training is resumed from and saved to; None trains in memory only.
 
     Raises:
-        InputError: a network whose activations are not finite; fewer images than a batch.
+        InputError: a network whose activations are not finite.
     """
     network.eval()
+    recipe = dataclasses.replace(settings.recipe, batch_size=min(settings.recipe.batch_size, max(1, len(training))))
     device = next(network.parameters()).device
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
-    optimizer = make_optimizer(probes, settings.recipe)
+    optimizer = make_optimizer(probes, recipe)
     step, read = _resume(state, probes, optimizer), reads(network, probes)
-    total = settings.recipe.epochs * steps_per_epoch(training, settings.recipe)
+    total = recipe.epochs * steps_per_epoch(training, recipe)
     save = None if state is None else lambda: _save(state, probes, optimizer, step)
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
-        for batch in training_batches(training, settings.recipe, settings.order_seed, normalisation, device, step):
+        for batch in training_batches(training, recipe, settings.order_seed, normalisation, device, step):
             losses = probe_gradients(network, read, batch, settings.precision)
             add_up([*gradients(probes), *losses.values()])
             for group in optimizer.param_groups:

@@ -149,16 +149,26 @@ class PruningData:
 
 
 def load_pruning_data(
-    network: Network, name: str, settings: PruneSettings, skip_undecodable: bool = False
+    network: Network,
+    name: str,
+    settings: PruneSettings,
+    skip_undecodable: bool = False,
+    *,
+    training_split: str = "train",
+    test_split: str = "test",
 ) -> PruningData:
     """The splits that pruning needs, at the size that the network was trained for.
+
+    Args:
+        training_split: what the network learnt; a share of it decides.
+        test_split: images that are only looked at; whatever it is called, they are the `test` of the study.
 
     Raises:
         InputError: an unknown data set; another number of labels than the network's outputs.
     """
-    loaded = load_probing_data(network, name, ("test",), skip_undecodable=skip_undecodable)
+    loaded = load_probing_data(network, name, (test_split,), training_split, skip_undecodable)
     rest, held_out = holdout(loaded.training, settings.held_out)
-    return PruningData(rest, held_out, loaded.measured["test"], loaded.normalisation)
+    return PruningData(rest, held_out, loaded.measured[test_split], loaded.normalisation)
 
 
 class PruningStudy:
@@ -351,5 +361,8 @@ class PruningStudy:
 
 
 def _identity(network: Network, data: PruningData, settings: PruneSettings) -> dict[str, Any]:
-    images = {"name": data.rest.name, "rest": data.rest.fingerprint, "held_out": data.held_out.fingerprint}
+    images = {
+        "name": data.rest.name,
+        **{part: getattr(data, part).fingerprint for part in ("rest", "held_out", "test")},
+    }
     return {"network": fingerprint(network), **dataclasses.asdict(settings), "data": images}

@@ -95,8 +95,9 @@ def with_other_sites(run: RunDirectory, name: str, rows: Sequence[Row]) -> list[
 def clearest_node(matrices: NodalMatrices, threshold: float, method: str = "greedy") -> int:
     """The node with the largest cluster, among those the one with the least noise around it."""
     sizes = torch.cat([_largest_clusters(clustering) for clustering in matrices.clusterings(threshold, method)])
-    largest = [int(node) for node in torch.nonzero(sizes == sizes.max()).flatten()]
-    return min(largest, key=lambda node: int(matrices.clipped(node, threshold).sum()))
+    above = matrices.above(threshold)
+    # Of equal nodes the first.
+    return int(torch.where(sizes == sizes.max(), above, above.max() + 1).argmin())
 
 
 def _largest_clusters(clustering: Clustering) -> Int[Tensor, " node"]:

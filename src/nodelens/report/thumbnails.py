@@ -34,12 +34,8 @@ def images_of(run: RunDirectory, split: str) -> ImageSet | None:
     size = _image_size(run)
     # A report asks nobody for images: what is not at hand is not shown.
     for one in dict.fromkeys((split, "test", "train")) if name and is_at_hand(name) else ():
-        # At their own size where the network takes that, as they were measured.
-        for asked in (None, size):
-            with suppress(InputError):
-                images = load_images(name, one, image_size=asked)
-                if size in (None, images.image_shape[0]):
-                    return images
+        with suppress(InputError):
+            return load_images(name, one, image_size=size)
     return None
 
 

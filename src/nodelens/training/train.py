@@ -159,7 +159,7 @@ def _learn(
                 event = _epoch_event(batch, loss, rate, reached)
                 run.log(event)
                 _show_on_board(board, event)
-                _keep_weights(settings, run, network, batch.epoch + 1)
+                _keep_weights(settings, run, network, normalisation, batch.epoch + 1)
                 note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {event['test_accuracy']:.4f}"
                 network.train()
                 speed.restart()
@@ -185,13 +185,17 @@ def _finish(
 ) -> Network:
     reached = accuracy(network, test, normalisation, settings.precision)
     tensors, description = stored(network)
-    learnt = {"flip": f"{settings.recipe.augmentation.flip:g}", "test_accuracy": f"{reached:.5f}"}
-    metadata = {**description, **normalisation.metadata(), **learnt}
+    metadata = {**description, **_learnt(settings, normalisation), "test_accuracy": f"{reached:.5f}"}
     run.write_tensors("model.safetensors", tensors, metadata)
     remove(run.checkpoints / "resume.pt")
     network.checkpoint_metadata = metadata
     network.eval()
     return network
+
+
+def _learnt(settings: TrainSettings, normalisation: Normalisation) -> dict[str, str]:
+    """What a checkpoint says of the images that the network learnt."""
+    return {**normalisation.metadata(), "flip": f"{settings.recipe.augmentation.flip:g}"}
 
 
 def new_network(settings: TrainSettings, training: ImageSet) -> Network:
@@ -259,10 +263,13 @@ def _tensorboard_writer(run: RunDirectory, first_epoch: int) -> Any:
     return SummaryWriter(str(run.path / "tensorboard"), purge_step=first_epoch)
 
 
-def _keep_weights(settings: TrainSettings, run: RunDirectory, network: Network, epoch: int) -> None:
+def _keep_weights(
+    settings: TrainSettings, run: RunDirectory, network: Network, normalisation: Normalisation, epoch: int
+) -> None:
     if settings.keep_every and epoch % settings.keep_every == 0:
-        name = f"checkpoints/epoch_{epoch:04d}.safetensors"
-        run.write_tensors(name, *stored(network))
+        tensors, description = stored(network)
+        metadata = {**description, **_learnt(settings, normalisation)}
+        run.write_tensors(f"checkpoints/epoch_{epoch:04d}.safetensors", tensors, metadata)
 
 
 def _show_on_board(board: Any, event: Mapping[str, Any]) -> None:

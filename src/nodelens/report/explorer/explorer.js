@@ -1009,7 +1009,7 @@
           others = Math.max(others, own);
         }
       }
-      owner[label] = most > others && most >= ratio2 * others ? leading : NOBODY;
+      owner[label] = most > others && most >= ratio2 * others * (1 - 1e-12) ? leading : NOBODY;
     }
     return owner;
   }

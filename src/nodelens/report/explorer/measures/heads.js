@@ -44,7 +44,8 @@ export function headOfLabel(count, heads, ratio) {
         others = Math.max(others, own);
       }
     }
-    owner[label] = most > others && most >= ratio * others ? leading : NOBODY;
+    // Less what rounding may have added: 1.1 · 50 is 55.000000000000007, and 55 is enough.
+    owner[label] = most > others && most >= ratio * others * (1 - 1e-12) ? leading : NOBODY;
   }
   return owner;
 }
