@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
+from nodelens.cli.pruning import prune
 from nodelens.data import load_images, normalisation_of
 from nodelens.data.augment import Augmentation, normalise
 from nodelens.data.datasets import ImageSet
@@ -27,7 +29,8 @@ from nodelens.pruning.decide import (
     thresholds_by_dilution,
     thresholds_by_site,
 )
-from nodelens.pruning.retrain import RetrainSettings, accuracies, recorded_augmentation, retrain
+from nodelens.pruning.retrain import RetrainSettings, accuracies, recorded_augmentation, retrain, retraining
+from nodelens.pruning.study import PruneSettings
 from nodelens.runs import RunDirectory
 from nodelens.training.recipe import Recipe
 
@@ -160,9 +163,26 @@ def test_variants_side_by_side_are_as_if_alone(
     in_block = {name for name in moved if name.startswith("classifier.blocks.1.")}
     assert in_block
     assert (moved == in_block) == (rate == 0.0)
+    # A step of Adam moves a weight by about its rate, by four times at the very most.
+    most, steps = 4 * SHORT.recipe.epochs * (len(digits) // SHORT.recipe.batch_size), {}
+    for name in moved:
+        steps[name] = float((after[name] - before[name]).abs().max()) / most
+    assert all(step <= rate for name, step in steps.items() if name not in in_block)
+    assert rate < 0.1 * max(steps[name] for name in in_block) <= SHORT.recipe.learning_rate
     assert rows[-1]["train"] == pytest.approx(
         accuracies({"x": together["random"]}, digits, normalisation)["x"], abs=1e-5
     )
+
+
+def test_by_default_networks_are_retrained_as_in_the_paper() -> None:
+    settings = RetrainSettings()
+    assert settings == retraining()
+    assert (settings.recipe.learning_rate, settings.rest_learning_rate) == (5e-4, 1e-6)
+    assert (settings.recipe.optimizer, settings.recipe.weight_decay) == ("adamw", 1e-2)
+    asked = inspect.signature(prune).parameters
+    assert (asked["learning_rate"].default, asked["rest_learning_rate"].default) == (5e-4, 1e-6)
+    assert asked["epochs"].default == settings.recipe.epochs
+    assert (asked["held_out"].default, asked["schedule"].default) == (PruneSettings(()).held_out, "step")
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])
