@@ -61,7 +61,7 @@ def heads(
     from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data, same_sites
     from nodelens.measures.resampling import check_draws
     from nodelens.networks import load_network
-    from nodelens.report.heads import check_images, report_heads, report_training
+    from nodelens.report.heads import check_images, report_epochs, report_heads
     from nodelens.runs import RunDirectory
 
     check_draws(draws)
@@ -94,7 +94,7 @@ def heads(
         probe = _probe(network, record, seeds, epochs, precision, loaded.probing.training)
         settings = dataclasses.replace(settings, probe=probe)
         if along_training:
-            tables = report_training(study_epochs(network, loaded, settings, trained, run, every), settings, run)
+            tables = report_epochs(study_epochs(network, loaded, settings, trained, run, every), settings, run)
         else:
             tables = report_heads(HeadStudy(network, loaded, settings, run), silence, shown, smaller)
     show(tables)

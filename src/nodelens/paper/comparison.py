@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from nodelens.heads.study import HeadStudy
 from nodelens.networks import Site
+from nodelens.paper import values
 from nodelens.report.heads import how
 from nodelens.report.tables import Row, TextTable, rounded
-
-PAPER_BLOCKS = 7
 
 
 def paired(study: HeadStudy, published: Mapping[int, object]) -> list[tuple[int, Site]]:
     """The paper's blocks with ours at the same distance from the last, the last first."""
     last = study.sites[-1].block
-    ours = {site.block + PAPER_BLOCKS - last: site for site in study.sites}
+    ours = {site.block + values.BLOCKS - last: site for site in study.sites}
     return [(block, ours[block]) for block in sorted(published, reverse=True) if block in ours]
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from nodelens.data import ImageSet, load_images
 from nodelens.errors import InputError
 from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data
-from nodelens.paper.scales import Scale, recipe_of, recorded_precision, scale_probes
+from nodelens.paper.scales import Scale, precision_of, recipe_of, scale_probes
 from nodelens.report.expert_tables import expert_rows
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
 from nodelens.report.training import training_events
 from nodelens.runs import RunDirectory
-from nodelens.training import EnforcedHeads, TrainSettings, resolve_precision, train
+from nodelens.training import EnforcedHeads, TrainSettings, train
 from nodelens.training.enforced import RANDOM, SUPERCLASS, labels_of_heads
-from nodelens.training.precision import default_device
 
 HEADS = 4
 FREE, ENFORCED = "free", "enforced"
@@ -57,7 +56,7 @@ def _network(scale: Scale) -> str:
 def _measured(scale: Scale, run: RunDirectory, kind: str, training: ImageSet, test: ImageSet) -> Row:
     """Train one network (or read it) and measure the heads of its last block."""
     seed = int(run.path.name.rpartition("-")[2])
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     given = EnforcedHeads(SUPERCLASS if training.superclass_names else RANDOM)
     settings = TrainSettings(_network(scale), recipe_of(scale), seed, precision, heads=(HEADS,))
     network = train(replace(settings, enforced=given) if kind == ENFORCED else settings, training, test, run)

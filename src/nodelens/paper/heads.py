@@ -20,8 +20,8 @@ from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data
 from nodelens.measures import expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
-from nodelens.paper.comparison import PAPER_BLOCKS, cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import SECOND, Scale, recorded_precision, scale_probes, trained_network
+from nodelens.paper.comparison import cells, lines_of, paired, place, table_of, write_comparison
+from nodelens.paper.scales import SECOND, Scale, precision_of, scale_probes, trained_network
 from nodelens.report.expert_tables import expert_rows, symmetry_rows
 from nodelens.report.field_figures import overlap_rows
 from nodelens.report.figures import save_figure
@@ -36,11 +36,6 @@ from nodelens.report.heads import (
 )
 from nodelens.report.tables import Row, TextTable
 from nodelens.runs import RunDirectory
-from nodelens.training import resolve_precision
-from nodelens.training.precision import default_device
-
-PAPER_LABELS = 100
-
 
 _FILLED = tuple(f"{k} of 5" for k in range(1, 6))
 
@@ -94,7 +89,7 @@ def random_labels(study: HeadStudy) -> TextTable:
 
     For 20 super-classes of 5 labels, whatever was studied.
     """
-    of_label = torch.arange(PAPER_LABELS) // 5
+    of_label = torch.arange(values.LABELS) // 5
     table = TextTable("Table 4: as many random labels, 20 super-classes of 5", ("labels", "", *_FILLED))
     rows = []
     for labels, sampled in values.TABLE4_RANDOM.items():
@@ -150,7 +145,7 @@ def figure7(study: HeadStudy) -> list[TextTable]:
     save_figure(figure_of_labels(study, "appearances"), _figure(study, "figure7"))
     last, heads = study.sites[-1].block, study.sites[-1].heads
     own = next(row for row in depth_rows(study) if row["block"] == last)
-    published = sorted((labels for labels, _ in values.TABLE4[PAPER_BLOCKS]), reverse=True)
+    published = sorted((labels for labels, _ in values.TABLE4[values.BLOCKS]), reverse=True)
     paper = _heads_row(values.PROBE_AT_ATTENTION, published, sum(published))
     lines = lines_of(paper, _our_heads(own, heads), _null(own))
     headings = ("block", "Acc", *(place(i) for i in range(4)), "total")
@@ -167,7 +162,7 @@ def figure8(study: HeadStudy) -> list[TextTable]:
     """
     save_figure(figure_of_labels(study, "accuracy"), _figure(study, "figure8"))
     every = next(row for row in expert_rows(study, study.sites[-1]) if row["head"] == "all")
-    published: Row = {"labels": sum(labels for labels, _ in values.TABLE4[PAPER_BLOCKS])}
+    published: Row = {"labels": sum(labels for labels, _ in values.TABLE4[values.BLOCKS])}
     lines = lines_of(published, {name: every[name] for name in ("labels", "own", "others", "highest", "correlation")})
     block = study.sites[-1].block
     headings = ("block", "labels", "Acc own", "others", "own best", "rank corr.")
@@ -211,7 +206,7 @@ def figure10(study: HeadStudy) -> list[TextTable]:
     swept, known = ratio_rows(study), len(study.data.label_names)
     low, high = values.FIGURE10_RATIOS
     shown = (1.0, values.FIGURE10_OTHERS_BELOW, low, 2.0, high, 3.0)
-    published = dict.fromkeys((low, 2.0, high), values.FIGURE10_LABELS / PAPER_LABELS)
+    published = dict.fromkeys((low, 2.0, high), values.FIGURE10_LABELS / values.LABELS)
     headings = ("block", *(f"r = {ratio:g}" for ratio in shown))
     table, rows = table_of(study, "Fig. 10: share of labels that a head owns", headings), []
     for site in reversed(study.sites):
@@ -263,7 +258,7 @@ def reproduce_heads(
     """Train the scale's network where there is none, measure its heads, and put the paper's numbers beside."""
     if study == "table5" and scale.second is not None:
         scale, run = replace(scale.second, seeds=scale.seeds), RunDirectory(run.path / SECOND)
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = scale_probes(scale, network, range(scale.seeds), seed, precision)
     data = load_head_data(network, scale.data, split)

@@ -11,7 +11,6 @@ from nodelens.report.measurement import clearest_node
 from nodelens.report.tables import HEADINGS, NETWORK, Row, TextTable, statistics_rows
 from nodelens.runs import RunDirectory
 
-THRESHOLD = 0.3
 COLUMNS = ("n_clusters", "cluster_size", "diagonal", "noise")
 NODE_SITES = ("block.*.linear1", "block.*.linear2", "block.*.linear2.no_skip")
 """What Fig. 3 and the text look at."""
@@ -26,7 +25,8 @@ def figure3(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     found = measurements_of(run, split, _last_sites(run))
     for kind in ("linear2", "linear1"):
         _draw_clearest(run, found[NETWORK][0], kind, split)
-    measured = {row["site"]: row for row in statistics_rows(found, THRESHOLD, permutations=0) if row["of"] == NETWORK}
+    rows = statistics_rows(found, values.THRESHOLD, permutations=0)
+    measured = {row["site"]: row for row in rows if row["of"] == NETWORK}
     title = f"Fig. 3 and text: nodes of the last block ({split} images, {len(found[NETWORK])} seeds)"
     table, rows = TextTable(title, ("site", "", *(HEADINGS[name] for name in COLUMNS))), []
     for kind, published in values.FIGURE3.items():
@@ -45,8 +45,8 @@ def figure4(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     """
     found = measurements_of(run, split, _last_sites(run))[NETWORK][0]
     site = found[next(name for name in found if name.endswith(".linear2"))]
-    statistics = site.statistics(THRESHOLD)
-    title = f"How evenly {site.site.name} knows the labels ({split} images, threshold {THRESHOLD:g})"
+    statistics = site.statistics(values.THRESHOLD)
+    title = f"How evenly {site.site.name} knows the labels ({split} images, threshold {values.THRESHOLD:g})"
     save_figure(label_figure(statistics, found.label_names, title), run.path / "figures" / f"figure4.{split}")
     rows, table = [], TextTable(f"Fig. 4: {title}", ("per label", "least", "mean", "largest"), names=1)
     for name, per_label in (("appearances", statistics.appearances), ("total field", statistics.label_field)):
@@ -65,7 +65,7 @@ def _last_sites(run: RunDirectory) -> list[str]:
 def _draw_clearest(run: RunDirectory, measurement: Measurement, kind: str, split: str) -> None:
     """The clearest node of one of the last block's sites."""
     site = measurement[next(name for name in measurement if name.endswith(f".{kind}"))]
-    node = clearest_node(site.matrices, THRESHOLD)
+    node = clearest_node(site.matrices, values.THRESHOLD)
     title = f"Node {node} of {site.site.name}: what it stands for ({split} images)"
-    picture = node_figure(site.matrices, node, measurement.label_names, THRESHOLD, title)
+    picture = node_figure(site.matrices, node, measurement.label_names, values.THRESHOLD, title)
     save_figure(picture, run.path / "figures" / f"figure3.{kind}.{split}")

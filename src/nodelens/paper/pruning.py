@@ -10,14 +10,14 @@ from nodelens.errors import InputError
 from nodelens.networks import Network, block_patterns, layers
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
-from nodelens.paper.scales import Scale, recorded_precision, scale_probes, trained_network
+from nodelens.paper.scales import Scale, precision_of, scale_probes, trained_network
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
 from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
 from nodelens.report.pruning import accuracy_table, curve_table, layer_rows, report_pruning
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded
 from nodelens.runs import RunDirectory
-from nodelens.training import recipe, resolve_precision
-from nodelens.training.precision import Precision, default_device
+from nodelens.training import recipe
+from nodelens.training.precision import Precision
 
 COLUMNS = ("threshold", "accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "dilution")
 
@@ -46,7 +46,7 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
 
 def table3_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int) -> PruningStudy:
     """The last block with the paper's thresholds; measured in `run`/prune, kept in `run`/prune/table3."""
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     patterns = block_patterns(layers(network), None)
     last = patterns[0].removesuffix(".*")
@@ -54,8 +54,11 @@ def table3_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed:
         raise InputError("Table 3 is about the last encoder block; this network has none")
     settings = replace(
         _settings(scale, network, run, seed, precision, tuple(patterns)),
-        threshold=0.35,
-        site_thresholds={f"{last}.attention": 0.3, f"{last}.projection": 0.3},
+        threshold=values.TABLE3["qkv", "input"]["threshold"],
+        site_thresholds={
+            f"{last}.attention": values.TABLE3["projection", "input"]["threshold"],
+            f"{last}.projection": values.TABLE3["projection", "output"]["threshold"],
+        },
     )
     return _study(network, scale, settings, run, "table3")
 
@@ -66,7 +69,7 @@ def output_layer(scale: Scale, run: RunDirectory, checkpoint: Path | None = None
     `nodelens reproduce output --scale cpu`; the paper keeps 0.809 with 80 % removed and 0.77 with 94.4 %, where random
     pruning keeps 0.53. Expect ANDC far above random.
     """
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     settings = replace(
         _settings(scale, network, run, seed, precision, ("output",)),
@@ -107,7 +110,9 @@ def _settings(
         patterns,
         seeds=seeds,
         retraining_images=scale.retraining_images,
-        retraining=retraining(3, 5e-4, scale.rest_learning_rate, precision, augmentation),
+        retraining=retraining(
+            rest_learning_rate=scale.rest_learning_rate, precision=precision, augmentation=augmentation
+        ),
         probe=scale_probes(scale, network, seeds, seed, precision),
     )
 

@@ -217,7 +217,7 @@ def _figure10(run: RunDirectory) -> Iterator[Number]:
     if others:
         most = max(row[f"ratio_{low:g}"] for row in others)
         what = f"largest share owned in another block at ratio {low:g}"
-        yield Number("figure10", what, values.FIGURE10_LABELS / 100, most, rule="≤")
+        yield Number("figure10", what, values.FIGURE10_LABELS / values.LABELS, most, rule="≤")
 
 
 def _enforced(run: RunDirectory) -> Iterator[Number]:

@@ -130,14 +130,15 @@ def measure_scale(
     untrained: bool = True,
 ) -> None:
     """Train the network where there is none, and measure its sites, by default with an untrained twin beside."""
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = scale_probes(scale, network, range(scale.seeds), seed, precision)
     data = load_probing_data(network, scale.data, splits)
     measure_network(network, data, MeasureSettings(sites, splits, probe, untrained), run)
 
 
-def recorded_precision(run: RunDirectory) -> str | None:
-    """The precision that a run was begun in; None where it was not."""
+def precision_of(run: RunDirectory) -> Precision:
+    """The precision that a run was begun in, or will be."""
     recorded: str | None = run.settings("train").get("precision")
-    return recorded or run.settings("measure").get("probe", {}).get("precision")
+    recorded = recorded or run.settings("measure").get("probe", {}).get("precision")
+    return resolve_precision(recorded or "auto", default_device())

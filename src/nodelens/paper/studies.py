@@ -36,8 +36,6 @@ from nodelens.report.tables import (
 from nodelens.report.training import report_training
 from nodelens.runs import RunDirectory
 
-THRESHOLD = 0.3
-
 
 def table1(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     """Table 1: accuracy, clusters, diagonal and noise behind each block.
@@ -68,7 +66,7 @@ def figure5(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     table = TextTable(f"Fig. 5: the threshold with the largest SNR_min ({split} images)", headings, names=1)
     for position, site in enumerate(last):
         best, twin = (_best_threshold(rows, site, who) for who in ("network", "untrained"))
-        published = values.FIGURE5_BEST_THRESHOLD[7 - position]
+        published = values.FIGURE5_BEST_THRESHOLD[values.BLOCKS - position]
         cells = (
             site,
             f"{published:g}",
@@ -98,7 +96,7 @@ def _beside_paper(
 ) -> tuple[list[Row], TextTable]:
     """Every block's statistics with the paper's figure for the block at the same distance from the last."""
     found = _block_measurements(run, split)
-    measured = statistics_rows(found, THRESHOLD)
+    measured = statistics_rows(found, values.THRESHOLD)
     last = max(m.site.block for m in found["network"][0].values())
     seeds = len(found["network"])
     how = f"({split} images, {seeds} probe seed{'s' * (seeds > 1)})"
@@ -106,7 +104,7 @@ def _beside_paper(
     rows = []
     for block in range(last, 0, -1):
         of_block = [row for row in measured if row["site"] == f"block.{block}.linear2"]
-        lines = _comparison(of_block, columns, published.get(block + 7 - last, {}))
+        lines = _comparison(of_block, columns, published.get(block + values.BLOCKS - last, {}))
         rows += [{"block": block, **line} for line in lines]
         table.add_group(*([str(block), line["of"], *(_cell(line, name) for name in columns)] for line in lines))
     return rows, table
@@ -240,7 +238,7 @@ def quickstart(run: RunDirectory, seed: int = 0) -> list[TextTable]:
     measure_scale(scale, run, sites=("*",), seed=seed)
     report_training(run)
     report_measurement(run, ("test",))
-    rows = statistics_rows(_block_measurements(run, "test"), THRESHOLD)
+    rows = statistics_rows(_block_measurements(run, "test"), values.THRESHOLD)
     return [
         statistics_table(rows, TABLE1, "Table 1: what the nodes behind each block know (10 labels)"),
         statistics_table(rows, TABLE2, "Table 2: signal and noise per label"),

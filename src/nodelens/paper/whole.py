@@ -18,14 +18,14 @@ from nodelens.networks import Network, build_network, fingerprint, load_network,
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
 from nodelens.paper.readers import READERS, numbers_of
-from nodelens.paper.scales import SECOND, Scale, checkpoint_network, measure_scale, recorded_precision, trained_network
+from nodelens.paper.scales import SECOND, Scale, checkpoint_network, measure_scale, precision_of, trained_network
 from nodelens.paper.studies import reproduce
 from nodelens.probing import load_probing_data
 from nodelens.progress import console
 from nodelens.report.tables import TextTable, rounded
 from nodelens.report.training import report_training
 from nodelens.runs import RunDirectory, exists, read_json
-from nodelens.training import accuracy, resolve_precision
+from nodelens.training import accuracy
 from nodelens.training.precision import default_device
 
 NETWORK = "network"
@@ -151,7 +151,7 @@ def _prepare(plan: Plan, run: RunDirectory, seed: int) -> None:
 
 
 def _write_accuracy(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int) -> None:
-    precision = resolve_precision(recorded_precision(run) or "auto", default_device())
+    precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     name = scale.network if checkpoint is None else checkpoint.stem
     row = {"network": name, "data": scale.data, "accuracy": _test_accuracy(network, scale)}

@@ -16,6 +16,7 @@ from nodelens.timing import ratio, take_turns
 from nodelens.training.precision import Precision, autocast
 
 DENSE = "dense"
+"""The network or layer as it was before pruning, also where it is retrained as a control."""
 GROUPS = (1, 4, 16)
 """Numbers of groups that are tried; a single one leaves out what no output reads or what reads nothing."""
 

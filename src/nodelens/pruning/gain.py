@@ -21,14 +21,13 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from nodelens.errors import InputError
 from nodelens.networks import Network, dense_copy, masks_of, plain_state, stored
 from nodelens.pruning.compact import compact
-from nodelens.pruning.execution import Trial, choose_executions, executed
+from nodelens.pruning.execution import DENSE, Trial, choose_executions, executed
+from nodelens.pruning.retrain import Rows
 from nodelens.timing import ratio, take_turns
 from nodelens.training.precision import Precision, autocast
 
-DENSE, COMPACT, PACKED = "dense", "compact", "packed"
-"""The network with zeros for its masked weights; without its dead nodes; with the fastest execution of each layer."""
-
-Rows = list[dict[str, Any]]
+COMPACT, PACKED = "compact", "packed"
+"""The network without its dead nodes; also with the fastest execution of each layer. Dense it has zeros instead."""
 
 
 def sizes(network: Network) -> Rows:

@@ -35,8 +35,9 @@ from nodelens.pruning.decide import (
     thresholds_by_dilution,
     total_dilution,
 )
+from nodelens.pruning.execution import DENSE
 from nodelens.pruning.retrain import Rows, accuracies
-from nodelens.pruning.study import DENSE, HELD_OUT, TEST, PruningStudy, SearchSettings
+from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy, SearchSettings
 from nodelens.runs import exists, read_json
 
 

@@ -55,13 +55,12 @@ from nodelens.pruning.decide import (
     thresholds_by_site,
     total_dilution,
 )
+from nodelens.pruning.execution import DENSE
 from nodelens.pruning.retrain import RetrainSettings, Rows, retrain
 from nodelens.pruning.vanished import KEPT, SILENCED, emptied_layers, vanished_masks
 from nodelens.runs import RunDirectory, exists, read_json, remove
 
 HELD_OUT, TEST = "train-held-out", "test"
-DENSE = "dense"
-"""The control without any pruning, retrained like the others."""
 
 
 @dataclass(frozen=True)

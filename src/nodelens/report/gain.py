@@ -9,7 +9,9 @@ import torch
 
 from nodelens.networks import Network
 from nodelens.processes import by_first
-from nodelens.pruning.gain import DENSE, Rows, costs, sizes
+from nodelens.pruning.execution import DENSE
+from nodelens.pruning.gain import costs, sizes
+from nodelens.pruning.retrain import Rows
 from nodelens.report.tables import TextTable, rounded
 from nodelens.runs import RunDirectory
 from nodelens.timing import machine
@@ -40,7 +42,7 @@ def report_gain(
     shown = [
         size_table(on_disk),
         cost_table(found, f"Cost of one pass ({precision}, {rounds} rounds in turns; {machine()})"),
-        layers_table(tried, "Layers, their time as a share of the dense layer's (median), by execution"),
+        executions_table(tried, "Layers, their time as a share of the dense layer's (median), by execution"),
     ]
     for name, table in zip(("gain.size", "gain", "gain.layers"), shown, strict=True):
         run.write_text(f"tables/{name}.md", table.markdown())
@@ -81,7 +83,7 @@ def _cost_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def layers_table(rows: Rows, title: str) -> TextTable:
+def executions_table(rows: Rows, title: str) -> TextTable:
     """For every layer the time of each execution against the dense layer's, and which one is taken."""
     ways = list(dict.fromkeys(row["execution"] for row in rows))
     table = TextTable(title, ("batch", "layer", *ways, "taken"), names=2)

@@ -33,7 +33,7 @@ def colour_of(head: int | str) -> str:
     return PALE if isinstance(head, str) else COLOURS[(head - 1) % len(COLOURS)]
 
 
-def label_figure(rows: Sequence[Row], quantity: str, title: str, into: Panels = None) -> Figure:
+def head_label_figure(rows: Sequence[Row], quantity: str, title: str, into: Panels = None) -> Figure:
     """Figs. 7 and 8: `appearances` or `accuracy` of every label in every head, a panel per head.
 
     Args:

@@ -33,7 +33,7 @@ from nodelens.report.field_figures import (
     views,
 )
 from nodelens.report.figures import save_figure
-from nodelens.report.head_figures import depth_figure, label_figure, ratio_figure, symmetry_figure, training_figure
+from nodelens.report.head_figures import depth_figure, head_label_figure, ratio_figure, symmetry_figure, training_figure
 from nodelens.report.head_tables import (
     beside_chance,
     depth_rows,
@@ -84,8 +84,12 @@ def check_images(images: Sequence[int], known: int) -> None:
 
 
 def how(study: HeadStudy) -> str:
-    """The split, threshold and ratio of a study, and how many probes each site has."""
-    settings, seeds = study.settings, study.seeds
+    """The split and threshold of a study, and how many probes each site has."""
+    return how_measured(study.settings, study.seeds)
+
+
+def how_measured(settings: HeadSettings, seeds: int) -> str:
+    """The same, where several networks were studied."""
     return f"nodes on {settings.split} images, threshold {settings.threshold:g}, {seeds} probe seed{'s' * (seeds > 1)}"
 
 
@@ -140,7 +144,7 @@ def figure_of_labels(study: HeadStudy, quantity: str) -> Figure:
     last = study.sites[-1]
     what = f"{quantity.capitalize()} of every label in each head of block {last.block}"
     title = f"{what}, ratio {study.settings.ratio:g}\n({how(study)})"
-    return label_figure(label_rows(study, last), quantity, title)
+    return head_label_figure(label_rows(study, last), quantity, title)
 
 
 def figure_of_symmetry(study: HeadStudy) -> Figure:
@@ -181,15 +185,14 @@ def _save(study: HeadStudy, name: str, figure: Figure) -> list[Path]:
 
 
 @by_first
-def report_training(found: Sequence[EpochSymmetry], settings: HeadSettings, run: RunDirectory) -> list[TextTable]:
+def report_epochs(found: Sequence[EpochSymmetry], settings: HeadSettings, run: RunDirectory) -> list[TextTable]:
     """The order parameters over the epochs: `tables/heads.training.<split>.csv`, `.md`, and a figure."""
     rows, name = training_rows(found, settings), f"heads.training.{settings.split}"
     run.write_table(name, rounded(rows))
-    seeds = len(found[0].measurements)
-    how = f"{settings.split} images, threshold {settings.threshold:g}, {seeds} probe seed{'s' * (seeds > 1)}"
-    table = training_table(rows, f"The heads along training, ratio {settings.ratio:g} ({how}; in brackets: by chance)")
+    title = f"The heads along training, ratio {settings.ratio:g} ({how_measured(settings, len(found[0].measurements))}"
+    table = training_table(rows, f"{title}; in brackets: by chance)")
     run.write_text(f"tables/{name}.md", table.markdown())
-    figure = training_figure(rows, f"The heads along training, ratio {settings.ratio:g} ({how}; dotted: by chance)")
+    figure = training_figure(rows, f"{title}; dotted: by chance)")
     save_figure(figure, run.path / "figures" / name)
     return [table]
 

@@ -15,7 +15,8 @@ from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import LayerThresholds, Masks
-from nodelens.pruning.study import DENSE, TEST, PruningStudy
+from nodelens.pruning.execution import DENSE
+from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
 from nodelens.report.pruned_layer import pruned_layer_figure

@@ -35,7 +35,7 @@ TEMPERATURE = 0.1
 
 @dataclass(frozen=True)
 class EnforcedHeads:
-    """Which labels are given to which head, and how much more they weigh there.
+    """Which labels are given to which head, and how much telling them apart weighs.
 
     Attributes:
         how: `superclass` deals whole super-classes to the heads, `random` single labels, in equal numbers as far
