@@ -156,6 +156,16 @@ def test_another_study_in_the_same_directory_is_refused(cct: CCT, data: PruningD
         dataclasses.replace(SETTINGS, methods=("best",))
 
 
+def test_points_can_be_added_to_a_curve(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, seeds=(0,), methods=("andc",))
+    first = study_in(tmp_path, cct, data, settings).curve()
+    jobs = {path: path.read_bytes() for path in (tmp_path / "study" / "checkpoints").glob("curve-*")}
+    both = study_in(tmp_path, cct, data, dataclasses.replace(settings, dilutions=(0.6, 0.7))).curve()
+    assert [row for row in both if row["wanted"] == 0.7] == first
+    assert {row["wanted"] for row in both} == {0.6, 0.7}
+    assert all(path.read_bytes() == content for path, content in jobs.items())
+
+
 def test_a_dilution_that_cannot_be_reached_is_refused_before_anything_is_retrained(
     cct: CCT, data: PruningData, tmp_path: Path
 ) -> None:

@@ -203,7 +203,6 @@ def gain(
     batch_sizes: Annotated[str, typer.Option(help="Images per batch.")] = "1,64",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     rounds: Annotated[int, typer.Option(help="Repetitions, in turns.")] = 15,
-    heads: Heads = None,
 ) -> None:
     """Measure what a pruned network gains: weights, bytes, multiply-adds, memory, and time against dense."""
     from nodelens.networks import load_network
@@ -213,7 +212,7 @@ def gain(
     sizes = whole_numbers("--batch-sizes", batch_sizes)
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: nothing would be timed, give at least 1")
-    network, run = load_network(source, heads=heads), run_directory(source, out)
+    network, run = load_network(source), run_directory(source, out)
     with run.claimed():
         resolved = resolve_precision(precision, default_device())
         tables = report_gain(network, run, sizes, resolved, rounds)

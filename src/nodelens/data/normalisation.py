@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.errors import InputError
 
@@ -15,6 +20,12 @@ class Normalisation:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def applied(
+        self, images: UInt8[Tensor, "batch height width channel"], device: torch.device
+    ) -> Float[Tensor, "batch channel height width"]:
+        """What a network is given on a device: see `nodelens.data.augment.normalise`."""
+        return normalise(images.to(device), self.mean, self.std)
 
     def metadata(self) -> dict[str, str]:
         """As it is written into a checkpoint."""

@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
@@ -111,7 +110,7 @@ def attention_fields(
     device, found = next(network.parameters()).device, []
     with torch.inference_mode():
         for pixels, _ in images.batches(batch_size):
-            inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
+            inputs = normalisation.applied(pixels, device)
             found.append(_fields_and_logits(network, [site], inputs, precision)[0][site.name].cpu())
     return torch.cat(found)
 
@@ -142,7 +141,7 @@ def field_overlaps(
     correct = torch.zeros(len(images), dtype=torch.int64)
     with torch.inference_mode():
         for where, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
-            inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
+            inputs = normalisation.applied(pixels, device)
             fields, logits = _fields_and_logits(network, sites, inputs, precision)
             pictures = pixels.to(device), images.batch(another[where]).to(device)
             for name, of_site in fields.items():

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor, nn
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
@@ -288,7 +287,7 @@ def _batches(
 ) -> Iterator[tuple[Float[Tensor, "batch channel height width"], Int64[Tensor, " batch"]]]:
     """Normalised images and their labels, this process's, on the device, with the progress shown."""
     for _, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
-        yield normalise(pixels.to(device), normalisation.mean, normalisation.std), labels.to(device)
+        yield normalisation.applied(pixels, device), labels.to(device)
 
 
 def _check_site(site: Site) -> None:

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
@@ -209,10 +208,10 @@ def measure_probes(
     with torch.inference_mode():
         sums = LabelSums(network, probes)
         for _, pixels, labels in by_label.own_batches(batch_size, f"{title} ({images.split})"):
-            inputs = normalise(pixels.to(device), normalisation.mean, normalisation.std)
+            inputs = normalisation.applied(pixels, device)
             sums.add_batch(inputs, labels, precision)
         if in_shards():
-            one = normalise(images.batch(torch.zeros(1).long()).to(device), normalisation.mean, normalisation.std)
+            one = normalisation.applied(images.batch(torch.zeros(1).long()), device)
             keep_step(network, one, -(-len(images) // batch_size))
         add_up(sums.tensors())
         return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
@@ -231,7 +230,7 @@ def input_norms(
     handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
     try:
         for _, pixels, _ in images.own_batches(batch_size):
-            network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
+            network(normalisation.applied(pixels, device))
     finally:
         for handle in handles:
             handle.remove()

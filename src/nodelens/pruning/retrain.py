@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nodelens.data.augment import Augmentation, normalise
+from nodelens.data.augment import Augmentation
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
@@ -254,7 +254,7 @@ def accuracies(
     correct = {name: torch.zeros((), dtype=torch.int64, device=device) for name in variants}
     with torch.inference_mode():
         for _, pixels, labels in images.own_batches(batch_size):
-            normalised = normalise(pixels.to(device), normalisation.mean, normalisation.std)
+            normalised = normalisation.applied(pixels, device)
             inputs = _before(shared, first, normalised, precision)
             for name, network in variants.items():
                 with autocast(device, precision):

@@ -360,8 +360,10 @@ class PruningStudy:
 
 
 def _identity(network: Network, data: PruningData, settings: PruneSettings) -> dict[str, Any]:
+    """What every job of the study depends on; a job of the curve also on its dilution, so that points can be added."""
     images = {
         "name": data.rest.name,
         **{part: getattr(data, part).fingerprint for part in ("rest", "held_out", "test")},
     }
-    return {"network": fingerprint(network), **dataclasses.asdict(settings), "data": images}
+    shared = {key: value for key, value in dataclasses.asdict(settings).items() if key != "dilutions"}
+    return {"network": fingerprint(network), **shared, "data": images}

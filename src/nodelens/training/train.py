@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_of
 from nodelens.data.resident import ResidentImages, near
@@ -235,7 +234,7 @@ def accuracy(
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for _, pixels, labels in images.own_batches(batch_size):
         with autocast(device, precision):
-            logits = network(normalise(pixels.to(device), normalisation.mean, normalisation.std))
+            logits = network(normalisation.applied(pixels, device))
         correct += (logits.argmax(1) == labels.to(device)).sum()
     add_up([correct])
     return correct.item() / len(images)
