@@ -1,6 +1,7 @@
-"""Pictures of the report's views at two widths, light and dark: `python benchmarks/screenshots.py REPORT docs/images`.
+"""The report's pictures in README and docs/report.md: `python benchmarks/screenshots.py REPORT docs/images [NAME…]`.
 
-Needs playwright and Chromium. Says how long the page took to show its first site, and all its numbers.
+Needs playwright and Chromium. Without names, all of them but `label`, which is of a run whose heads were measured. Says
+how long the page took to show its first site, and all its numbers.
 """
 
 from __future__ import annotations
@@ -9,39 +10,50 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Page, sync_playwright
 
-WIDTHS = (1280, 480)
-SITE = "block.7.linear2"
-VIEWS = {
-    # name: the view's address, and what is scrolled to
-    "network": (f"site1={SITE}&sort=diagonal", "#explorer"),
-    "label": (f"site1={SITE}&sort=label&label=bear", ".drawing"),
-    "site": (f"site1={SITE}&sort=diagonal", ".side"),
-    "node": (f"site1={SITE}&node1=174", ".side .node"),
-    "pair": (f"network1=network&site1={SITE}&network2=untrained&site2={SITE}", ".pair"),
-    "tables": ("", "#results"),
+
+class Picture(NamedTuple):
+    """A view of the page: its address, what is scrolled to, and how it is taken."""
+
+    file: str
+    address: str
+    target: str
+    theme: str = "light"
+    size: tuple[int, int] = (1280, 860)
+
+
+SITE, HEADS = "block.7.linear2", "block.7.attention"
+PAIR = f"network1=network&site1={SITE}&network2=untrained&site2={SITE}"
+PICTURES = {
+    "network": Picture("explorer-network-1280-light.png", f"site1={SITE}&sort=diagonal", "#explorer"),
+    "site": Picture("explorer-site-1280-light.png", f"site1={SITE}&sort=diagonal", ".side"),
+    "node": Picture("explorer-node-1280-light.png", f"site1={SITE}&node1=174", ".side .node"),
+    "pair": Picture("explorer-pair-1280-dark.png", PAIR, ".pair", theme="dark"),
+    "tables": Picture("explorer-tables-1280-light.png", "", "#results"),
+    "label": Picture("explorer-label.png", f"site1={HEADS}&sort=head&label=bear", "body", size=(1300, 1010)),
 }
 
 
 def main() -> None:
-    report, folder = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
+    report, folder, *names = sys.argv[1:]
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        for theme in ("light", "dark"):
-            for width in WIDTHS:
-                context = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=theme)
-                page = context.new_page()
-                page.on("console", lambda message: print("console:", message.text))
-                open_page(page, report)
-                for name, (address, target) in VIEWS.items():
-                    show(page, address, target)
-                    wide = page.evaluate("document.documentElement.scrollWidth")
-                    print(name, theme, width, "" if wide <= width else f"scrolls sideways: {wide}")
-                    page.screenshot(path=folder / f"explorer-{name}-{width}-{theme}.png")
-                context.close()
+        for name in names or [name for name in PICTURES if name != "label"]:
+            picture = PICTURES[name]
+            width, height = picture.size
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=picture.theme)
+            page = context.new_page()
+            page.on("console", lambda message: print("console:", message.text))
+            open_page(page, Path(report).resolve())
+            show(page, picture.address, picture.target)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            print(name, "" if wide <= width else f"scrolls sideways: {wide}")
+            page.screenshot(path=Path(folder) / picture.file)
+            context.close()
         browser.close()
 
 
