@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The whole reproduction at the paper's scale, on a bare machine with a GPU and no network, in calls of a few minutes.
+# The whole reproduction at the paper's scale on one GPU, without a network if need be, in slices of a few minutes.
 # docs/gpu.md is its manual.
 #
 # Where there is a network:
 #   paper_scale.sh split SOURCE PARTS [MIB]   pack the folder SOURCE into parts of at most MIB (60) MiB, with checksums
 #   paper_scale.sh wheels FOLDER NAME…        fetch wheels for the other machine, which has Python $PYTHON_VERSION (3.12)
-# On the bare machine:
+# On the machine with the GPU:
 #   paper_scale.sh join PARTS TARGET          check the parts and unpack them into the folder TARGET
 #   paper_scale.sh setup [FOLDER]             install this checkout, and the wheels in FOLDER, without a network
 #   paper_scale.sh run [--scale SCALE] [--minutes M] [--out RUNS] [STEP…]
@@ -30,8 +30,8 @@ readonly STEPS=(
   "heads:3:Table 4, Figs. 7 to 11"
   "pruning:14:Table 3, the output layer"
   "flowers:9:CCT-7/7x2 on Flowers-102, Table 5"
-  "vgg:12:VGG-16 on CIFAR-100: trained, measured, its hidden layers pruned"
-  "seeds:70:two further networks, all of the above but enforced heads"
+  "vgg:12:VGG-16 on CIFAR-100: trained, its hidden layers measured, linear.2 and output pruned"
+  "seeds:70:two further networks: nodes, heads and pruning of each"
   "enforced:80:networks whose heads were given labels, against free ones"
 )
 
@@ -86,7 +86,7 @@ setup() {
   if [[ -n $folder ]]; then
     python3 -m pip install --no-index --no-deps "$folder"/*.whl
   fi
-  # Not built: a bare machine has no build backend. The checkout itself goes onto the path.
+  # Not built: without a network there may be no build backend. The checkout itself goes onto the path.
   local site
   site=$(python3 -c 'import site; print(site.getsitepackages()[0])')
   echo "$here/../src" > "$site/nodelens.pth"

@@ -1,4 +1,4 @@
-"""The script that runs the reproduction in pieces on a bare machine: carrying, going on, bringing back."""
+"""The script that runs the reproduction in pieces on one GPU: carrying, going on, bringing back."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_part_that_is_missing_or_damaged_is_named(folder: Path, tmp_path: Path
         (["run", "--minutes", "soon"], "--minutes soon: give a number"),
         (["run", "everything"], "there is no step everything"),
         (["collect", "nowhere", "there"], "there are no runs in nowhere"),
-        ([], "on a bare machine with a GPU and no network"),
+        ([], "on one GPU, without a network if need be"),
     ],
 )
 def test_bad_input_is_a_sentence(arguments: list[str], sentence: str) -> None:
