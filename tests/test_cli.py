@@ -6,10 +6,8 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -452,30 +450,6 @@ def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
-
-
-def test_a_killed_measurement_goes_on_to_the_same_files(trained: Path, tmp_path: Path) -> None:
-    def arguments(out: str) -> list[str]:
-        options = ["--data", "digits", "--sites", "block.*.ln", "--epochs", "60", "--precision", "fp32"]
-        return ["measure", str(trained / "model.safetensors"), "--out", str(tmp_path / out), *options]
-
-    killed = start(*arguments("killed"))
-    checkpoints = tmp_path / "killed" / "checkpoints"
-    while not any(checkpoints.glob("probes-network-*.pt")) and killed.poll() is None:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, "finished before it could be killed"
-    for out in ("killed", "whole"):
-        done = start(*arguments(out))
-        assert done.wait() == 0, done.communicate()[1]
-        done.communicate()
-    for path in sorted((tmp_path / "whole" / "measure").rglob("*.safetensors")):
-        other = load_file(tmp_path / "killed" / path.relative_to(tmp_path / "whole"))
-        for key, tensor in load_file(path).items():
-            assert torch.equal(tensor, other[key]), f"{path.name}: {key}"
-    tables = "tables/statistics.test.csv"
-    assert (tmp_path / "killed" / tables).read_text() == (tmp_path / "whole" / tables).read_text()
 
 
 @pytest.mark.slow

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import nodelens as nl
-from nodelens.cli import main
+from command_line import nodelens
 from nodelens.heads.study import HeadData, load_head_data
 from nodelens.paper import heads as room
 from nodelens.paper import scales, values
@@ -43,9 +42,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(room, "load_head_data", even_and_odd)
         patch.setattr(room, "save_figure", lambda figure, path: drawn.append(path.name))
         for name in room.HEAD_STUDIES:
-            patch.setattr(sys, "argv", ["nodelens", "reproduce", name, "--out", str(run)])
-            with pytest.raises(SystemExit, match="0"):
-                main()
+            assert nodelens("reproduce", name, "--out", str(run)) == 0
     (run / "drawn.txt").write_text(" ".join(drawn))
     return run
 

@@ -179,12 +179,9 @@ def test_a_kill_at_every_write(
         assert_same_files(run, expected, f"killed at write {write}, {path.name}")
 
 
-def mounted(folder: Path, options: str) -> bool:
-    """Mount a file system in memory, or change its options."""
-    return (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True).returncode
-        == 0
-    )
+def mounted(*arguments: object) -> bool:
+    """Mount a file system, or change its options; whether that is allowed here."""
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode == 0
 
 
 @pytest.fixture
@@ -192,7 +189,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if not mounted(folder, "size=1m"):
+    if not mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs", folder):
         pytest.skip("mounting needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -252,12 +249,18 @@ def read_only(folder: Path) -> Iterator[None]:
     """Nobody may write into a folder: root needs a file system of its own for that."""
     if os.geteuid() != 0:
         folder.chmod(0o555)
+        try:
+            yield
+        finally:
+            folder.chmod(0o755)
+        return
+    if not mounted("--bind", folder, folder):
+        pytest.skip("root may not mount here")
+    try:
+        if not mounted("-o", "remount,bind,ro", folder):
+            pytest.skip("root may not mount here")
         yield
-        folder.chmod(0o755)
-    else:
-        subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
-        yield
+    finally:
         subprocess.run(["umount", str(folder)], check=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from nodelens.cli import main
+from command_line import nodelens
 from nodelens.errors import InputError
 from nodelens.networks import build_network, stored
 from nodelens.paper import scales, values, whole
@@ -125,13 +124,7 @@ def test_the_page_says_what_is_held_and_why_not() -> None:
 
 
 def reproduce(out: Path, *more: str) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["nodelens", "reproduce", "all", "--out", str(out), *more])
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-    return 0
+    return nodelens("reproduce", "all", "--out", str(out), *more)
 
 
 @pytest.fixture
