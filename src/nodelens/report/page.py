@@ -40,7 +40,7 @@ PAGE_BYTES = 24_500_000
 SVG_BYTES = 400_000
 """A larger drawing is shown as pixels where those are at hand: thousands of marks draw slowly."""
 
-STUDIES = ("prune", "heads", "enforced", "flowers102")
+STUDIES = ("prune", "heads", "flowers102")
 """Where studies of a run lie inside of it: run directories, or folders of them."""
 
 
