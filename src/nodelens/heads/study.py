@@ -44,8 +44,7 @@ from nodelens.probing import (
     silenced_heads,
 )
 from nodelens.probing.measure import label_counts
-from nodelens.probing.store import load_probes
-from nodelens.probing.study import NETWORK
+from nodelens.probing.store import MEASURED, load_probes
 from nodelens.processes import refuse_shards
 from nodelens.runs import RunDirectory
 from nodelens.training.precision import default_device
@@ -175,7 +174,7 @@ class HeadStudy:
         missing = [site for site in self.sites if found[site.name] is None]
         if missing:
             device = next(self.network.parameters()).device
-            probes = load_probes(self.run, NETWORK, missing).to(device)
+            probes = load_probes(self.run, MEASURED, missing).to(device)
             normalisation, precision = self.data.probing.normalisation, self.settings.probe.precision
             for name, new in head_accuracies(self.network, probes, self.data.test, normalisation, precision).items():
                 tensors = {"heads": new.heads, "probe": new.probe, "network": new.network, "counts": new.counts}
@@ -242,7 +241,7 @@ class HeadStudy:
         """Fingerprint of what a part of a site depends on."""
         parts: list[object] = [self._fingerprint, self.data.test.fingerprint]
         if with_probe:
-            probe = load_probes(self.run, NETWORK, [site])[site.name]
+            probe = load_probes(self.run, MEASURED, [site])[site.name]
             parts += [tensor.cpu().numpy().tobytes() for tensor in probe.state_dict().values()]
         return hashed(parts)
 

@@ -11,10 +11,8 @@ from nodelens.probing.heads import (
 )
 from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
 from nodelens.probing.probes import Probe, Probes
-from nodelens.probing.store import load_measurements, load_probes, measured_splits
+from nodelens.probing.store import MEASURED, MEASURED_UNTRAINED, load_measurements, load_probes, measured_splits
 from nodelens.probing.study import (
-    NETWORK,
-    UNTRAINED,
     MeasureSettings,
     ProbingData,
     load_probing_data,
@@ -26,8 +24,8 @@ from nodelens.probing.study import (
 from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, train_probes
 
 __all__ = [
-    "NETWORK",
-    "UNTRAINED",
+    "MEASURED",
+    "MEASURED_UNTRAINED",
     "HeadAccuracies",
     "MeasureSettings",
     "Measurement",

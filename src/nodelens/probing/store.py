@@ -20,6 +20,9 @@ from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import by_first
 from nodelens.runs import RunDirectory, read_metadata, read_tensors
 
+MEASURED, MEASURED_UNTRAINED = "measure", "measure/untrained"
+"""Folders of a run directory: measurements of its network, and of the untrained network of the same kind."""
+
 
 def site_file(site: str, folder: str) -> str:
     """Path of a site's file inside the run directory."""
@@ -76,7 +79,7 @@ def is_measured(run: RunDirectory, folder: str, site: str, split: str, images: s
 
 
 @by_first
-def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
+def measured_names(run: RunDirectory, folder: str = MEASURED) -> list[str]:
     """Names of the sites that have a file, in the network's order."""
     order = run.configuration().get("measure", {}).get("sites", [])
     rank = {name: i for i, name in enumerate(order)}
@@ -84,7 +87,7 @@ def measured_names(run: RunDirectory, folder: str = "measure") -> list[str]:
     return sorted(names, key=lambda name: (rank.get(name, len(rank)), name))
 
 
-def measured_splits(run: RunDirectory, folder: str = "measure") -> dict[str, list[str]]:
+def measured_splits(run: RunDirectory, folder: str = MEASURED) -> dict[str, list[str]]:
     """The splits that each site was measured on, sites in the network's order.
 
     Raises:
@@ -98,7 +101,7 @@ def measured_splits(run: RunDirectory, folder: str = "measure") -> dict[str, lis
 
 
 def load_measurements(
-    run: RunDirectory, split: str, sites: Sequence[str] | None = None, folder: str = "measure"
+    run: RunDirectory, split: str, sites: Sequence[str] | None = None, folder: str = MEASURED
 ) -> list[Measurement]:
     """Read back what was measured on one split: one `Measurement` per probe seed.
 
@@ -111,7 +114,7 @@ def load_measurements(
     loaded = {name: _load_site(run, folder, name, split) for name in names}
     label_names = next(iter(loaded.values()))[1]
     measured = run.settings("measure").get("network", "")
-    network = measured if folder == "measure" else ""
+    network = measured if folder == MEASURED else ""
     return [
         Measurement(
             {name: of_seed[i] for name, (of_seed, _) in loaded.items()}, split, first.seed, label_names, network

@@ -22,6 +22,8 @@ from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.shards import placed
 from nodelens.probing.store import (
+    MEASURED,
+    MEASURED_UNTRAINED,
     is_measured,
     load_measurements,
     load_probes,
@@ -34,8 +36,6 @@ from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, pro
 from nodelens.runs import RunDirectory, exists, load_state, remove
 from nodelens.training.precision import default_device
 from nodelens.training.recipe import recorded_recipe
-
-NETWORK, UNTRAINED = "measure", "measure/untrained"
 
 
 @dataclass(frozen=True)
@@ -135,10 +135,10 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     names = [site.name for site in sites_of(network)]
     joined = [dataclasses.asdict(layer) for layer in network.layers()]
     run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
-    _measure_one(placed(network), chosen, data, settings, run, NETWORK)
+    _measure_one(placed(network), chosen, data, settings, run, MEASURED)
     if settings.untrained:
         twin = placed(untrained_twin(network, settings.untrained_seed))
-        _measure_one(twin, chosen, data, settings, run, UNTRAINED)
+        _measure_one(twin, chosen, data, settings, run, MEASURED_UNTRAINED)
     return [site.name for site in chosen]
 
 
@@ -204,9 +204,9 @@ def _measure_one(
     run: RunDirectory,
     folder: str,
 ) -> None:
-    who = "untrained network: " if folder == UNTRAINED else ""
+    who = "untrained network: " if folder == MEASURED_UNTRAINED else ""
     of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
-    state = run.checkpoints / f"probes-{'untrained' if folder == UNTRAINED else 'network'}-{of}.pt"
+    state = run.checkpoints / f"probes-{'untrained' if folder == MEASURED_UNTRAINED else 'network'}-{of}.pt"
     missing = [site for site in chosen if not exists(run.path / site_file(site.name, folder))]
     if missing:
         # A kill while the files were written leaves some of them, and the state of all.
@@ -236,9 +236,9 @@ def _measure_one(
 
 def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:
     """What a run measured on a split: of the `network`, and of its `untrained` twin if that has all these sites too."""
-    found = {"network": load_measurements(run, split, sites, NETWORK)}
+    found = {"network": load_measurements(run, split, sites, MEASURED)}
     names = list(found["network"][0])
-    twin = measured_splits(run, UNTRAINED)
+    twin = measured_splits(run, MEASURED_UNTRAINED)
     if all(split in twin.get(name, ()) for name in names):
-        found["untrained"] = load_measurements(run, split, names, UNTRAINED)
+        found["untrained"] = load_measurements(run, split, names, MEASURED_UNTRAINED)
     return found

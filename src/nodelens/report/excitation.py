@@ -17,7 +17,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation, normalisation_from
 from nodelens.networks import Network, Site, fingerprint, load_network, reading, select_sites
 from nodelens.networks import sites as sites_of
-from nodelens.probing import NETWORK, Probes, load_probes
+from nodelens.probing import MEASURED, Probes, load_probes
 from nodelens.progress import progress
 from nodelens.report.thumbnails import thumbnails
 from nodelens.runs import RunDirectory
@@ -64,7 +64,7 @@ def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any])
         for one in view["sites"]
         if one["factors"]
     }
-    probes = load_probes(run, NETWORK, select_sites(sites_of(loaded), sorted({name for _, name in held})))
+    probes = load_probes(run, MEASURED, select_sites(sites_of(loaded), sorted({name for _, name in held})))
     count = min(IMAGES, len(images))
     shown = images.take(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.split)
     found = {key: both for key, both in _extremes(loaded, probes, shown, scale).items() if key in held}

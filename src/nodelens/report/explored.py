@@ -14,10 +14,17 @@ from typing import Any
 from nodelens.errors import InputError
 from nodelens.measures import site_statistics
 from nodelens.networks import load_network
-from nodelens.probing import NETWORK, UNTRAINED, Measurement, SiteMeasurement, load_measurements, measured_splits
+from nodelens.probing import (
+    MEASURED,
+    MEASURED_UNTRAINED,
+    Measurement,
+    SiteMeasurement,
+    load_measurements,
+    measured_splits,
+)
 from nodelens.report.factors import Factors, shares, view_name
 from nodelens.report.stored import stored_rows
-from nodelens.report.tables import PERMUTED
+from nodelens.report.tables import NETWORK, PERMUTED, UNTRAINED
 from nodelens.runs import RunDirectory
 
 CHECKED = tuple(round(0.1 * i, 1) for i in range(1, 10))
@@ -44,8 +51,8 @@ class Explored:
 def explored_networks(runs: Sequence[RunDirectory]) -> list[Explored]:
     """The networks that these runs measured: each run's own first, then the untrained ones."""
     alone = len(runs) == 1
-    own = [Explored(run, "network" if alone else run_name(run, runs), NETWORK) for run in runs]
-    twins = [Explored(e.run, "untrained" if alone else f"{e.name}, untrained", UNTRAINED) for e in own]
+    own = [Explored(run, NETWORK if alone else run_name(run, runs), MEASURED) for run in runs]
+    twins = [Explored(e.run, UNTRAINED if alone else f"{e.name}, untrained", MEASURED_UNTRAINED) for e in own]
     return [one for one in (*own, *twins) if measured_splits(one.run, one.folder)]
 
 
@@ -55,7 +62,7 @@ def opening_split(networks: Sequence[Explored], asked: str | None) -> str:
     Raises:
         InputError: a run was not measured on it, or the runs have no split in common.
     """
-    own = {one.name: _splits(one) for one in networks if one.folder == NETWORK}
+    own = {one.name: _splits(one) for one in networks if one.folder == MEASURED}
     common = sorted(set.intersection(*own.values())) if own else []
     if asked in common or (asked is None and (common or not own)):
         return asked or ("test" if "test" in common or not common else common[0])
@@ -192,11 +199,11 @@ def _nulls(explored: Explored, split: str) -> dict[str, dict[str, list[Mapping[s
 
 
 def _sweep(explored: Explored, split: str) -> Iterator[Mapping[str, Any]]:
-    if explored.folder != NETWORK:
+    if explored.folder != MEASURED:
         return
     path = explored.run.path / "tables" / f"sweep.{split}.csv"
     for row in stored_rows(path) if path.exists() else []:
-        if row.get("of") in (PERMUTED, "untrained"):
+        if row.get("of") in (PERMUTED, UNTRAINED):
             yield row
 
 

@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from nodelens.errors import InputError
-from nodelens.probing import NETWORK
+from nodelens.probing import MEASURED
 from nodelens.processes import by_first
 from nodelens.report.compared import compared_table
 from nodelens.report.excitation import add_excitation
@@ -77,7 +77,7 @@ def write_report(
         _check_run(run)
     networks = explored_networks(runs)
     opening = opening_split(networks, split)
-    own = {one.name: one.run for one in networks if one.folder == NETWORK}
+    own = {one.name: one.run for one in networks if one.folder == MEASURED}
     of_runs = [section for run in runs for section in _sections(run, run_name(run, runs) if len(runs) > 1 else "")]
     sections = [*_compared(own, opening), *sorted(of_runs, key=_order)]
     factors = Factors(max(0, min(FACTOR_BYTES, PAGE_BYTES - _size(sections))))
@@ -111,7 +111,7 @@ def _add_images(
 def _check_run(run: RunDirectory) -> None:
     if not run.path.is_dir():
         raise InputError(f"there is no run directory {run.path}; `nodelens quickstart` makes one")
-    known = ("config.json", "measure", "tables", "figures")
+    known = ("config.json", MEASURED, "tables", "figures")
     if not any((run.path / name).exists() for name in known):
         raise InputError(f"{run.path} is no run directory: it holds neither {', '.join(known[:-1])} nor {known[-1]}")
 
