@@ -205,25 +205,7 @@ def _measure_one(
     folder: str,
 ) -> None:
     who = "untrained network: " if folder == MEASURED_UNTRAINED else ""
-    of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
-    state = run.checkpoints / f"probes-{'untrained' if folder == MEASURED_UNTRAINED else 'network'}-{of}.pt"
-    missing = [site for site in chosen if not exists(run.path / site_file(site.name, folder))]
-    if missing:
-        # A kill while the files were written leaves some of them, and the state of all.
-        begun = (load_state(state) or {"sites": []})["sites"]
-        new = [site for site in chosen if site.name in begun or site in missing]
-        probes = train_probes(
-            network,
-            new,
-            data.training,
-            data.normalisation,
-            settings.probe,
-            state,
-            title=f"{who}training {len(new)} probes",
-        )
-        trained = [probes[site.name] for site in missing]
-        save_probes(run, folder, trained, settings.probe.seeds, data.training.label_names)
-    remove(state)
+    _train_missing(network, chosen, data, settings.probe, run, folder, who)
     for split, images in data.measured.items():
         unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:
@@ -232,6 +214,30 @@ def _measure_one(
                 network, probes, images, data.normalisation, settings.probe.precision, title=f"{who}measuring"
             )
             save_measurements(run, folder, found, images.fingerprint)
+
+
+def _train_missing(
+    network: Network,
+    chosen: Sequence[Site],
+    data: ProbingData,
+    settings: ProbeSettings,
+    run: RunDirectory,
+    folder: str,
+    who: str,
+) -> None:
+    """Train the probes of the sites that have no file."""
+    of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
+    state = run.checkpoints / f"probes-{'untrained' if folder == MEASURED_UNTRAINED else 'network'}-{of}.pt"
+    missing = [site for site in chosen if not exists(run.path / site_file(site.name, folder))]
+    if missing:
+        # A kill while the files were written leaves some of them, and the state of all.
+        begun = (load_state(state) or {"sites": []})["sites"]
+        new = [site for site in chosen if site.name in begun or site in missing]
+        title = f"{who}training {len(new)} probes"
+        probes = train_probes(network, new, data.training, data.normalisation, settings, state, title=title)
+        trained = [probes[site.name] for site in missing]
+        save_probes(run, folder, trained, settings.seeds, data.training.label_names)
+    remove(state)
 
 
 def measurements_of(run: RunDirectory, split: str, sites: Sequence[str] | None = None) -> dict[str, list[Measurement]]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from nodelens.measures import Clustering, NodalMatrices
-from nodelens.probing import measurements_of
+from nodelens.probing import Measurement, measurements_of
 from nodelens.processes import by_first
 from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
 from nodelens.report.stored import stored_rows
@@ -59,22 +60,24 @@ def report_measurement(
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
             statistics_table(rows, TABLE2, f"Signal and noise per label ({how})"),
         ]
-        first = found["network"][0]
-        outputs = [name for name in first if name.endswith("linear2")] or list(first)
-        against = f"SNR against the threshold ({split} images, {method} clusters; bands: one standard deviation)"
-        curves = threshold_figure(sweep, outputs[-2:][::-1], against)
-        save_figure(curves, run.path / "figures" / f"sweep.{which}")
-        last = first[outputs[-1]]
-        even = (
-            f"How evenly {last.site.name} knows the labels ({split} images, threshold {threshold:g}, {method} clusters)"
-        )
-        labels = label_figure(last.statistics(threshold, method), first.label_names, even)
-        save_figure(labels, run.path / "figures" / f"labels.{which}")
-        node = clearest_node(last.matrices, threshold, method)
-        title = f"Node {node} of {last.site.name}: what it stands for ({split} images, {method} clusters)"
-        picture = node_figure(last.matrices, node, first.label_names, threshold, title, method=method)
-        save_figure(picture, run.path / "figures" / f"node.{which}")
+        for name, figure in _figures(found["network"][0], sweep, threshold, method).items():
+            save_figure(figure, run.path / "figures" / f"{name}.{which}")
     return shown
+
+
+def _figures(measured: Measurement, sweep: Sequence[Row], threshold: float, method: str) -> dict[str, Figure]:
+    """The sweep of the last two block outputs; of the last its labels and its clearest node."""
+    outputs = [name for name in measured if name.endswith("linear2")] or list(measured)
+    last, how = measured[outputs[-1]], f"{measured.split} images, {method} clusters"
+    against = f"SNR against the threshold ({how}; bands: one standard deviation)"
+    even = f"How evenly {last.site.name} knows the labels ({how}, threshold {threshold:g})"
+    node = clearest_node(last.matrices, threshold, method)
+    title = f"Node {node} of {last.site.name}: what it stands for ({how})"
+    return {
+        "sweep": threshold_figure(sweep, outputs[-2:][::-1], against),
+        "labels": label_figure(last.statistics(threshold, method), measured.label_names, even),
+        "node": node_figure(last.matrices, node, measured.label_names, threshold, title, method=method),
+    }
 
 
 def with_other_sites(run: RunDirectory, name: str, rows: Sequence[Row]) -> list[Row]:
