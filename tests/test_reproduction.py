@@ -20,6 +20,7 @@ from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text
 from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
+from nodelens.probing import study
 from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
 
@@ -164,6 +165,30 @@ def test_every_part_is_run_once_and_an_interrupted_one_again(
         ours = next(row for row in csv.DictReader(file) if (row["block"], row["of"]) == ("2", "ours"))
     assert (mine["ours"], mine["ours_std"]) == (ours["n_clusters"], ours["n_clusters_std"])
     assert float(mine["paper"]) == 4.9
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("cut", ["train_probes", "measure_probes", "save_measurements"])
+def test_a_part_cut_off_in_its_middle_ends_with_the_same_tables(
+    cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ("--parts", "table1,figure3")
+    assert reproduce(tmp_path / "whole", *parts) == 0
+    original, calls = getattr(study, cut), []
+
+    def cut_off(*arguments: Any, **named: Any) -> Any:
+        calls.append(cut)
+        if len(calls) == 2:  # of the untrained network
+            raise InputError("cut off")
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study, cut, cut_off)
+        assert reproduce(tmp_path / "cut", *parts) == 2
+    assert reproduce(tmp_path / "cut", *parts) == 0
+    tables = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in tmp_path.glob("whole/tables/*")}
+    assert len(tables) >= 5
+    assert all((tmp_path / "cut" / name).read_bytes() == content for name, content in tables.items())
 
 
 @pytest.mark.usefixtures("tiny")
