@@ -404,6 +404,12 @@ def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Pat
     with pytest.raises(InputError, match="not both"):
         nl.prune(cct, measurement_of(cct), "block.1.*", dilution=0.5, site_thresholds={"block.1.ln": 0.3})
     without = nl.prune(cct, measurement_of(cct), "block.1.projection", threshold=0.4, skip=False)
+    diagonals = (
+        measurement_of(cct)[f"block.1.{site}"].matrices.diagonals(0.4) for site in ("projection.no_skip", "attention")
+    )
+    target, source = (diagonal.double() for diagonal in diagonals)
+    (mask,) = masks_of(without.network).values()
+    assert torch.equal(mask, target @ source.T > 0)
     assert without.dilution != {"block.1.projection": pruned.dilution["block.1.projection"]}
     RunDirectory(tmp_path).write_tensors("model.safetensors", *stored(pruned.network))
     images = torch.randn(2, 1, 8, 8)

@@ -472,11 +472,13 @@ def test_a_compiled_network_learns_the_same(cache: Path, tmp_path: Path) -> None
     # In processes of their own: the checks of shapes that the tests wrap around every function do not compile.
     runs = [RunDirectory(tmp_path / name) for name in ("eager", "compiled")]
     for run, more in zip(runs, ([], ["--compile"]), strict=True):
-        arguments, environment = command(cache, run.path, "--epochs", "1", *more)
+        arguments, environment = command(cache, run.path, "--epochs", "1", "--batch-size", "700", *more)
         subprocess.run(arguments, env=environment, check=True, capture_output=True)
     (eager,), (compiled,) = (events(run) for run in runs)
-    assert compiled["loss"] == pytest.approx(eager["loss"], abs=1e-3)
+    assert compiled["loss"] == pytest.approx(eager["loss"], abs=1e-5)
     weights, after = (read_tensors(run.model) for run in runs)
     assert list(after) == list(weights)
-    for name, weight in weights.items():
-        torch.testing.assert_close(after[name], weight, rtol=0.05, atol=2e-3, msg=name)
+    apart = torch.cat([(after[name] - weight).abs().flatten() for name, weight in weights.items()])
+    # Two steps of Adam: where a gradient is nothing but rounding, its sign may differ, and with it a whole step.
+    assert (apart < 1e-6).double().mean() > 0.99
+    assert float(apart.max()) <= 2 * 2 * eager["learning_rate"] * 1.01
