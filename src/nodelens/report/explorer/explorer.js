@@ -408,7 +408,7 @@
   }
 
   // page/site.js
-  var SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
+  var SWEEP = Array.from({ length: 18 }, (_, i) => Math.round(5 * (i + 1)) / 100);
   var FORMED = 3;
   var Site = class {
     /** @type {NodalMatrices | null} */
@@ -1655,12 +1655,12 @@
     const base = { names, describe };
     const found = [
       { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.share(i, j), paint) },
-      { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => rgb(matrix.above(i, j) ? paint.series[0] : paint.surface) },
+      { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => parts(matrix.above(i, j) ? paint.series[0] : paint.surface) },
       {
         ...base,
         order,
         summary: `Clusters: ${memberships(matrix, names).map((group) => group.join(", ")).join("; ") || "none"}.`,
-        colour: (i, j, paint) => rgb(!matrix.above(i, j) ? paint.surface : inside(i, j) ? clusterColour(paint, matrix.rank[matrix.cluster[i]]) : paint.noise)
+        colour: (i, j, paint) => parts(!matrix.above(i, j) ? paint.surface : inside(i, j) ? clusterColour(paint, matrix.rank[matrix.cluster[i]]) : paint.noise)
       }
     ];
     return found;
@@ -1720,10 +1720,6 @@
     const share = Math.min(1, Math.abs(value)), end = paint.field[value < 0 ? 0 : 2], zero = paint.field[1];
     const mixed = zero.map((part, i) => Math.round(part + share * (end[i] - part)));
     return [mixed[0], mixed[1], mixed[2]];
-  }
-  function rgb(colour) {
-    const number = parseInt(colour.slice(1), 16);
-    return [number >> 16, number >> 8 & 255, number & 255];
   }
 
   // page/side.js

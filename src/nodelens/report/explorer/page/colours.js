@@ -31,10 +31,12 @@ export function colours() {
 }
 
 /**
+ * Red, green and blue of a colour, 0 to 255.
+ *
  * @param {string} colour #rrggbb
  * @returns {[number, number, number]}
  */
-function parts(colour) {
+export function parts(colour) {
   const number = parseInt(colour.slice(1), 16);
   return [number >> 16, (number >> 8) & 255, number & 255];
 }

@@ -3,7 +3,7 @@
 import { bound } from "../measures/matrices.js";
 import { nodeStatistics } from "../measures/statistics.js";
 import { description, ranks, clusterColour } from "./glyphs.js";
-import { colours } from "./colours.js";
+import { colours, parts } from "./colours.js";
 import { element, shown } from "./element.js";
 import { matrixView } from "./matrix.js";
 import { thumbnail } from "./thumbnails.js";
@@ -107,10 +107,10 @@ function pictured(matrix, names) {
   /** @type {import("./matrix.js").Picture[]} */
   const found = [
     { ...base, order: all, summary: "Every input label against every output.", colour: (i, j, paint) => diverging(matrix.share(i, j), paint) },
-    { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => rgb(matrix.above(i, j) ? paint.series[0] : paint.surface) },
+    { ...base, order: all, summary: "Elements above the threshold.", colour: (i, j, paint) => parts(matrix.above(i, j) ? paint.series[0] : paint.surface) },
     {
       ...base, order, summary: `Clusters: ${memberships(matrix, names).map((group) => group.join(", ")).join("; ") || "none"}.`,
-      colour: (i, j, paint) => rgb(!matrix.above(i, j) ? paint.surface
+      colour: (i, j, paint) => parts(!matrix.above(i, j) ? paint.surface
         : inside(i, j) ? clusterColour(paint, matrix.rank[matrix.cluster[i]]) : paint.noise),
     },
   ];
@@ -187,13 +187,4 @@ function diverging(value, paint) {
   const share = Math.min(1, Math.abs(value)), end = paint.field[value < 0 ? 0 : 2], zero = paint.field[1];
   const mixed = zero.map((part, i) => Math.round(part + share * (end[i] - part)));
   return [mixed[0], mixed[1], mixed[2]];
-}
-
-/**
- * @param {string} colour #rrggbb
- * @returns {[number, number, number]}
- */
-function rgb(colour) {
-  const number = parseInt(colour.slice(1), 16);
-  return [number >> 16, (number >> 8) & 255, number & 255];
 }

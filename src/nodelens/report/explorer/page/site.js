@@ -35,8 +35,8 @@ import { appearances, siteClusters, siteStatistics } from "../measures/statistic
  * @typedef {{each: number, most: string, least: string}} Excitation
  */
 
-/** Thresholds of Fig. 5. */
-export const SWEEP = Array.from({ length: 19 }, (_, i) => Math.round(5 * (i + 1)) / 100);
+/** Thresholds of Fig. 5, 0.05 to 0.90: those at which the nulls were drawn. */
+export const SWEEP = Array.from({ length: 18 }, (_, i) => Math.round(5 * (i + 1)) / 100);
 
 /** Sites of filters whose matrices stay formed; each may take 64 MB. */
 const FORMED = 3;
