@@ -335,6 +335,23 @@ def test_every_seed_and_any_method_is_searched(cct: CCT, data: PruningData, tmp_
         dataclasses.replace(settings, model_of="branch", methods=("andc", "branch"))
 
 
+def test_a_search_that_finds_nothing_says_so(
+    cct: CCT, data: PruningData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sensitivity, "budgets", lambda _: [])
+    search = SearchSettings(0.0, levels=(0.9,))
+    settings = dataclasses.replace(
+        SETTINGS, layers=("output",), seeds=(0,), dilutions=(), methods=("andc", "random"), search=search
+    )
+    study = study_in(tmp_path, cct, data, settings)
+    report_search(study)
+    assert [row["trial"] for row in table(tmp_path, "search")] == ["dense"]
+    (row,) = table(tmp_path, "search.controls")
+    assert (row["method"], float(row["dilution"])) == ("andc", 0.0)
+    assert [row["dilution"] for row in table(tmp_path, "search.layers")] == ["0.0"]
+    assert not masks_of(load_network(study.run.path))
+
+
 def test_thresholds_found_by_a_search_give_its_network(cct: CCT, data: PruningData, tmp_path: Path) -> None:
     search = SearchSettings(0.99, levels=(0.5, 0.8))
     settings = dataclasses.replace(SETTINGS, layers=("block.2.*",), seeds=(0,), dilutions=(), search=search)

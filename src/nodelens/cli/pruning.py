@@ -97,9 +97,8 @@ def prune(
             _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
             search=search,
         )
-        images = load_pruning_data(
-            network, data_name(data, begun), settings, skip_undecodable, **_splits(begun, test_split)
-        )
+        of = data_name(data, begun)
+        images = load_pruning_data(network, of, settings, skip_undecodable, **_splits(begun, of, test_split))
         _check_held_out(begun, images, held_out)
         show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
     output.print(f"run directory {run.path}")
@@ -153,9 +152,10 @@ def _retraining(
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
 
 
-def _splits(begun: RunDirectory, test_split: str | None) -> dict[str, str]:
-    """The splits that the network learnt and was tested on, where its run says so."""
+def _splits(begun: RunDirectory, data: str, test_split: str | None) -> dict[str, str]:
+    """The splits of these data that the network learnt and was tested on, where its run says so."""
     trained = begun.settings("train").get("data", {})
+    trained = trained if trained.get("name") == data else {}
     learnt = trained.get("training_split", "train").removesuffix("-rest")
     return {"training_split": learnt, "test_split": test_split or trained.get("test_split", "test")}
 

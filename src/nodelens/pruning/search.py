@@ -203,7 +203,7 @@ class DilutionSearch:
     def controls(self, found: Found) -> Rows:
         """The study's other methods, which remove as many weights of every layer as was found, in one shot.
 
-        The branch as a whole has no such number and is left out.
+        The branch as a whole has no such number and is left out; so is ANDC, whose thresholds do not give every number.
         """
         if not found.dilutions:
             return []

@@ -48,16 +48,16 @@ class SearchRows:
     sensitivity: list[Row] = field(default_factory=list)
 
     def add(self, search: DilutionSearch, sensitivity: Sensitivity, found: Found) -> None:
-        """Take what one seed's search gave; what remains to be retrained for it is."""
+        """Take what one seed's search gave; the controls are retrained now. Where nothing could go, it is the dense row."""
         seed = {"seed": search.seed}
         self.trials += [{**seed, **row} for row in (search.dense, *found.trials)]
-        for layer, share in found.dilutions.items():
+        for layer in (layer.name for layer in search.study.layers):
             threshold = found.thresholds[layer].source if layer in found.thresholds else ""
+            share = found.dilutions.get(layer, 0.0)
             self.layers.append({**seed, "layer": layer, "dilution": share, "threshold": threshold})
-        reached = found.accepted()
-        if reached:
-            own = {key: reached[key] for key in (*REACHED, "accepted")}
-            self.controls += [{**seed, **row} for row in ({"method": search.method, **own}, *search.controls(found))]
+        reached = found.accepted() or search.dense
+        own = {"method": search.method, **{key: reached[key] for key in (*REACHED, "accepted")}}
+        self.controls += [{**seed, **row} for row in (own, *search.controls(found))]
         self.sensitivity += [
             {**seed, "layer": layer, "dilution": level, "loss": loss}
             for layer, losses in sensitivity.losses.items()
@@ -76,11 +76,12 @@ class SearchRows:
         method, seeds = study.settings.model_of, len(study.settings.seeds)
         way = f"{method}, {'gradual' if asked.gradual else 'one shot'}"
         title = f"Search ({way}): {asked.keep:g} below dense retrained alike, decided on {study.decided_on} images"
-        shown = {"search": trials_table(self.trials, title)}
-        if self.controls:
-            removed = averaged([row["dilution"] for row in self.controls if row["method"] == method])
-            title = f"Removed of each layer, mean of {seeds} seed(s); {removed} of all weights of these layers"
-            shown["search.layers"] = layers_table(self.layers, title)
+        removed = averaged([row["dilution"] for row in self.controls if row["method"] == method])
+        of_layers = f"Removed of each layer, mean of {seeds} seed(s); {removed} of all weights of these layers"
+        shown = {
+            "search": trials_table(self.trials, title),
+            "search.layers": layers_table(self.layers, of_layers),
+        }
         if any(row["method"] != method for row in self.controls):
             title = f"As many weights of each layer removed by other methods, in one shot, mean of {seeds} seed(s)"
             shown["search.controls"] = controls_table(self.controls, title)
