@@ -48,7 +48,7 @@ class SearchRows:
     sensitivity: list[Row] = field(default_factory=list)
 
     def add(self, search: DilutionSearch, sensitivity: Sensitivity, found: Found) -> None:
-        """Take what one seed's search gave; the controls are retrained now. Where nothing could go, it is the dense row."""
+        """Take what one seed's search gave, and retrain the controls. Where nothing could go, the dense row stands."""
         seed = {"seed": search.seed}
         self.trials += [{**seed, **row} for row in (search.dense, *found.trials)]
         for layer in (layer.name for layer in search.study.layers):
