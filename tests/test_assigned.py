@@ -87,6 +87,20 @@ def test_sites_keep_their_labels_whatever_layers_are_chosen(cct: CCT) -> None:
     assert all(torch.equal(mask, every[module]) for module, mask in some.items())
 
 
+def test_the_control_keeps_as_many_weights_of_each_layer_whatever_their_labels(cct: CCT) -> None:
+    assigned, drawn = (assigned_masks(cct, Assignment(2, ("*",), control), seed=3) for control in (None, "random"))
+    again, other = (assigned_masks(cct, Assignment(2, ("*",), "random"), seed=seed) for seed in (3, 4))
+    for module, mask in assigned.items():
+        assert int(drawn[module].sum()) == int(mask.sum())
+        assert torch.equal(drawn[module], again[module])
+        assert not torch.equal(drawn[module], mask)
+        assert not torch.equal(drawn[module], other[module])
+    # As often where labels are shared as elsewhere.
+    kept = torch.cat([mask.flatten() for mask in assigned.values()])
+    share = torch.cat([mask.flatten() for mask in drawn.values()])[kept].double().mean()
+    assert float(share) == pytest.approx(float(kept.double().mean()), abs=0.05)
+
+
 def test_assignments_that_cannot_be_made_are_refused(cct: CCT) -> None:
     with pytest.raises(InputError, match=r"a node cannot have 11 of 10 labels"):
         assigned_masks(cct, Assignment(11))

@@ -300,6 +300,7 @@ BAD_INPUT = {
         ["train", TINY, "--assign-diagonals", "2", "--assign-layers", "conv.*"],
         "no layer matches 'conv.*'",
     ),
+    "a control of nothing": (["train", TINY, "--assign-control"], "--assign-diagonals"),
     "assigned layers without labels": (["train", TINY, "--assign-layers", "block.1.*"], "--assign-diagonals"),
     "missing checkpoint": (["measure", "nowhere.safetensors", "--out", "x"], "nowhere.safetensors"),
     "no probes": (["measure", "good.safetensors", "--out", "x", "--data", "digits", "--seeds", "0"], "--seeds 0"),

@@ -48,6 +48,9 @@ def train(
     assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
     assign_layers: Annotated[str | None, typer.Option(help="Layers that keep weights by them: 'block.*.*'.")] = None,
     heads: Annotated[str | None, typer.Option(help="Attention heads: 4, or block by block: 2,2,4,4,8,8,8.")] = None,
+    assign_control: Annotated[
+        bool, typer.Option("--assign-control", help="As many weights at random instead.")
+    ] = False,
     assign_heads: Annotated[str | None, typer.Option(help="Labels for heads: superclass, random or a file.")] = None,
     head_weight: Annotated[float, typer.Option(help="Of the heads' own labels beside the network's loss.")] = 0.5,
     head_blocks: Annotated[str | None, typer.Option(help="Blocks whose heads get labels: 5-7; by default all.")] = None,
@@ -64,7 +67,7 @@ def train(
         seed,
         compile=compile_network,
         keep_every=keep_every,
-        assigned=_assignment(assign_diagonals, assign_layers),
+        assigned=_assignment(assign_diagonals, assign_layers, assign_control),
         enforced=_enforced(assign_heads, head_weight, head_blocks),
         heads=tuple(whole_numbers("--heads", heads)) if heads else None,
         compile_mode=_compile_mode(compile_network, cuda_graphs),
@@ -114,11 +117,14 @@ def _enforced(how: str | None, weight: float, blocks: str | None) -> EnforcedHea
     return enforced_heads(how, weight, block_numbers(blocks) if blocks else ())
 
 
-def _assignment(size: int | None, layers: str | None) -> Assignment | None:
+def _assignment(size: int | None, layers: str | None, control: bool) -> Assignment | None:
     from nodelens.training import Assignment
 
     if size is None and layers is not None:
         raise InputError("--assign-layers says where, say with --assign-diagonals how many labels a node is assigned")
+    if size is None and control:
+        raise InputError("--assign-control draws as many weights as --assign-diagonals keeps; give that too")
     if size is None:
         return None
-    return Assignment(size) if layers is None else Assignment(size, tuple(layers.split(",")))
+    found = Assignment(size, control="random" if control else None)
+    return found if layers is None else dataclasses.replace(found, layers=tuple(layers.split(",")))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from nodelens.errors import InputError
-from nodelens.measures import andc_mask, assigned_diagonals, output_mask
+from nodelens.measures import andc_mask, assigned_diagonals, output_mask, random_mask
 from nodelens.networks import Layer, Network, Site, as_wide_as, layer_weight, select_layers
 from nodelens.training.batches import ASSIGNMENT, seed_of
 
@@ -26,10 +27,13 @@ class Assignment:
     Attributes:
         size: labels of every node.
         layers: glob patterns of the layers that keep only the weights between nodes that share a label.
+        control: `random` keeps as many weights of each layer, drawn at random: what the labels are worth shows
+            against it.
     """
 
     size: int
     layers: tuple[str, ...] = ("block.*.*",)
+    control: Literal["random"] | None = None
 
 
 def assigned_masks(
@@ -52,7 +56,11 @@ def assigned_masks(
     for layer in chosen:
         source = diagonals[layer.source]
         mask = output_mask(source) if layer.target is None else andc_mask(diagonals[layer.target], source)
-        masks[layer.module] = as_wide_as(layer_weight(network, layer), mask, layer)
+        mask = as_wide_as(layer_weight(network, layer), mask, layer)
+        if assignment.control == "random":
+            generator = torch.Generator().manual_seed(seed_of(seed, ASSIGNMENT, *layer.name.encode()))
+            mask = random_mask(mask, int((~mask).sum()), generator)
+        masks[layer.module] = mask
     return masks
 
 
