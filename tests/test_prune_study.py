@@ -13,16 +13,16 @@ import pytest
 import torch
 
 import nodelens as nl
-from nodelens.data import holdout, load_images, normalisation_of
+from nodelens.data import ImageSet, holdout, load_images, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import CCT, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
+from nodelens.networks import CCT, VGG, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy, SearchSettings
 from nodelens.report.pruning import report_pruning
 from nodelens.report.search import report_search
-from nodelens.runs import RunDirectory, read_json
+from nodelens.runs import RunDirectory, read_json, read_tensors
 from nodelens.training.recipe import Recipe
 from nodelens.training.train import accuracy
 
@@ -144,6 +144,35 @@ def test_a_layer_that_is_pruned_to_nothing_is_named(
     assert f"without any label: {len(unlabelled)} of {len(diagonals)} nodes of block.2.norm" in warned
     assert ", ".join(map(str, unlabelled[:8])) in warned
     assert "output is pruned" not in warned
+
+
+def test_a_vgg_s_classifier_is_pruned_and_its_filters_stay(vgg: VGG, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+
+    def noise(split: str, count: int) -> ImageSet:
+        pixels = generator.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        labels, names = torch.arange(count) % 10, tuple("0123456789")
+        return ImageSet("noise", split, pixels, np.arange(count), labels, names, (), (), f"{split}-{count}")
+
+    rest = noise("train-rest", 60)
+    data = PruningData(rest, noise("train-held-out", 20), noise("test", 20), normalisation_of(rest))
+    settings = PruneSettings(
+        ("linear.2", "output"),
+        seeds=(0,),
+        methods=("andc", "random", "wanda"),
+        retraining=RetrainSettings(Recipe(epochs=1, batch_size=30), rest_learning_rate=0.0),
+        probe=ProbeSettings(probe_recipe(1, batch_size=30)),
+    )
+    before = {name: weight.clone() for name, weight in stored(vgg)[0].items()}
+    study = PruningStudy(vgg, data, settings, RunDirectory(tmp_path / "study"), RunDirectory(tmp_path))
+    rows = study.prune()
+    assert {row["dilution"] for row in rows if row["method"] in settings.methods} == {
+        round(float(torch.cat([~mask.flatten() for mask in study.andc(0).values()]).double().mean()), 5)
+    }
+    after = read_tensors(tmp_path / "study" / "model.safetensors")
+    assert all(torch.equal(after[name], before[name]) for name in before if "features" in name)
+    for module, mask in study.andc(0).items():
+        assert int(after[f"{module}.weight.kept"].numel()) == int(mask.sum())
 
 
 def test_another_study_in_the_same_directory_is_refused(cct: CCT, data: PruningData, tmp_path: Path) -> None:
@@ -333,6 +362,43 @@ def test_every_seed_and_any_method_is_searched(cct: CCT, data: PruningData, tmp_
     assert "| magnitude | 0.500 |" in tables[-1].markdown()
     with pytest.raises(InputError, match="the branch goes as a whole"):
         dataclasses.replace(settings, model_of="branch", methods=("andc", "branch"))
+
+
+@pytest.mark.parametrize("gradual", [False, True])
+def test_an_interrupted_search_goes_on_to_the_same_tables(
+    cct: CCT, data: PruningData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradual: bool
+) -> None:
+    from nodelens.pruning import study as room
+
+    settings = dataclasses.replace(
+        SETTINGS,
+        layers=("block.*.linear1",),
+        seeds=(0,),
+        dilutions=(),
+        methods=("andc", "random"),
+        search=SearchSettings(0.99, gradual, levels=(0.3, 0.6)),
+    )
+    report_search(study_in(tmp_path / "whole", cct, data, settings))
+    original, calls = room.retrain, []
+
+    def cut_off(*arguments, **named):  # type: ignore[no-untyped-def]
+        calls.append(named["title"])
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(room, "retrain", cut_off)
+    for _ in range(20):
+        try:
+            report_search(study_in(tmp_path / "cut", cct, data, settings))
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(calls) > len(set(calls))  # something was begun twice
+    files = {path.relative_to(tmp_path / "whole") for path in tmp_path.glob("whole/study/tables/*")}
+    assert len(files) == 8
+    for file in [*files, Path("study/model.safetensors")]:
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
 def test_a_search_that_finds_nothing_says_so(

@@ -36,7 +36,7 @@ from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measur
 from nodelens.probing.study import measurements_of
 from nodelens.runs import RunDirectory
 
-NAMES = ("train", "measure", "prune", "search", "heads")
+NAMES = ("train", "measure", "prune", "heads")
 COMMON = ("--data", "digits", "--precision", "fp32")
 
 JUMPING_CLOCK = """
@@ -129,7 +129,7 @@ def test_a_command_disturbed_in_every_way_ends_with_the_same_files(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "search"])
 def test_twenty_kills_at_random_moments(
     name: str, commands: dict[str, Command], whole: Callable[[str], Undisturbed], tmp_path: Path
 ) -> None:

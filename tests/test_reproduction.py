@@ -21,8 +21,9 @@ from nodelens.paper.page import page_rows, page_text
 from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
 from nodelens.probing import study
+from nodelens.report.stored import stored_rows
 from nodelens.report.tables import TextTable
-from nodelens.runs import RunDirectory
+from nodelens.runs import RunDirectory, read_metadata
 
 TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
 
@@ -228,6 +229,22 @@ def test_the_page_keeps_the_networks_of_earlier_calls(tmp_path: Path, monkeypatc
     monkeypatch.setattr(whole, "reproduce", interrupted)
     assert reproduce(tmp_path, "--parts", "table2,figure3") == 2
     assert "**Table 2:" in (tmp_path / "reproduction.md").read_text()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_table_5_is_of_the_scale_s_second_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = replace(TINY, network="cct_3_3x1_16")
+    monkeypatch.setitem(scales.SCALES, "smoke", replace(TINY, second=second))
+    assert reproduce(tmp_path, "--parts", "table1,table5") == 0
+    runs = [RunDirectory(tmp_path), RunDirectory(tmp_path / scales.SECOND)]
+    assert [run.settings("train")["network"] for run in runs] == [TINY.network, second.network]
+    (row,) = stored_rows(runs[1].path / "tables" / "network.csv")
+    assert row["network"] == second.network
+    assert row["accuracy"] == float(read_metadata(runs[1].model)["test_accuracy"])
+    shown = [row for row in stored_rows(tmp_path / "tables" / "reproduction.csv") if row["part"] == "table5"]
+    found = {number.what: number.ours for number in numbers_of("table5", runs[1])}
+    assert {row["number"] for row in shown} == set(found)
+    assert any(what.startswith("block 3") for what in found)
 
 
 @pytest.mark.usefixtures("tiny")
