@@ -20,7 +20,7 @@ from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy, SearchSettings
-from nodelens.report.pruning import report_pruning
+from nodelens.report.pruning import curve_figure, report_pruning
 from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, read_json, read_tensors
 from nodelens.training.recipe import Recipe
@@ -183,6 +183,18 @@ def test_another_study_in_the_same_directory_is_refused(cct: CCT, data: PruningD
         study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, search=SearchSettings()))
     with pytest.raises(InputError, match="unknown method 'best'"):
         dataclasses.replace(SETTINGS, methods=("best",))
+
+
+def test_a_curve_has_the_study_s_own_point_and_its_points_in_order(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, seeds=(0,), methods=("andc", "branch"), dilution=0.7, dilutions=(0.8, 0.6))
+    study = study_in(tmp_path, cct, data, settings)
+    rows = study.curve()
+    assert {(row["method"], row["wanted"]) for row in rows} == {("andc", wanted) for wanted in (0.6, 0.7, 0.8)}
+    own = [row for row in study.prune() if row["method"] == "andc"]
+    assert [{k: v for k, v in row.items() if k != "wanted"} for row in rows if row["wanted"] == 0.7] == own
+    figure = curve_figure(rows, study.prune(), "a title")
+    lines = [line for line in figure.axes[0].get_lines() if line.get_label() == "andc"]
+    assert [list(line.get_xdata()) for line in lines] == [[0.6, 0.7, 0.8]]
 
 
 def test_points_can_be_added_to_a_curve(cct: CCT, data: PruningData, tmp_path: Path) -> None:

@@ -268,11 +268,14 @@ class PruningStudy:
         return rows
 
     def curve(self) -> Rows:
-        """Every method at every dilution of the curve; the layers are pruned alike.
+        """Every method at every dilution of the curve, and at the study's own if it has one; all layers alike.
 
         Dense and without the branch the networks are at any dilution those of `prune`.
         """
         rows: Rows = []
+        own, drawn = self.settings.dilution, [method for method in self.settings.methods if method != "branch"]
+        if own is not None and own not in self.settings.dilutions:
+            rows += [{"wanted": own, **row} for row in self.prune() if row["method"] in drawn]
         for wanted in self.settings.dilutions:
             for seed in self.settings.seeds:
                 masks = {method: of for method, of in self.masks(seed, wanted).items() if method != "branch"}

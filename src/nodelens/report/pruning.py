@@ -245,7 +245,7 @@ def draw_levels(axes: Axes, rows: Sequence[Row], tolerance: float) -> None:
 def draw_curves(axes: Axes, rows: Sequence[Row]) -> None:
     """Every method's accuracy at one epoch against the dilution."""
     for method, (colour, line, marker) in LOOKS.items():
-        points = [row for row in rows if row["method"] == method]
+        points = sorted((row for row in rows if row["method"] == method), key=lambda row: row["wanted"])
         if points:
             x, y, spread = (np.array([row[key] for row in points]) for key in ("wanted", "accuracy", "accuracy_std"))
             axes.plot(x, y, line, color=colour, marker=marker, markersize=4, linewidth=1.4, label=method)
