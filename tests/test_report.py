@@ -257,7 +257,7 @@ def test_studies_inside_a_run_are_shown(tmp_path: Path) -> None:
     assert "Figure 11<span" in html  # named as missing
 
 
-def test_tables_of_one_title_name_their_study(tmp_path: Path) -> None:
+def test_tables_of_several_studies_name_them(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     table = "**{}**\n\n| method | removed |\n|---|--:|\n| andc | 0.8 |\n"
     for study in ("one", "two"):
@@ -265,7 +265,7 @@ def test_tables_of_one_title_name_their_study(tmp_path: Path) -> None:
     RunDirectory(tmp_path / "prune" / "two").write_text("tables/prune.curve.md", table.format("Only here"))
     html, _, _ = page_of(run)
     titles = re.findall("<figcaption>(.*?)</figcaption>", html)
-    assert {"one: Test accuracy", "two: Test accuracy", "Only here"} <= set(titles)
+    assert {"one: Test accuracy", "two: Test accuracy", "two: Only here"} <= set(titles)
     assert "Test accuracy" not in titles
 
 

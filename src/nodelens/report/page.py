@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -224,13 +223,10 @@ def _sections(run: RunDirectory, of_run: str) -> list[Section]:
 
 
 def _told_apart(tables: Iterable[tuple[str, ShownTable]]) -> list[ShownTable]:
-    """Tables with the study that each is of; where several have one title, it names the study first."""
+    """Tables with the study that each is of; where there are several studies, their tables' titles begin with them."""
     found = list(tables)
-    alike = Counter(table.title for _, table in found)
-    return [
-        replace(table, title=f"{study}: {table.title}") if study and alike[table.title] > 1 else table
-        for study, table in found
-    ]
+    several = len({study for study, _ in found if study}) > 1
+    return [replace(table, title=f"{study}: {table.title}") if study and several else table for study, table in found]
 
 
 def _stored(run: RunDirectory, kind: str, names: Callable[[Path], Sequence[str]]) -> list[tuple[Path, str]]:
