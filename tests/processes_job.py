@@ -22,7 +22,8 @@ from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData
 from nodelens.probing.measure import LabelSums
 from nodelens.processes import add_up, joined, rank, size
 from nodelens.pruning.retrain import RetrainSettings
-from nodelens.pruning.study import HELD_OUT, PruneSettings, PruningData, PruningStudy, SearchSettings
+from nodelens.pruning.settings import PruneSettings, SearchSettings
+from nodelens.pruning.study import HELD_OUT, PruningData, PruningStudy
 from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, save_state
 from nodelens.training import Recipe, TrainSettings, train

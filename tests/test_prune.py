@@ -30,7 +30,7 @@ from nodelens.pruning.decide import (
     thresholds_by_site,
 )
 from nodelens.pruning.retrain import RetrainSettings, accuracies, recorded_augmentation, retrain, retraining
-from nodelens.pruning.study import PruneSettings
+from nodelens.pruning.settings import PruneSettings
 from nodelens.runs import RunDirectory
 from nodelens.training.recipe import Recipe
 

@@ -19,7 +19,8 @@ from nodelens.networks import CCT, VGG, layer_weight, layers, load_network, mask
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
-from nodelens.pruning.study import HELD_OUT, TEST, PruneSettings, PruningData, PruningStudy, SearchSettings
+from nodelens.pruning.settings import PruneSettings, SearchSettings
+from nodelens.pruning.study import HELD_OUT, TEST, PruningData, PruningStudy
 from nodelens.report.pruning import curve_figure, report_pruning
 from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, read_json, read_tensors

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nodelens import runs
+from nodelens import provenance
 from nodelens.errors import InputError
 from nodelens.runs import RunDirectory, load_state, read_json, read_metadata, read_tensors, save_state, write_atomically
 
@@ -187,12 +187,12 @@ def test_the_commit_is_that_of_a_checkout_not_of_a_folder_around_it(
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
-    monkeypatch.setattr(runs, "__file__", str(installed))
-    assert runs.source_commit() is None
+    monkeypatch.setattr(provenance, "__file__", str(installed))
+    assert provenance.source_commit() is None
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "ours"], check=True)
     theirs = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert runs.source_commit() == theirs.stdout.strip()
+    assert provenance.source_commit() == theirs.stdout.strip()
 
 
 @pytest.mark.parametrize("content", ["", '{"train": ', "[1, 2]", "\udcff"])

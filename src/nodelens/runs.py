@@ -12,12 +12,9 @@ import errno
 import io
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from torch import Tensor
 
 from nodelens.errors import InputError
 from nodelens.processes import by_first, first_only
+from nodelens.provenance import source_commit, versions
 
 
 @first_only
@@ -158,34 +156,6 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str
             yield from (f"{name}.{inner}" for inner in _differing(a, b))
         elif a != b:
             yield name
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on besides its configuration."""
-    names = ("nodelens", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def source_commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it runs from one."""
-    try:
-        # A package installed inside somebody else's repository is not of their commit.
-        _git("ls-files", "--error-unmatch", Path(__file__).name)
-        return _git("rev-parse", "HEAD")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*command: str) -> str:
-    asked = ["git", "-C", str(Path(__file__).parent), *command]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True)

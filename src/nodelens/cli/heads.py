@@ -25,6 +25,7 @@ from nodelens.errors import InputError
 
 if TYPE_CHECKING:
     from nodelens.data import ImageSet
+    from nodelens.heads.study import HeadData
     from nodelens.networks import Network
     from nodelens.probing import ProbeSettings
     from nodelens.runs import RunDirectory
@@ -56,9 +57,8 @@ def heads(
     skip_undecodable: SkipUndecodable = False,
 ) -> None:
     """Show which attention head is the expert for which labels, beside what chance gives."""
-    from nodelens.data.superclasses import read_superclasses
     from nodelens.heads.epochs import EPOCHS, fewer_images, saved_epochs, study_epochs
-    from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data, same_sites
+    from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, same_sites
     from nodelens.measures.resampling import check_draws
     from nodelens.networks import load_network
     from nodelens.report.heads import check_images, report_epochs, report_heads
@@ -82,10 +82,7 @@ def heads(
         saved_epochs(trained, every)
     with run.claimed():
         name = data_name(data, trained, run)
-        loaded = load_head_data(network, name, split, test_split, skip_undecodable)
-        if superclasses is not None:
-            names, of_label = read_superclasses(superclasses, loaded.label_names)
-            loaded = dataclasses.replace(loaded, superclass_names=names, superclass_of_label=of_label)
+        loaded = _data(network, name, split, test_split, superclasses, skip_undecodable)
         shown = [_position(part) for part in images.split(",") if part]
         check_images(shown, len(loaded.test))
         if along_training:
@@ -110,6 +107,20 @@ def _check_along_training(along_training: bool, study: dict[str, object], traini
         if value:
             of, do = ("the trained network", "leave out") if along_training else ("kept epochs", "add")
             raise InputError(f"{option} belongs to the study of {of}; {do} --along-training")
+
+
+def _data(
+    network: Network, name: str, split: str, test_split: str, superclasses: Path | None, skip_undecodable: bool
+) -> HeadData:
+    """The images of a study, with the super-classes of a file where one is given."""
+    from nodelens.data.superclasses import read_superclasses
+    from nodelens.heads.study import load_head_data
+
+    loaded = load_head_data(network, name, split, test_split, skip_undecodable)
+    if superclasses is None:
+        return loaded
+    names, of_label = read_superclasses(superclasses, loaded.label_names)
+    return dataclasses.replace(loaded, superclass_names=names, superclass_of_label=of_label)
 
 
 def _probe(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,7 +30,8 @@ from nodelens.errors import InputError
 if TYPE_CHECKING:
     from nodelens.networks import Network
     from nodelens.pruning.retrain import RetrainSettings
-    from nodelens.pruning.study import PruneSettings, PruningData, PruningStudy, SearchSettings
+    from nodelens.pruning.settings import PruneSettings, SearchSettings
+    from nodelens.pruning.study import PruningData, PruningStudy
     from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
     from nodelens.training.precision import Precision
@@ -70,7 +72,7 @@ def prune(
 ) -> None:
     """Keep a weight only where its two nodes share a label, retrain, and compare with other ways to prune."""
     from nodelens.networks import load_network
-    from nodelens.pruning.study import PruneSettings, load_pruning_data
+    from nodelens.pruning.settings import PruneSettings
     from nodelens.runs import RunDirectory
 
     search = _search(keep_accuracy, gradual)
@@ -83,7 +85,7 @@ def prune(
         resolved = chosen_precision(precision, measured, "measure")
         settings = PruneSettings(
             tuple(patterns),
-            0.35 if threshold is None else threshold,
+            PruneSettings.threshold if threshold is None else threshold,
             dict(assignments("--site-thresholds", site_thresholds)),
             dilution,
             skip,
@@ -97,9 +99,7 @@ def prune(
             _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
             search=search,
         )
-        of = data_name(data, begun)
-        images = load_pruning_data(network, of, settings, skip_undecodable, **_splits(begun, of, test_split))
-        _check_held_out(begun, images, held_out)
+        images = _images(network, begun, data_name(data, begun), test_split, settings, skip_undecodable)
         show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
     output.print(f"run directory {run.path}")
 
@@ -116,7 +116,7 @@ def _study_name(patterns: list[str], search: SearchSettings | None, curve: str) 
 
 
 def _search(keep_accuracy: float | None, gradual: bool) -> SearchSettings | None:
-    from nodelens.pruning.study import SearchSettings
+    from nodelens.pruning.settings import SearchSettings
 
     if gradual and keep_accuracy is None:
         raise InputError("--gradual is a way to search; say with --keep-accuracy what may be lost, such as 0.005")
@@ -152,17 +152,33 @@ def _retraining(
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
 
 
-def _splits(begun: RunDirectory, data: str, test_split: str | None) -> dict[str, str]:
+def _images(
+    network: Network,
+    begun: RunDirectory,
+    data: str,
+    test_split: str | None,
+    settings: PruneSettings,
+    skip_undecodable: bool,
+) -> PruningData:
     """The splits of these data that the network learnt and was tested on, where its run says so."""
-    trained = begun.settings("train").get("data", {})
-    trained = trained if trained.get("name") == data else {}
-    learnt = trained.get("training_split", "train").removesuffix("-rest")
-    return {"training_split": learnt, "test_split": test_split or trained.get("test_split", "test")}
+    from nodelens.pruning.study import load_pruning_data
+
+    recorded = begun.settings("train").get("data", {})
+    trained = recorded if recorded.get("name") == data else {}
+    images = load_pruning_data(
+        network,
+        data,
+        settings,
+        skip_undecodable,
+        training_split=trained.get("training_split", "train").removesuffix("-rest"),
+        test_split=test_split or trained.get("test_split", "test"),
+    )
+    _check_held_out(recorded, images, settings.held_out)
+    return images
 
 
-def _check_held_out(begun: RunDirectory, images: PruningData, share: float) -> None:
+def _check_held_out(learnt: Mapping[str, Any], images: PruningData, share: float) -> None:
     """Where the network's training left images out, these must be the ones that decide."""
-    learnt = begun.settings("train").get("data", {})
     if learnt.get("training_split") == images.rest.split and learnt["fingerprint"] != images.rest.fingerprint:
         raise InputError(
             f"the network was trained without other images than --held-out {share:g} leaves out; "

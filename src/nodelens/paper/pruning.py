@@ -12,7 +12,8 @@ from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
 from nodelens.paper.scales import Scale, precision_of, scale_probes, trained_network
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
-from nodelens.pruning.study import PruneSettings, PruningStudy, load_pruning_data
+from nodelens.pruning.settings import PruneSettings
+from nodelens.pruning.study import PruningStudy, load_pruning_data
 from nodelens.report.pruning import accuracy_table, curve_table, layer_rows, report_pruning
 from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded
 from nodelens.runs import RunDirectory

@@ -8,11 +8,13 @@ paper   CCT-7/3x1 on CIFAR-100, 300 epochs                       a GPU
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Size
+
 from nodelens.data import load_images
-from nodelens.networks import Network, load_network
+from nodelens.networks import Network, build_network, load_network, plain_state
 from nodelens.probing import (
     MeasureSettings,
     ProbeSettings,
@@ -87,15 +89,21 @@ def recipe_of(scale: Scale) -> Recipe:
     return recipe(scale.recipe)
 
 
-def checkpoint_network(scale: Scale, checkpoint: Path) -> Network:
-    """The network of a checkpoint that stands for the scale's.
+def of_checkpoint(scale: Scale, network: Network) -> Scale:
+    """The scale where a checkpoint's network stands for its own: it differs as that does, if it is of the same kind.
 
     Raises:
-        InputError: it does not read the scale's data.
+        InputError: the network does not read the scale's data.
     """
-    network = load_network(checkpoint)
-    check_fits(network, load_images(scale.data, "train", image_size=network.config.image_size))
-    return network
+    config = network.config
+    check_fits(network, load_images(scale.data, "train", image_size=config.image_size))
+    own = build_network(scale.network, config.labels, config.image_size, config.channels)
+    alike = _shapes(network) == _shapes(own)
+    return scale if alike else replace(scale, differs=f"the checkpoint is no {scale.network}, which the scale trains")
+
+
+def _shapes(network: Network) -> dict[str, Size]:
+    return {key: weight.shape for key, weight in plain_state(network).items()}
 
 
 def trained_network(
@@ -103,7 +111,7 @@ def trained_network(
 ) -> Network:
     """The checkpoint's network, or the scale's network trained now (or before) into the run directory."""
     if checkpoint is not None:
-        return checkpoint_network(scale, checkpoint)
+        return load_network(checkpoint)
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
     # On a CPU it does not pay; what was trained before is trained on, or only read, as it was begun.
     compiled = run.settings("train").get("compile", default_device().type == "cuda")

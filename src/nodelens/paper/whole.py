@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_network, fingerprint, load_network, plain_state
+from nodelens.networks import Network, fingerprint, load_network
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
 from nodelens.paper.readers import READERS, numbers_of
-from nodelens.paper.scales import SECOND, Scale, checkpoint_network, measure_scale, precision_of, trained_network
+from nodelens.paper.scales import SECOND, Scale, measure_scale, of_checkpoint, precision_of, trained_network
 from nodelens.paper.studies import reproduce
 from nodelens.probing import load_probing_data
 from nodelens.progress import console
@@ -98,6 +98,8 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
     Raises:
         InputError: the run directory belongs to another scale, seed or checkpoint; what the parts raise.
     """
+    if plan.checkpoint is not None:
+        plan = dataclasses.replace(plan, scale=of_checkpoint(plan.scale, load_network(plan.checkpoint)))
     run.configure("reproduce", _identity(plan))
     for network in range(plan.networks):
         of_network = plan.directory(run, network)
@@ -122,7 +124,7 @@ def _with_earlier(plan: Plan, run: RunDirectory) -> Plan:
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    network = None if plan.checkpoint is None else fingerprint(checkpoint_network(plan.scale, plan.checkpoint))
+    network = None if plan.checkpoint is None else fingerprint(load_network(plan.checkpoint))
     scale = dataclasses.replace(plan.scale, differs="")  # what is said of it, not what is done
     return {"scale": dataclasses.asdict(scale), "seed": plan.seed, "checkpoint": network}
 
@@ -191,30 +193,16 @@ def found_numbers(plan: Plan, run: RunDirectory) -> list[Number]:
 def write_page(plan: Plan, run: RunDirectory) -> TextTable:
     """Write the page about the finished parts of all networks: `reproduction.md`, `tables/reproduction.csv`."""
     plan = _with_earlier(plan, run)
-    numbers, scale = found_numbers(plan, run), plan.scale
+    numbers = found_numbers(plan, run)
     missing = [
         part if plan.networks == 1 else f"{part} of network {network + 1}"
         for network in range(plan.networks)
         for part in _parts_of(network)
         if part not in _finished(plan.directory(run, network))
     ]
-    if plan.checkpoint is not None:
-        scale = dataclasses.replace(scale, differs=_differs(plan))
-    run.write_table("reproduction", rounded(page_rows(numbers, scale)))
-    run.write_text("reproduction.md", page_text(numbers, scale, _how(plan), missing))
+    run.write_table("reproduction", rounded(page_rows(numbers, plan.scale)))
+    run.write_text("reproduction.md", page_text(numbers, plan.scale, _how(plan), missing))
     return page_table(numbers)
-
-
-def _differs(plan: Plan) -> str:
-    """In what a checkpoint differs from the paper's network: as the scale's does, where it is of the same kind."""
-    assert plan.checkpoint is not None
-    network, name = load_network(plan.checkpoint), plan.scale.network
-    config = network.config
-    own = build_network(name, config.labels, config.image_size, config.channels)
-    shapes = ({key: weight.shape for key, weight in plain_state(one).items()} for one in (network, own))
-    return (
-        plan.scale.differs if next(shapes) == next(shapes) else f"the checkpoint is no {name}, which the scale trains"
-    )
 
 
 def _how(plan: Plan) -> str:

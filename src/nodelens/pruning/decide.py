@@ -35,6 +35,9 @@ from nodelens.training.batches import seed_of
 METHODS = ("andc", "random", "magnitude", "wanda", "branch")
 """`branch` is the control: all weights of the layers go, only biases and skip connections are left."""
 
+THRESHOLD = 0.35
+"""Of a site, where nobody says otherwise: the paper's of most sites of Table 3."""
+
 Masks = dict[str, Bool[Tensor, "_output _input"]]
 """A mask per layer, by the path of its module."""
 

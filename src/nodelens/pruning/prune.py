@@ -13,6 +13,7 @@ from nodelens.networks import Network, apply_masks, fingerprint, select_layers, 
 from nodelens.networks import layers as layers_of
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import (
+    THRESHOLD,
     LayerThresholds,
     andc_masks,
     check_thresholds_or_dilution,
@@ -46,7 +47,7 @@ def prune(
     measurement: Measurement,
     layers: str | Sequence[str] = "*",
     *,
-    threshold: float = 0.35,
+    threshold: float = THRESHOLD,
     site_thresholds: Mapping[str, float] | None = None,
     dilution: float | Mapping[str, float] | None = None,
     skip: bool = True,

@@ -37,7 +37,8 @@ from nodelens.pruning.decide import (
 )
 from nodelens.pruning.execution import DENSE
 from nodelens.pruning.retrain import Rows, accuracies
-from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy, SearchSettings
+from nodelens.pruning.settings import SearchSettings
+from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy
 from nodelens.runs import exists, read_json
 
 

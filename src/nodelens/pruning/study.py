@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from nodelens.data.datasets import ImageSet, holdout
 from nodelens.data.normalisation import Normalisation
-from nodelens.errors import InputError
 from nodelens.networks import (
     Layer,
     Network,
@@ -32,7 +33,6 @@ from nodelens.networks import (
 from nodelens.probing import (
     Measurement,
     MeasureSettings,
-    ProbeSettings,
     learnt_flip,
     load_measurements,
     load_probing_data,
@@ -42,12 +42,10 @@ from nodelens.probing.study import ProbingData
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
-    METHODS,
     LayerThresholds,
     Masks,
     andc_masks,
     baseline_masks,
-    check_thresholds_or_dilution,
     check_unpruned,
     input_norms,
     removed_counts,
@@ -56,85 +54,12 @@ from nodelens.pruning.decide import (
     total_dilution,
 )
 from nodelens.pruning.execution import DENSE
-from nodelens.pruning.retrain import RetrainSettings, Rows, retrain
-from nodelens.pruning.vanished import KEPT, SILENCED, emptied_layers, vanished_masks
+from nodelens.pruning.retrain import Rows, retrain
+from nodelens.pruning.settings import PruneSettings
+from nodelens.pruning.vanished import emptied_layers, vanished_masks
 from nodelens.runs import RunDirectory, exists, read_json, remove
 
 HELD_OUT, TEST = "train-held-out", "test"
-
-
-@dataclass(frozen=True)
-class SearchSettings:
-    """How the highest dilution is searched for that keeps the accuracy.
-
-    Attributes:
-        keep: how much accuracy on the images that decide may be lost, 0 to 1, against the unpruned network after the
-            same retraining.
-        gradual: by small steps that go on from one another, instead of each from the unpruned network.
-        levels: ascending dilutions at which every layer is tried alone.
-    """
-
-    keep: float = 0.005
-    gradual: bool = False
-    levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.94, 0.97)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.keep < 1:
-            raise InputError(f"--keep-accuracy {self.keep:g} is out of range; give the loss allowed, such as 0.005")
-
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """What is pruned, how it is decided, and what it is compared with.
-
-    Attributes:
-        layers: glob patterns of layers: `block.7.*`, `output`.
-        threshold: of every site that `site_thresholds` does not name.
-        dilution: where given, the thresholds are found for it instead, layer by layer.
-        skip: whether projection and Linear2 are measured with the skip connection (as in the paper).
-        methods: what ANDC is compared with, of `METHODS`.
-        model_of: the method, or control of the nodes without a diagonal, whose retrained network, of the first seed,
-            becomes the run's `model.safetensors`. A search is made with this method.
-        seeds: for each seed its own probes, random masks and order of the images in retraining.
-        dilutions: of the curve of accuracy against dilution; empty for none.
-        held_out: share of the training images that decide and that neither probes nor retraining see.
-        paper_split: decide on the test images, as the paper did; ANDC decided on held-out ones stands beside.
-        retraining_images: at most so many images in an epoch of retraining; None for all.
-        search: of a search for the highest dilution; None for a study of the thresholds or the dilution given.
-    """
-
-    layers: tuple[str, ...]
-    threshold: float = 0.35
-    site_thresholds: Mapping[str, float] = field(default_factory=dict)
-    dilution: float | None = None
-    skip: bool = True
-    methods: tuple[str, ...] = METHODS
-    model_of: str = "andc"
-    seeds: tuple[int, ...] = (0, 1, 2)
-    dilutions: tuple[float, ...] = ()
-    held_out: float = 0.1
-    paper_split: bool = False
-    retraining_images: int | None = None
-    retraining: RetrainSettings = field(default_factory=RetrainSettings)
-    probe: ProbeSettings = field(default_factory=ProbeSettings)
-    search: SearchSettings | None = None
-
-    def __post_init__(self) -> None:
-        for method in self.methods:
-            if method not in METHODS:
-                raise InputError(f"unknown method {method!r}; choose {', '.join(METHODS)}")
-        made = self.methods if self.search else (*self.methods, SILENCED, KEPT)
-        if self.model_of not in made:
-            raise InputError(f"no network pruned by {self.model_of!r} is made; made are: {', '.join(made)}")
-        if self.search and self.model_of == "branch":
-            raise InputError("the branch goes as a whole; search with andc, random, magnitude or wanda")
-        for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
-            if not 0 < share < 1:
-                raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")
-        check_thresholds_or_dilution(self.site_thresholds, self.dilution)
-        batch = self.retraining.recipe.batch_size
-        if self.retraining_images is not None and self.retraining_images < batch:
-            raise InputError(f"--retraining-images {self.retraining_images} is less than a batch of {batch}")
 
 
 @dataclass(frozen=True)
@@ -243,13 +168,13 @@ class PruningStudy:
         of = [layer for layer in self.layers if layer.module in removed]
         return baseline_masks(self.network, of, removed, method, seed=seed, input_norms=self._norms)
 
-    def masks(self, seed: int, dilution: float | None = None) -> dict[str, Masks]:
-        """The masks of every method, ANDC first, by its name."""
+    def masks(self, seed: int, dilution: float | None = None, methods: Sequence[str] | None = None) -> dict[str, Masks]:
+        """The masks of every method (or of these, ANDC among them), by its name."""
         andc = self.andc(seed, dilution)
         for warning in emptied_layers(self.measurement(seed), self.layers, self.thresholds(seed, dilution), andc):
             console.print(f"warning: {warning}", style="yellow")
         removed, found = removed_counts(andc), {}
-        for method in self.settings.methods:
+        for method in self.settings.methods if methods is None else methods:
             found[method] = andc if method == "andc" else self.baseline(method, removed, seed)
         return found
 
@@ -260,12 +185,16 @@ class PruningStudy:
         """
         rows: Rows = []
         for seed in self.settings.seeds:
-            masks = self.masks(seed)
-            masks |= vanished_masks(self.measurement(seed), self.layers, self.thresholds(seed), masks["andc"])
-            if self.settings.paper_split:
-                masks["andc, held-out"] = self.andc(seed, split=HELD_OUT)
+            masks = partial(self._masks_and_controls, seed)
             rows += self._job(f"prune-{seed}", masks, seed, keep=seed == self.settings.seeds[0])
         return rows
+
+    def _masks_and_controls(self, seed: int) -> dict[str, Masks]:
+        masks = self.masks(seed)
+        masks |= vanished_masks(self.measurement(seed), self.layers, self.thresholds(seed), masks["andc"])
+        if self.settings.paper_split:
+            masks["andc, held-out"] = self.andc(seed, split=HELD_OUT)
+        return masks
 
     def curve(self) -> Rows:
         """Every method at every dilution of the curve, and at the study's own if it has one; all layers alike.
@@ -273,14 +202,13 @@ class PruningStudy:
         Dense and without the branch the networks are at any dilution those of `prune`.
         """
         rows: Rows = []
-        own, drawn = self.settings.dilution, [method for method in self.settings.methods if method != "branch"]
+        own, methods = self.settings.dilution, [method for method in self.settings.methods if method != "branch"]
         if own is not None and own not in self.settings.dilutions:
-            rows += [{"wanted": own, **row} for row in self.prune() if row["method"] in drawn]
-        for wanted in self.settings.dilutions:
-            for seed in self.settings.seeds:
-                masks = {method: of for method, of in self.masks(seed, wanted).items() if method != "branch"}
-                job = self._job(f"curve-{wanted:g}-{seed}", masks, seed, dense=False)
-                rows += [{"wanted": wanted, **row} for row in job]
+            rows += [{"wanted": own, **row} for row in self.prune() if row["method"] in methods]
+        for wanted, seed in product(self.settings.dilutions, self.settings.seeds):
+            masks = partial(self.masks, seed, wanted, methods)
+            job = self._job(f"curve-{wanted:g}-{seed}", masks, seed, dense=False)
+            rows += [{"wanted": wanted, **row} for row in job]
         return rows
 
     def retrain_one(self, network: Network, name: str, seed: int) -> tuple[Network, Rows]:
@@ -297,11 +225,20 @@ class PruningStudy:
         self._finish(name, rows)
         return network, rows
 
-    def _job(self, name: str, masks: Mapping[str, Masks], seed: int, *, keep: bool = False, dense: bool = True) -> Rows:
+    def _job(
+        self,
+        name: str,
+        decide: Callable[[], Mapping[str, Masks]],
+        seed: int,
+        *,
+        keep: bool = False,
+        dense: bool = True,
+    ) -> Rows:
         """Retrain the variants of one seed side by side, with the unpruned one; a finished job is only read."""
         rows = self._finished(name)
         if rows is not None:
             return rows
+        masks = decide()
         variants = {DENSE: copy.deepcopy(self.network)} if dense else {}
         for variant, of_variant in masks.items():
             variants[variant] = copy.deepcopy(self.network)
@@ -366,7 +303,9 @@ def _identity(network: Network, data: PruningData, settings: PruneSettings) -> d
     """What every job of the study depends on; a job of the curve also on its dilution, so that points can be added."""
     images = {
         "name": data.rest.name,
-        **{part: getattr(data, part).fingerprint for part in ("rest", "held_out", "test")},
+        "rest": data.rest.fingerprint,
+        "held_out": data.held_out.fingerprint,
+        "test": data.test.fingerprint,
     }
     shared = {key: value for key, value in dataclasses.asdict(settings).items() if key != "dilutions"}
     return {"network": fingerprint(network), **shared, "data": images}

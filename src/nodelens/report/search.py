@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity
-from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy, SearchSettings
+from nodelens.pruning.settings import SearchSettings
+from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy
 from nodelens.report.tables import Row, TextTable, averaged, rounded
 from nodelens.runs import RunDirectory
 

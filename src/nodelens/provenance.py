@@ -1,0 +1,36 @@
+"""Which versions of what a result was made with."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on besides its configuration."""
+    names = ("nodelens", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def source_commit() -> str | None:
+    """The commit of the checkout that this package runs from, if it runs from one."""
+    try:
+        # A package installed inside somebody else's repository is not of their commit.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*command: str) -> str:
+    asked = ["git", "-C", str(Path(__file__).parent), *command]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
