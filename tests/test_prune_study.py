@@ -240,6 +240,19 @@ def test_losses_are_made_monotone_and_budgets_give_monotone_dilutions() -> None:
     assert set(sensitivity.dilutions(1.0).values()) == {0.9}
 
 
+def test_steps_begin_below_the_least_budget_and_rise() -> None:
+    # As on few images: whatever goes of a or b alone, nothing is lost.
+    sensitivity = Sensitivity({"a": [(0.1, 0.0), (0.5, 0.0)], "b": [(0.5, 0.0), (0.8, 0.02)]})
+    steps = sensitivity.steps()
+    assert [sensitivity.dilutions(*step) for step in steps] == [
+        {"a": 0.1, "b": 0.0},
+        {"a": 0.5, "b": 0.5},
+        {"a": 0.5, "b": 0.8},
+    ]
+    assert [str(step) for step in steps] == ["0.000000@0.1", "0.000000", "0.020000"]
+    assert Sensitivity({"a": []}).steps() == []
+
+
 @pytest.mark.parametrize("limit", [-1, 0, 3, 6, 99])
 def test_bisection_finds_the_largest_that_is_borne(limit: int) -> None:
     candidates, asked = [float(i) for i in range(7)], []

@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -41,6 +41,22 @@ from nodelens.pruning.settings import SearchSettings
 from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy
 from nodelens.runs import exists, read_json
 
+Candidate = TypeVar("Candidate")
+
+
+class Step(NamedTuple):
+    """How much is to go: of each layer as much as costs no more than a budget, and at most a share of it.
+
+    >>> str(Step(0.0012)), str(Step(0.0, 0.3))
+    ('0.001200', '0.000000@0.3')
+    """
+
+    budget: float
+    most: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.budget:.6f}" + ("" if self.most == 1.0 else f"@{self.most:g}")
+
 
 @dataclass(frozen=True)
 class Sensitivity:
@@ -52,19 +68,34 @@ class Sensitivity:
 
     losses: Mapping[str, Sequence[tuple[float, float]]]
 
-    def dilutions(self, budget: float) -> dict[str, float]:
+    def dilutions(self, budget: float, most: float = 1.0) -> dict[str, float]:
         """The highest dilution of each layer that costs no more than the budget; 0 where every one does.
 
-        Monotone: a larger budget never gives a lower dilution.
+        Monotone: a larger budget never gives a lower dilution, nor does a larger share.
+
+        Args:
+            most: no layer gets a higher one.
         """
         return {
-            name: max((dilution for dilution, loss in losses if loss <= budget), default=0.0)
+            name: max((dilution for dilution, loss in losses if loss <= budget and dilution <= most), default=0.0)
             for name, losses in self.losses.items()
         }
 
     def budgets(self) -> list[float]:
         """The budgets at which some layer's dilution changes, ascending."""
         return sorted({loss for losses in self.losses.values() for _, loss in losses})
+
+    def steps(self) -> list[Step]:
+        """What is tried, ascending: the least budget with more and more of each layer, then every budget.
+
+        The least budget alone can be too much: on few images many layers lose nothing at all, and together they do.
+        Of steps that come to the same the last is tried.
+        """
+        levels = sorted({dilution for losses in self.losses.values() for dilution, _ in losses})
+        steps = [Step(least, level) for least in self.budgets()[:1] for level in levels]
+        steps += map(Step, self.budgets())
+        of_step = {tuple(self.dilutions(*step).values()): step for step in steps}
+        return [step for dilutions, step in of_step.items() if any(dilutions)]
 
 
 def monotone(losses: Sequence[float]) -> list[float]:
@@ -76,7 +107,7 @@ def monotone(losses: Sequence[float]) -> list[float]:
     return list(accumulate(losses, max))
 
 
-def largest_bearable(candidates: Sequence[float], bears: Callable[[float], bool]) -> float | None:
+def largest_bearable(candidates: Sequence[Candidate], bears: Callable[[Candidate], bool]) -> Candidate | None:
     """The largest of ascending candidates that is borne, if every smaller one is too; None where none is.
 
     Bisection: it asks at most `log2(n) + 1` times and always ends, also where `bears` is not monotone; the
@@ -163,42 +194,41 @@ class DilutionSearch:
         return [list(pair) for pair in zip(levels, lost, strict=True)]
 
     def one_shot(self, sensitivity: Sensitivity) -> Found:
-        """Bisect the budget; every trial prunes and retrains the unpruned network."""
+        """Bisect the steps; every trial prunes and retrains the unpruned network."""
         best = Found(self.study.network)
 
-        def bears(budget: float) -> bool:
-            wanted = sensitivity.dilutions(budget)
-            trial = self._trial(self.study.network, wanted, budget, f"{budget:.6f}")
+        def bears(step: Step) -> bool:
+            wanted = sensitivity.dilutions(*step)
+            trial = self._trial(self.study.network, wanted, step.budget, str(step))
             best.trials += trial.trials
             accepted = bool(trial.trials[-1]["accepted"])
             if accepted and trial.dilution >= best.dilution:
                 best.take(trial)
             return accepted
 
-        largest_bearable(sensitivity.budgets(), bears)
+        largest_bearable(sensitivity.steps(), bears)
         return best
 
     def gradual(self, sensitivity: Sensitivity, trials: int = 8) -> Found:
-        """Raise the budget step by step, each trial going on from the network accepted last.
+        """Go up the steps, some at a time, each trial going on from the network accepted last.
 
-        Where a budget is not borne, the steps become half as long; the search ends when no budget is left
+        Where a step is not borne, half as many are taken at a time; the search ends when none is left
         between the last that was borne and the least that was not, or after so many trials.
         """
-        budgets, best = sensitivity.budgets(), Found(self.study.network)
-        borne, refused, step = -1, len(budgets), math.ceil(len(budgets) / trials)
+        steps, best, way = sensitivity.steps(), Found(self.study.network), "gradual"
+        borne, refused, stride = -1, len(steps), math.ceil(len(steps) / trials)
         while refused - borne > 1 and len(best.trials) < trials:
-            tried = min(borne + step, refused - 1)
-            budget = budgets[tried]
-            # Named by all that it goes on from: another way to the same budget is another network.
-            way = [row["budget"] for row in best.trials if row["accepted"]] + [budget]
-            name = "-".join(["gradual", *(f"{passed:.6f}" for passed in way)])
-            trial = self._trial(best.network, sensitivity.dilutions(budget), budget, name)
+            tried = min(borne + stride, refused - 1)
+            step = steps[tried]
+            # Named by all that it goes on from: another way to the same step is another network.
+            name = f"{way}-{step}"
+            trial = self._trial(best.network, sensitivity.dilutions(*step), step.budget, name)
             best.trials += trial.trials
             if trial.trials[-1]["accepted"]:
                 best.take(trial)
-                borne = tried
+                borne, way = tried, name
             else:
-                refused, step = tried, max(1, (tried - borne) // 2)
+                refused, stride = tried, max(1, (tried - borne) // 2)
         return best
 
     def controls(self, found: Found) -> Rows:
