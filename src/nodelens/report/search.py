@@ -76,7 +76,10 @@ class SearchRows:
         """The tables to be read, by the name of their file."""
         method, seeds = study.settings.model_of, len(study.settings.seeds)
         way = f"{method}, {'gradual' if asked.gradual else 'one shot'}"
-        title = f"Search ({way}): {asked.keep:g} below dense retrained alike, decided on {study.decided_on} images"
+        title = (
+            f"Search ({way}): {asked.keep:g} below dense retrained alike, decided on {study.decided_on} images "
+            "(trial: the loss that each layer alone may cost @ the share that may go of it)"
+        )
         removed = averaged([row["dilution"] for row in self.controls if row["method"] == method])
         of_layers = f"Removed of each layer, mean of {seeds} seed(s); {removed} of all weights of these layers"
         shown = {
