@@ -23,7 +23,9 @@ from nodelens.data.crops import (
     resize_boxes,
     shift_and_flip,
 )
-from nodelens.data.mixing import MixDraw, draw_mix, draw_share, kept_pixels, mix_batch
+from nodelens.data.draws import Draws, draws_of
+from nodelens.data.mixing import MixDraw, draw_mix, draw_shares, kept_pixels, mix_batches
+from nodelens.data.part import Part, whole
 from nodelens.data.randaugment import Operation, RandAugmentDraw, draw_rand_augment, rand_augment
 from nodelens.errors import InputError
 
@@ -37,6 +39,11 @@ sizes = st.tuples(st.integers(1, 4), st.integers(3, 13), st.integers(3, 13), st.
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def draws(images: int, seed: int = 0) -> Draws:
+    """Of one batch."""
+    return draws_of(seeded(seed), images)
 
 
 def noise_images(batch: int, height: int, width: int, channel: int, seed: int = 0) -> Tensor:
@@ -128,9 +135,9 @@ def test_augmentation_rejects_two_kinds_of_crop():
 
 def test_augment_rejects_images_that_do_not_fit():
     with pytest.raises(InputError, match="crop_padding is 5"):
-        augment(noise_images(1, 5, 9, 3), Augmentation(crop_padding=5), MEAN, STD, seeded())
+        augment(noise_images(1, 5, 9, 3), Augmentation(crop_padding=5), MEAN, STD, draws(1))
     with pytest.raises(InputError, match="1 or 3 channels"):
-        augment(noise_images(1, 5, 9, 2), Augmentation(rand_augment=9.0), MEAN[:2], STD[:2], seeded())
+        augment(noise_images(1, 5, 9, 2), Augmentation(rand_augment=9.0), MEAN[:2], STD[:2], draws(1))
 
 
 # Flips and shifted crops
@@ -141,8 +148,8 @@ def test_augment_rejects_images_that_do_not_fit():
 def test_shift_and_flip_is_reflection_padding_slicing_and_mirroring(size, data):
     batch, height, width, _ = size
     padding = data.draw(st.integers(0, min(height, width) - 1))
-    images, flips = noise_images(*size), draw_flips(batch, 0.5, seeded(1))
-    shifts = draw_shifts(batch, padding, seeded(2))
+    images, flips = noise_images(*size), draw_flips(0.5, draws(batch, 1))
+    shifts = draw_shifts(padding, draws(batch, 2))
     padded = F.pad(channels_first(images).float(), [padding] * 4, mode="reflect")
     actual = channels_first(shift_and_flip(images, shifts, flips))
     for i, (down, right) in enumerate(shifts.tolist()):
@@ -155,13 +162,13 @@ def test_shift_and_flip_is_reflection_padding_slicing_and_mirroring(size, data):
 def test_augment_flips_none_or_all(probability):
     images = noise_images(5, 6, 7, 3)
     expected = normalise(images.flip(2) if probability else images, MEAN, STD)
-    assert torch.equal(augment(images, Augmentation(flip=probability), MEAN, STD, seeded()), expected)
+    assert torch.equal(augment(images, Augmentation(flip=probability), MEAN, STD, draws(len(images))), expected)
 
 
 def test_augment_crops_and_flips_as_drawn():
     """A column of each image counts its columns, so that shift and flip can be read off the output."""
     images = torch.arange(20, dtype=torch.uint8).view(1, 1, 20, 1).expand(4000, 20, 20, 1)
-    output = augment(images, Augmentation(flip=0.25, crop_padding=3), [0.0], [1 / 255], seeded())
+    output = augment(images, Augmentation(flip=0.25, crop_padding=3), [0.0], [1 / 255], draws(len(images)))
     middle = output[:, 0, 0, 9:11].round()
     flipped = middle[:, 1] < middle[:, 0]
     assert flipped.float().mean() == pytest.approx(0.25, abs=0.03)
@@ -171,7 +178,7 @@ def test_augment_crops_and_flips_as_drawn():
 
 
 def test_shifts_cover_both_axes_independently():
-    shifts = draw_shifts(9000, 1, seeded())
+    shifts = draw_shifts(1, draws(9000))
     cells = torch.bincount((shifts[:, 0] + 1) * 3 + shifts[:, 1] + 1, minlength=9)
     assert ((cells - 1000).abs() < 130).all()
 
@@ -181,7 +188,7 @@ def test_shifts_cover_both_axes_independently():
 
 def test_resize_boxes_agrees_with_torchvision():
     images = noise_images(24, 33, 29, 3)
-    boxes, flips = draw_crops(24, (33, 29), (0.2, 1.0), seeded()), draw_flips(24, 0.5, seeded(1))
+    boxes, flips = draw_crops((33, 29), (0.2, 1.0), draws(24)), draw_flips(0.5, draws(24, 1))
     pixels = channels_first(images).float()
     bicubic = InterpolationMode.BICUBIC
     expected = torch.stack([tv.resized_crop(pixels[i], *boxes[i].tolist(), [33, 29], bicubic, True) for i in range(24)])
@@ -192,7 +199,7 @@ def test_resize_boxes_agrees_with_torchvision():
 
 
 def test_resize_boxes_agrees_with_pillow():
-    images, boxes = smooth_images(8, 32, 32), draw_crops(8, (32, 32), (0.4, 1.0), seeded())
+    images, boxes = smooth_images(8, 32, 32), draw_crops((32, 32), (0.4, 1.0), draws(8))
     expected = []
     for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True):
         window = Image.fromarray(image.numpy()).crop((left, top, left + width, top + height))
@@ -211,7 +218,7 @@ def test_resizing_the_whole_image_changes_nothing():
 @pytest.mark.parametrize("size", [(32, 32), (40, 24)])
 def test_crop_boxes_are_distributed_as_in_torchvision(size):
     count = 4000
-    boxes = draw_crops(count, size, (0.5, 1.0), seeded()).double()
+    boxes = draw_crops(size, (0.5, 1.0), draws(count)).double()
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, :2] + boxes[:, 2:] <= torch.tensor(size)).all()
     torch.manual_seed(0)
@@ -231,7 +238,7 @@ def test_a_crop_that_never_fits_is_central_as_in_torchvision(size):
     reference = RandomResizedCrop(size, scale=(1.0, 1.0))
     params = reference.make_params([torch.zeros(3, *size)])
     expected = [params[key] for key in ("top", "left", "height", "width")]
-    assert draw_crops(3, size, (1.0, 1.0), seeded()).tolist() == [expected] * 3
+    assert draw_crops(size, (1.0, 1.0), draws(3)).tolist() == [expected] * 3
 
 
 # RandAugment: each operation
@@ -337,7 +344,7 @@ def test_a_batch_of_all_operations_equals_each_on_its_own():
 
 
 def test_rand_augment_draws_as_timm_documents():
-    draw = draw_rand_augment(30_000, 9.0, 0.5, seeded())
+    draw = draw_rand_augment(9.0, 0.5, draws(30_000))
     share = torch.bincount(draw.operation, minlength=16) / 30_000
     assert share[0] == pytest.approx(0.5, abs=0.015)
     torch.testing.assert_close(share[1:], torch.full((15,), 0.5 / 15), rtol=0, atol=0.006)
@@ -351,7 +358,7 @@ def test_rand_augment_draws_as_timm_documents():
 
 def test_rand_augment_draws_are_independent():
     """The operation says nothing about its level or direction, nor one image about the next."""
-    draw = draw_rand_augment(20_000, 9.0, 0.5, seeded(3))
+    draw = draw_rand_augment(9.0, 0.5, draws(20_000, 3))
     columns = [draw.operation.float(), draw.level, draw.sign, draw.operation.roll(1).float()]
     correlation = torch.corrcoef(torch.stack(columns))
     assert (correlation - torch.eye(4)).abs().max() < 0.03
@@ -362,7 +369,7 @@ def test_augment_applies_as_many_rounds_as_configured():
     images = smooth_images(1, 16, 16).expand(2000, -1, -1, -1)
     for rounds in (1, 3):
         augmentation = Augmentation(flip=0.0, rand_augment=9.0, rand_augment_ops=rounds)
-        output = augment(images, augmentation, MEAN, STD, seeded())
+        output = augment(images, augmentation, MEAN, STD, draws(len(images)))
         same = (output == normalise(images, MEAN, STD)).flatten(1).all(dim=1).float().mean()
         assert same == pytest.approx(0.5**rounds, abs=0.035)
 
@@ -371,7 +378,7 @@ def test_affine_maps_bring_in_the_mean_colour():
     """Every operation leaves an image of one colour so, if nothing of another colour comes in."""
     colour = torch.tensor([round(255 * m) for m in MEAN], dtype=torch.uint8)
     images = colour.expand(500, 12, 12, 3)
-    output = augment(images, Augmentation(rand_augment=9.0, rand_augment_ops=1), MEAN, STD, seeded())
+    output = augment(images, Augmentation(rand_augment=9.0, rand_augment_ops=1), MEAN, STD, draws(len(images)))
     assert torch.equal(output, output[..., :1, :1].expand_as(output))
 
 
@@ -380,8 +387,8 @@ def test_affine_maps_bring_in_the_mean_colour():
 
 def test_erased_boxes_hold_normal_noise_and_nothing_else_changes():
     images = torch.full((400, 3, 24, 20), 50.0)
-    boxes = draw_erasures(400, (24, 20), 0.4, seeded())
-    output = erase(images, boxes, seeded(1))
+    boxes = draw_erasures((24, 20), 0.4, draws(400))
+    output = erase(images, boxes, draws(len(images), 1))
     expected = torch.zeros(400, 24, 20, dtype=torch.bool)
     for i, (top, left, height, width) in enumerate(boxes.tolist()):
         expected[i, top : top + height, left : left + width] = True
@@ -396,7 +403,7 @@ def test_erased_boxes_hold_normal_noise_and_nothing_else_changes():
 def test_erased_boxes_are_distributed_as_in_timm():
     timm = pytest.importorskip("timm.data.random_erasing")
     count = 3000
-    boxes = draw_erasures(count, (32, 32), 1.0, seeded())
+    boxes = draw_erasures((32, 32), 1.0, draws(count))
     random.seed(0)
     reference = timm.RandomErasing(probability=1.0, mode="pixel", device="cpu")
     gone = reference(torch.full((count, 1, 32, 32), 50.0))[:, 0] != 50.0
@@ -414,7 +421,7 @@ def test_erased_boxes_are_distributed_as_in_timm():
 
 def test_augment_erases_after_normalising():
     images = torch.full((300, 16, 16, 3), 255, dtype=torch.uint8)
-    output = augment(images, Augmentation(erase=1.0), (0.0,) * 3, (0.01,) * 3, seeded())
+    output = augment(images, Augmentation(erase=1.0), (0.0,) * 3, (0.01,) * 3, draws(300))
     untouched = output == normalise(images, (0.0,) * 3, (0.01,) * 3)
     assert 0.02 < 1 - untouched.float().mean() < 0.34
     assert output[~untouched].abs().max() < 7
@@ -427,14 +434,19 @@ def one_hot_targets(batch: int, labels: int) -> Tensor:
     return torch.eye(labels)[torch.arange(batch) % labels]
 
 
+def batches(count: int) -> Draws:
+    """One generator in the place of as many as there are batches."""
+    return Draws((seeded(),) * count, whole(1))
+
+
 def forced(share: float, cut: bool, centre: tuple[float, float] = (0.5, 0.5)) -> MixDraw:
-    return MixDraw(torch.tensor(share), torch.tensor(cut), torch.tensor(centre))
+    return MixDraw(torch.tensor([share]), torch.tensor([cut]), torch.tensor([centre]))
 
 
 @pytest.mark.parametrize("batch", [1, 4, 5])
 def test_mixup_is_timms_formula(batch):
     images, targets = torch.randn(batch, 3, 6, 5, generator=seeded()), one_hot_targets(batch, 7)
-    mixed, mixed_targets = mix_batch(images, targets, forced(0.3, cut=False))
+    mixed, mixed_targets = mix_batches(images, targets, forced(0.3, cut=False))
     for i in range(batch):
         j = batch - 1 - i
         torch.testing.assert_close(mixed[i], 0.3 * images[i] + 0.7 * images[j])
@@ -453,7 +465,7 @@ def test_mixup_is_timms_formula(batch):
 def test_cutmix_is_timms_box_with_the_share_of_its_area(share, down, right, height, width):
     draw = forced(share, cut=True, centre=(down, right))
     images, targets = torch.randn(4, 2, height, width, generator=seeded()), one_hot_targets(4, 4)
-    mixed, mixed_targets = mix_batch(images, targets, draw)
+    mixed, mixed_targets = mix_batches(images, targets, draw)
     # torch's root: where a side is nearly a whole number of pixels, the last bit decides, in which numpy's may differ.
     ratio = (1 - torch.tensor(share)).sqrt().numpy()
     cut_height = int(np.float32(height) * ratio)
@@ -468,7 +480,7 @@ def test_cutmix_is_timms_box_with_the_share_of_its_area(share, down, right, heig
     expected[:, :, top:bottom, left:end] = images.flip(0)[:, :, top:bottom, left:end]
     assert torch.equal(mixed, expected)
     area = int((bottom - top) * (end - left))
-    kept = kept_pixels(draw, height, width)
+    (kept,) = kept_pixels(draw, height, width)
     assert int((~kept).sum()) == area
     assert mixed_targets[0, 0].item() == pytest.approx(1 - area / (height * width), abs=1e-7)
     torch.testing.assert_close(mixed_targets.sum(1), torch.ones(4))
@@ -477,7 +489,7 @@ def test_cutmix_is_timms_box_with_the_share_of_its_area(share, down, right, heig
 def test_mix_without_mixing_changes_nothing():
     images, targets = torch.randn(6, 3, 4, 4, generator=seeded()), one_hot_targets(6, 6)
     for augmentation in (Augmentation(), Augmentation(mixup=0.8, cutmix=1.0, mix_probability=0.0)):
-        mixed, mixed_targets = mix(images, targets, augmentation, seeded())
+        mixed, mixed_targets = mix(images, targets, augmentation, draws(6))
         assert torch.equal(mixed, images)
         assert torch.equal(mixed_targets, targets)
 
@@ -486,40 +498,32 @@ def test_mix_keeps_the_layout_and_the_mass_of_the_labels():
     images = normalise(noise_images(8, 9, 10, 3), MEAN, STD)
     smoothed = 0.9 * one_hot_targets(8, 10) + 0.01
     for seed in range(20):
-        mixed, targets = mix(images, smoothed, RECIPE, seeded(seed))
+        mixed, targets = mix(images, smoothed, RECIPE, draws(8, seed))
         assert mixed.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(targets.sum(1), torch.ones(8))
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 1.0, 4.0])
 def test_the_share_is_beta_distributed(alpha):
-    generator = seeded()
-    share = torch.stack([draw_share(alpha, generator) for _ in range(4000)])
+    share = draw_shares(alpha, batches(4000))
     assert share.mean() == pytest.approx(0.5, abs=0.03)
     assert share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.08)
 
 
 @pytest.mark.parametrize(("mixup", "cutmix", "cut_share"), [(0.8, 1.0, 0.5), (0.8, 0.0, 0.0), (0.0, 1.0, 1.0)])
 def test_the_kind_of_mixing_is_drawn_per_batch(mixup, cutmix, cut_share):
-    generator = seeded()
-    draws = [draw_mix(mixup, cutmix, 0.7, generator) for _ in range(1500)]
-    mixed = torch.tensor([draw.share.item() < 1 for draw in draws])
-    cut = torch.tensor([draw.cut.item() for draw in draws])
-    assert mixed.float().mean() == pytest.approx(0.7, abs=0.05)
-    assert cut.float().mean() == pytest.approx(cut_share, abs=0.05)
-    centres = torch.stack([draw.centre for draw in draws])
-    torch.testing.assert_close(centres.mean(0), torch.full((2,), 0.5), rtol=0, atol=0.04)
+    draw = draw_mix(mixup, cutmix, 0.7, batches(1500))
+    assert (draw.share < 1).float().mean() == pytest.approx(0.7, abs=0.05)
+    assert draw.cut.float().mean() == pytest.approx(cut_share, abs=0.05)
+    torch.testing.assert_close(draw.centre.mean(0), torch.full((2,), 0.5), rtol=0, atol=0.04)
 
 
 def test_each_kind_of_mixing_has_its_own_beta():
     """Mixup at a tiny parameter is nearly all or nothing; CutMix at a huge one is nearly a half."""
-    generator = seeded()
-    draws = [draw_mix(0.05, 200.0, 1.0, generator) for _ in range(300)]
-    for draw in draws:
-        if draw.cut:
-            assert abs(draw.share - 0.5) < 0.15
-    apart = [abs(draw.share.item() - 0.5) > 0.3 for draw in draws if not draw.cut]
-    assert np.mean(apart) > 0.8
+    draw = draw_mix(0.05, 200.0, 1.0, batches(300))
+    from_half = (draw.share - 0.5).abs()
+    assert from_half[draw.cut].max() < 0.15
+    assert (from_half[~draw.cut] > 0.3).float().mean() > 0.8
 
 
 # The whole
@@ -529,12 +533,12 @@ def test_each_kind_of_mixing_has_its_own_beta():
 @settings(deadline=None, max_examples=30)
 def test_any_image_size_gives_finite_float_images_in_channels_last(size, augmentation, seed):
     batch, height, width, channel = size
-    output = augment(noise_images(*size), augmentation, MEAN[:channel], STD[:channel], seeded(seed))
+    output = augment(noise_images(*size), augmentation, MEAN[:channel], STD[:channel], draws(batch, seed))
     assert output.shape == (batch, channel, height, width)
     assert output.dtype == torch.float32
     assert output.is_contiguous(memory_format=torch.channels_last)
     assert output.isfinite().all()
-    mixed, targets = mix(output, one_hot_targets(batch, 3), augmentation, seeded(seed))
+    mixed, targets = mix(output, one_hot_targets(batch, 3), augmentation, draws(batch, seed))
     assert mixed.shape == output.shape
     torch.testing.assert_close(targets.sum(1), torch.ones(batch))
 
@@ -544,8 +548,8 @@ def test_the_generator_decides_everything(augmentation):
     images, targets = noise_images(16, 12, 12, 3), one_hot_targets(16, 10)
 
     def run(seed: int) -> tuple[Tensor, Tensor]:
-        generator = seeded(seed)
-        return mix(augment(images, augmentation, MEAN, STD, generator), targets, RECIPE, generator)
+        drawn = draws(16, seed)
+        return mix(augment(images, augmentation, MEAN, STD, drawn), targets, RECIPE, drawn)
 
     torch.manual_seed(1)
     first, first_targets = run(0)
@@ -562,8 +566,8 @@ def test_an_image_does_not_depend_on_its_neighbours(augmentation):
     changed = images.clone()
     changed[5] = 7
     one, other = seeded(), seeded()
-    before = augment(images, augmentation, MEAN, STD, one)
-    after = augment(changed, augmentation, MEAN, STD, other)
+    before = augment(images, augmentation, MEAN, STD, draws_of(one, 12))
+    after = augment(changed, augmentation, MEAN, STD, draws_of(other, 12))
     others = torch.arange(12) != 5
     assert torch.equal(before[others], after[others])
     assert not torch.equal(before[5], after[5])
@@ -571,12 +575,31 @@ def test_an_image_does_not_depend_on_its_neighbours(augmentation):
 
 
 @pytest.mark.parametrize("augmentation", [RECIPE, EVERYTHING_BUT_RESIZED])
+@pytest.mark.parametrize("part", [whole(7), Part(7, 1, 3), Part(7, 3, 4)], ids=str)
+def test_batches_that_are_augmented_together_are_those_augmented_alone(augmentation, part):
+    images, targets = noise_images(3 * len(part), 14, 11, 3), one_hot_targets(3 * len(part), 10)
+
+    def run(seeds: list[int], images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = Draws(tuple(map(seeded, seeds)), part)
+        return mix(augment(images, augmentation, MEAN, STD, drawn), targets, RECIPE, drawn)
+
+    together, shares = run([4, 5, 6], images, targets)
+    assert together.is_contiguous(memory_format=torch.channels_last)
+    for i, seed in enumerate([4, 5, 6]):
+        where = slice(i * len(part), (i + 1) * len(part))
+        alone, own = run([seed], images[where], targets[where])
+        assert torch.equal(together[where], alone)
+        assert torch.equal(shares[where], own)
+
+
+@pytest.mark.parametrize("augmentation", [RECIPE, EVERYTHING_BUT_RESIZED])
 def test_nothing_depends_on_a_value_on_the_device(augmentation):
     """Fake tensors have no values: reading one, or a shape that depends on one, would raise."""
     with FakeTensorMode():
         images = torch.zeros(6, 10, 12, 3, dtype=torch.uint8)
-        output = augment(images, augmentation, MEAN, STD, torch.Generator())
-        mixed, targets = mix(output, torch.zeros(6, 4), RECIPE, torch.Generator())
+        together = Draws((torch.Generator(), torch.Generator()), whole(3))
+        output = augment(images, augmentation, MEAN, STD, together)
+        mixed, targets = mix(output, torch.zeros(6, 4), RECIPE, together)
     assert mixed.shape == (6, 3, 10, 12)
     assert targets.shape == (6, 4)
 
@@ -584,11 +607,12 @@ def test_nothing_depends_on_a_value_on_the_device(augmentation):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("augmentation", [RECIPE, EVERYTHING_BUT_RESIZED])
 def test_nothing_waits_for_the_gpu(augmentation):
-    generator = torch.Generator("cuda").manual_seed(0)
+    generators = tuple(torch.Generator("cuda").manual_seed(seed) for seed in range(2))
     images, targets = noise_images(16, 12, 12, 3).cuda(), one_hot_targets(16, 10).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        mixed, _ = mix(augment(images, augmentation, MEAN, STD, generator), targets, RECIPE, generator)
+        together = Draws(generators, whole(8))
+        mixed, _ = mix(augment(images, augmentation, MEAN, STD, together), targets, RECIPE, together)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert mixed.isfinite().all()

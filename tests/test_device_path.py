@@ -22,7 +22,7 @@ from nodelens.data.part import whole
 from nodelens.data.resident import ResidentImages, moved, near
 from nodelens.networks import build_network
 from nodelens.training import accuracy, recipe
-from nodelens.training.batches import Batch, training_batch, training_batches
+from nodelens.training.batches import Batch, prepare, training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
 
@@ -73,9 +73,9 @@ def test_no_step_depends_on_a_value_on_the_device() -> None:
         images = ResidentImages(torch.zeros(40, 8, 8, 1, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64), known)
         learner = Learner(network.train(), RECIPE, 0, "bf16")
         statistics = normalisation_of_grey()
-        for step in range(2):
-            chosen = torch.arange(16)
-            batch = training_batch(images, chosen, whole(16), RECIPE, 0, step, statistics, CPU)
+        chosen = torch.arange(32).view(2, 16)
+        prepared = prepare(images, chosen, whole(16), RECIPE, 0, range(2), statistics, CPU)
+        for step, *batch in zip(range(2), *(part.split(16) for part in prepared), strict=True):
             learner.learn(Batch(step, 0, *batch, 1e-3, ends_epoch=False))
         with pytest.raises(Exception, match=r"data.dependent|_local_scalar_dense"):
             learner.mean_loss(1, 2)

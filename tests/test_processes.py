@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nodelens.data import Augmentation
 from nodelens.data.augment import augment, mix
+from nodelens.data.draws import Draws
 from nodelens.data.part import Part
 from nodelens.errors import InputError
 from nodelens.networks import load_network, masks_of
@@ -236,14 +237,14 @@ def test_parts_of_a_batch_are_the_batch(processes: int, images: int, monkeypatch
     for how in (everything, cropped):
         seen = []
         for number in range(1 + processes):
-            generator, part = torch.Generator().manual_seed(5), None
+            part = Part(images, 0, -(-images // 2))
             if number:
                 monkeypatch.setattr("nodelens.processes.size", lambda: processes)
                 monkeypatch.setattr("nodelens.processes.rank", lambda number=number: number - 1)
                 part = batches.own_part(images)
-            own, targets = (pixels, labels) if part is None else (part.of(pixels), part.of(labels))
-            augmented = augment(own, how, NORMALISATION.mean, NORMALISATION.std, generator, part)
-            seen.append((part, *mix(augmented, targets, how, generator)))
+            draws = Draws((torch.Generator().manual_seed(5),), part)
+            augmented = augment(part.of(pixels), how, NORMALISATION.mean, NORMALISATION.std, draws)
+            seen.append((part, *mix(augmented, part.of(labels), how, draws)))
         monkeypatch.undo()
         (_, whole, targets), *parts = seen
         assert sum(len(part) for part, *_ in parts) == images

@@ -1,8 +1,9 @@
 """Augmentation of whole batches, on the device that holds them.
 
 Every step is a fixed sequence of tensor operations: no shape depends on a drawn value and nothing
-waits for the device. What is random is drawn apart from its application, from an explicit generator,
-and depends on the number of images only, never on their content.
+waits for the device. What is random is drawn apart from its application, from explicit generators,
+and depends on the number of images only, never on their content. Several batches can be augmented
+together, and come out as each would alone.
 """
 
 import math
@@ -21,9 +22,9 @@ from nodelens.data.crops import (
     resize_boxes,
     shift_and_flip,
 )
-from nodelens.data.mixing import draw_mix, mix_batch
-from nodelens.data.part import Part, whole
-from nodelens.data.randaugment import RandAugmentDraw, draw_rand_augment, rand_augment
+from nodelens.data.draws import Draws
+from nodelens.data.mixing import draw_mix, mix_batches
+from nodelens.data.randaugment import draw_rand_augment, rand_augment
 from nodelens.errors import InputError
 
 ERASED_AREA = (0.02, 1 / 3)
@@ -97,18 +98,16 @@ def augment(
     augmentation: Augmentation,
     mean: Sequence[float],
     std: Sequence[float],
-    generator: torch.Generator,
-    part: Part | None = None,
+    draws: Draws,
 ) -> Float[Tensor, "batch channel height width"]:
-    """Augment and normalise one batch: crop, flip, then as configured.
+    """Augment and normalise images: crop, flip, then as configured.
 
     Args:
         images: grey levels 0 to 255.
         augmentation: what to do; its mixup and cutmix are left to :func:`mix`.
         mean: mean of each channel, as a share of 255.
         std: standard deviation of each channel, as a share of 255.
-        generator: source of all draws, on the images' device.
-        part: where the images are not the whole batch, which of its images they are.
+        draws: of these images, batch after batch.
 
     Returns:
         Normalised images in float32, laid out in memory as channels_last.
@@ -118,35 +117,34 @@ def augment(
             per channel, or RandAugment meets images of neither 1 nor 3 channels.
     """
     require_fitting(images, augmentation)
-    part = part or whole(len(images))
-    pixels = crop(images, augmentation, generator, part)
+    pixels = crop(images, augmentation, draws)
     if augmentation.rand_augment:
-        pixels = apply_rand_augment(pixels, augmentation, mean, generator, part)
+        pixels = apply_rand_augment(pixels, augmentation, mean, draws)
     normalised = standardise(pixels, mean, std)
     if not augmentation.erase:
         return normalised
-    boxes = draw_erasures(part.whole, (images.shape[1], images.shape[2]), augmentation.erase, generator)
-    return erase(normalised, part.of(boxes), generator, part)
+    boxes = draw_erasures((images.shape[1], images.shape[2]), augmentation.erase, draws)
+    return erase(normalised, boxes, draws)
 
 
 def mix(
     images: Float[Tensor, "batch channel height width"],
     targets: Float[Tensor, "batch label"],
     augmentation: Augmentation,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch label"]]:
-    """Mixup or CutMix of a batch with itself in reverse order, with the same draw for all images.
+    """Mixup or CutMix of each batch with itself in reverse order, with the same draw for all its images.
 
     Args:
         images: normalised images.
         targets: share of each label, one-hot or smoothed; each row keeps its sum.
         augmentation: its mixup, cutmix and mix_probability are read.
-        generator: source of all draws, on the images' device.
+        draws: of these images, batch after batch.
     """
     if not (augmentation.mixup or augmentation.cutmix):
         return images, targets
-    draw = draw_mix(augmentation.mixup, augmentation.cutmix, augmentation.mix_probability, generator)
-    return mix_batch(images, targets, draw)
+    draw = draw_mix(augmentation.mixup, augmentation.cutmix, augmentation.mix_probability, draws)
+    return mix_batches(images, targets, draw)
 
 
 def normalise(
@@ -195,54 +193,44 @@ def per_channel(values: Sequence[float], width: int, device: torch.device) -> Fl
     return row[None, :, None, :].contiguous(memory_format=torch.channels_last)
 
 
-def crop(
-    images: UInt8[Tensor, "batch height width channel"],
-    augmentation: Augmentation,
-    generator: torch.Generator,
-    part: Part,
-) -> Levels:
+def crop(images: UInt8[Tensor, "batch height width channel"], augmentation: Augmentation, draws: Draws) -> Levels:
     """Crop and flip as configured; still grey levels 0 to 255, with the channels first."""
     height, width = images.shape[1:3]
-    flips = part.of(draw_flips(part.whole, augmentation.flip, generator))
+    flips = draw_flips(augmentation.flip, draws)
     if augmentation.resized_crop is not None:
-        boxes = draw_crops(part.whole, (height, width), augmentation.resized_crop, generator)
-        return resize_boxes(images, part.of(boxes), flips)
-    shifts = draw_shifts(part.whole, augmentation.crop_padding, generator)
-    return shift_and_flip(images, part.of(shifts), flips).permute(0, 3, 1, 2)
+        boxes = draw_crops((height, width), augmentation.resized_crop, draws)
+        return resize_boxes(images, boxes, flips)
+    shifts = draw_shifts(augmentation.crop_padding, draws)
+    return shift_and_flip(images, shifts, flips).permute(0, 3, 1, 2)
 
 
 def apply_rand_augment(
-    pixels: Levels, augmentation: Augmentation, mean: Sequence[float], generator: torch.Generator, part: Part
+    pixels: Levels, augmentation: Augmentation, mean: Sequence[float], draws: Draws
 ) -> Float[Tensor, "batch channel height width"]:
     """All rounds of RandAugment; what comes in from outside the image has the mean colour."""
     fill = per_channel([float(round(255 * m)) for m in mean], 1, pixels.device)
     levels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     for _ in range(augmentation.rand_augment_ops):
-        draw = draw_rand_augment(part.whole, augmentation.rand_augment, augmentation.rand_augment_std, generator)
-        own = RandAugmentDraw(*map(part.of, (draw.operation, draw.level, draw.sign)))
-        levels = rand_augment(levels, own, fill)
+        drawn = draw_rand_augment(augmentation.rand_augment, augmentation.rand_augment_std, draws)
+        levels = rand_augment(levels, drawn, fill)
     return levels
 
 
-def draw_erasures(
-    count: int, size: tuple[int, int], probability: float, generator: torch.Generator
-) -> Int[Tensor, "{count} 4"]:
+def draw_erasures(size: tuple[int, int], probability: float, draws: Draws) -> Int[Tensor, "image 4"]:
     """Draw the box to erase in each image: top, left, height and width in pixels; height 0 = none."""
-    boxes, fitted = draw_boxes(count, size, ERASED_AREA, ERASED_ASPECT, generator)
-    erased = torch.rand(count, generator=generator, device=generator.device) < probability
+    boxes, fitted = draw_boxes(size, ERASED_AREA, ERASED_ASPECT, draws)
+    erased = draws.uniform() < probability
     return boxes * (fitted & erased)[:, None]
 
 
 def erase(
     images: Float[Tensor, "batch channel height width"],
     boxes: Int[Tensor, "batch 4"],
-    generator: torch.Generator,
-    part: Part | None = None,
+    draws: Draws,
 ) -> Float[Tensor, "batch channel height width"]:
     """Replace each image's box by standard normal noise, drawn for every pixel and channel."""
-    batch, channel, height, width = images.shape
-    part = part or whole(batch)
-    noise = part.of(torch.randn(part.whole, height, width, channel, generator=generator, device=images.device))
+    _, channel, height, width = images.shape
+    noise = draws.normal(height, width, channel)
     top, left, box_height, box_width = boxes[:, :, None].unbind(1)
     row, column = (torch.arange(side, device=images.device) for side in (height, width))
     inside_rows = (row >= top) & (row < top + box_height)

@@ -6,18 +6,20 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from nodelens.data.draws import Draws
+
 CANDIDATES = 10
 CROP_ASPECT = (3 / 4, 4 / 3)
 
 
-def draw_flips(count: int, probability: float, generator: torch.Generator) -> Bool[Tensor, " {count}"]:
-    """Draw which of ``count`` images are mirrored, each with the given probability."""
-    return torch.rand(count, generator=generator, device=generator.device) < probability
+def draw_flips(probability: float, draws: Draws) -> Bool[Tensor, " image"]:
+    """Draw which images are mirrored, each with the given probability."""
+    return draws.uniform() < probability
 
 
-def draw_shifts(count: int, padding: int, generator: torch.Generator) -> Int[Tensor, "{count} 2"]:
+def draw_shifts(padding: int, draws: Draws) -> Int[Tensor, "image 2"]:
     """Draw the vertical and horizontal shift of each crop, in pixels from −padding to padding."""
-    return torch.randint(-padding, padding + 1, (count, 2), generator=generator, device=generator.device)
+    return draws.integers(-padding, padding + 1, 2)
 
 
 def shift_and_flip(
@@ -64,51 +66,43 @@ def reflect(index: Int[Tensor, "*shape"], size: int) -> Int[Tensor, "*shape"]:
 
 
 def draw_boxes(
-    count: int,
-    size: tuple[int, int],
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-    generator: torch.Generator,
-) -> tuple[Int[Tensor, " {count} 4"], Bool[Tensor, " {count}"]]:
+    size: tuple[int, int], area: tuple[float, float], aspect: tuple[float, float], draws: Draws
+) -> tuple[Int[Tensor, "image 4"], Bool[Tensor, " image"]]:
     """Draw one box within each image: the first of ten candidates that fits.
 
     Args:
-        count: number of images.
         size: height and width of the images in pixels.
         area: least and greatest share of the image's area, drawn uniformly.
         aspect: least and greatest width / height, drawn uniformly in the logarithm.
-        generator: source of the draws.
+        draws: of the images.
 
     Returns:
         Top, left, height and width of each box in pixels, and whether any candidate fitted.
     """
     # Every candidate is drawn for every image: drawing until one fits would have to wait for the device.
-    draws = torch.rand(4, CANDIDATES, count, generator=generator, device=generator.device)
-    pixels = size[0] * size[1] * (area[0] + (area[1] - area[0]) * draws[0])
-    ratios = (math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * draws[1]).exp()
+    areas, aspects, downwards, rightwards = draws.uniform(4, CANDIDATES)
+    pixels = size[0] * size[1] * (area[0] + (area[1] - area[0]) * areas)
+    ratios = (math.log(aspect[0]) + math.log(aspect[1] / aspect[0]) * aspects).exp()
     heights, widths = (pixels / ratios).sqrt().round(), (pixels * ratios).sqrt().round()
-    tops, lefts = draws[2] * (size[0] - heights + 1), draws[3] * (size[1] - widths + 1)
+    tops, lefts = downwards * (size[0] - heights + 1), rightwards * (size[1] - widths + 1)
     candidates = torch.stack([tops.floor(), lefts.floor(), heights, widths], dim=2).long()
     fits = (heights >= 1) & (heights <= size[0]) & (widths >= 1) & (widths <= size[1])
     first = fits.to(torch.uint8).argmax(dim=0)
-    return candidates.gather(0, first.view(1, -1, 1).expand(1, count, 4))[0], fits.any(dim=0)
+    return candidates.gather(0, first.view(1, -1, 1).expand(1, len(draws), 4))[0], fits.any(dim=0)
 
 
-def draw_crops(
-    count: int, size: tuple[int, int], area: tuple[float, float], generator: torch.Generator
-) -> Int[Tensor, " {count} 4"]:
+def draw_crops(size: tuple[int, int], area: tuple[float, float], draws: Draws) -> Int[Tensor, "image 4"]:
     """Draw the boxes of random resized crops, as torchvision's RandomResizedCrop does.
 
     Args:
-        count: number of images.
         size: height and width of the images in pixels.
         area: least and greatest share of the image's area.
-        generator: source of the draws.
+        draws: of the images.
 
     Returns:
         Top, left, height and width of each box in pixels.
     """
-    boxes, fitted = draw_boxes(count, size, area, CROP_ASPECT, generator)
+    boxes, fitted = draw_boxes(size, area, CROP_ASPECT, draws)
     whole = [torch.full_like(fitted, side, dtype=torch.int64) for side in central_box(*size)]
     return torch.where(fitted[:, None], boxes, torch.stack(whole, dim=1))
 

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nodelens.data.draws import Draws
+
 
 class Operation(IntEnum):
     """What RandAugment can do to an image; the strength grows with the level, where there is one."""
@@ -63,20 +65,17 @@ class RandAugmentDraw:
         return (self.sign * self.level * greatest).masked_fill(~self.chosen(operation), 0.0)
 
 
-def draw_rand_augment(count: int, magnitude: float, std: float, generator: torch.Generator) -> RandAugmentDraw:
-    """Draw one round: an operation for each of ``count`` images, half of which stay as they are.
+def draw_rand_augment(magnitude: float, std: float, draws: Draws) -> RandAugmentDraw:
+    """Draw one round: an operation for each image; half of them stay as they are.
 
     Args:
-        count: number of images.
         magnitude: mean strength, 0 to 10.
         std: standard deviation of the strength, which is clipped to 0 … 10.
-        generator: source of the draws.
+        draws: of the images.
     """
-    device = generator.device
-    applied, sign = torch.rand(2, count, generator=generator, device=device) < 0.5
-    operation = torch.randint(1, len(Operation), (count,), generator=generator, device=device)
-    noise = torch.randn(count, generator=generator, device=device)
-    level = ((magnitude + std * noise) / 10).clamp(0, 1)
+    applied, sign = draws.uniform(2) < 0.5
+    operation = draws.integers(1, len(Operation))
+    level = ((magnitude + std * draws.normal()) / 10).clamp(0, 1)
     return RandAugmentDraw(operation * applied, level, 1.0 - 2.0 * sign)
 
 

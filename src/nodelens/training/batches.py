@@ -6,6 +6,7 @@ from generators seeded by (seed, epoch) and (seed, step). Resuming therefore nee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from nodelens.data.augment import augment, mix
 from nodelens.data.datasets import ImageSet
+from nodelens.data.draws import Draws
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import Part
 from nodelens.data.resident import ResidentImages, near
@@ -24,6 +26,10 @@ from nodelens.processes import share, size
 from nodelens.training.recipe import Recipe
 
 ORDER, AUGMENTATION, DROPOUT, ASSIGNMENT = range(4)
+
+BATCHES_AT_ONCE = 16
+VALUES_AT_ONCE = {"cpu": 2**18, "accelerator": 2**24}
+"""Of all batches that are augmented together; the steps between take some twenty times as much memory."""
 
 
 def seed_of(seed: int, *purpose: int) -> int:
@@ -78,19 +84,43 @@ def training_batches(
 ) -> Iterator[Batch]:
     """All batches of a run from `first_step` on; a GPU is given the images once, and then an epoch's order.
 
+    A few batches are augmented together, see `prepared_at_once`; each comes out as it would alone.
+
     Raises:
         InputError: the split is smaller than a batch, or a batch too small for so many processes.
     """
     steps, part = steps_per_epoch(training, recipe), own_part(recipe.batch_size)
-    source = near(training, device)
+    source, at_once = near(training, device), prepared_at_once(len(part) * math.prod(training.image_shape), device)
     for epoch in range(first_step // steps, recipe.epochs):
         order = _on(source.labels.device, epoch_order(len(training), seed, epoch))
-        for step in range(max(first_step, epoch * steps), (epoch + 1) * steps):
-            begin = (step - epoch * steps) * recipe.batch_size
-            chosen = order[begin : begin + recipe.batch_size]
-            images, targets = training_batch(source, chosen, part, recipe, seed, step, normalisation, device)
-            rate, ends = recipe.rate(step, steps), step + 1 == (epoch + 1) * steps
-            yield Batch(step, epoch, images, targets, rate, ends, len(part) / part.whole)
+        batches = order[: steps * recipe.batch_size].view(steps, recipe.batch_size)
+        # Groups begin with the epoch, whichever step comes first: a resumed run prepares the same ones.
+        for begin in range(0, steps, at_once):
+            group = range(epoch * steps + begin, epoch * steps + min(begin + at_once, steps))
+            if group.stop <= first_step:
+                continue
+            chosen = batches[begin : begin + len(group)]
+            images, targets = prepare(source, chosen, part, recipe, seed, group, normalisation, device)
+            for step in range(max(first_step, group.start), group.stop):
+                own = slice((step - group.start) * len(part), (step - group.start + 1) * len(part))
+                rate, ends = recipe.rate(step, steps), step + 1 == (epoch + 1) * steps
+                yield Batch(step, epoch, images[own], targets[own], rate, ends, len(part) / part.whole)
+
+
+def prepared_at_once(values: int, device: torch.device) -> int:
+    """Batches that are augmented together.
+
+    Augmentation is some six hundred small operations. For one batch, a GPU is done with each before it is given the
+    next, and on a CPU, small batches take less time than the calls; large ones would only leave its caches.
+
+    Args:
+        values: of a batch: images times pixels times channels.
+
+    >>> [prepared_at_once(128 * 32 * 32 * 3, torch.device(kind)) for kind in ("cuda", "cpu")]
+    [16, 1]
+    """
+    room = VALUES_AT_ONCE["cpu" if device.type == "cpu" else "accelerator"]
+    return max(1, min(BATCHES_AT_ONCE, room // values))
 
 
 def own_part(batch_size: int) -> Part:
@@ -119,22 +149,31 @@ def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, " image"]:
     return torch.randperm(images, generator=torch.Generator().manual_seed(seed_of(seed, ORDER, epoch)))
 
 
-def training_batch(
+def prepare(
     training: ImageSet | ResidentImages,
-    chosen: Int[Tensor, " whole"],
+    chosen: Int[Tensor, "batch whole"],
     part: Part,
     recipe: Recipe,
     seed: int,
-    step: int,
+    steps: range,
     normalisation: Normalisation,
     device: torch.device,
-) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, "batch label"]]:
-    """A part of one augmented batch with its smoothed, perhaps mixed, targets."""
-    generator = torch.Generator(device).manual_seed(seed_of(seed, AUGMENTATION, step))
-    own = part.of(chosen)
+) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image label"]]:
+    """A part of each of a few steps' batches, augmented, with its smoothed, perhaps mixed, targets.
+
+    Args:
+        chosen: the images of each step's batch.
+        part: which of them this process has.
+
+    Returns:
+        Images and targets, batch after batch.
+    """
+    seeds = (seed_of(seed, AUGMENTATION, step) for step in steps)
+    draws = Draws(tuple(torch.Generator(device).manual_seed(one) for one in seeds), part)
+    own = part.of(chosen.mT).mT.flatten()
     pixels, labels = training.batch(own).to(device), training.labels[own].to(device)
-    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, generator, part)
+    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, draws)
     # F.one_hot would look at the labels' values.
     known = torch.arange(len(training.label_names), device=device)
     targets = (labels[:, None] == known) * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(known)
-    return mix(images, targets, recipe.augmentation, generator)
+    return mix(images, targets, recipe.augmentation, draws)
