@@ -28,6 +28,7 @@ from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, save_state
 from nodelens.training import Recipe, TrainSettings, train
 from nodelens.training.batches import Batch, training_batches
+from nodelens.training.precision import default_device
 
 # An odd batch, which no number of processes divides, and everything random but dropout.
 RECIPE = Recipe(
@@ -71,7 +72,7 @@ def network() -> Network:
     with torch.no_grad():
         for weight in made.parameters():
             weight += 0.2 * torch.randn_like(weight)
-    return made
+    return made.to(default_device())
 
 
 def measured(run: RunDirectory) -> None:

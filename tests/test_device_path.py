@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +21,20 @@ from nodelens.data import ImageSet, load_images, normalisation_of
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import whole
 from nodelens.data.resident import ResidentImages, moved, near
-from nodelens.networks import build_network
+from nodelens.networks import build_network, reading
+from nodelens.runs import RunDirectory
 from nodelens.training import accuracy, recipe
 from nodelens.training.batches import Batch, prepare, training_batches
 from nodelens.training.learner import Learner
+from nodelens.training.precision import autocast
 from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
+from pretend_gpu import pretend_gpu
+from processes_job import trained, work
+from test_processes import assert_same_work
 
 CPU = torch.device("cpu")
 RECIPE = replace(recipe("cct-300"), batch_size=16, epochs=2)
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, on which the same is tested")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
@@ -83,6 +90,98 @@ def test_no_step_depends_on_a_value_on_the_device() -> None:
 
 def normalisation_of_grey() -> Normalisation:
     return Normalisation((0.5,), (0.25,))
+
+
+@NO_GPU
+def test_what_is_pretended_of_a_gpu() -> None:
+    with pretend_gpu() as gpu:
+        there = torch.arange(4.0).to("cuda")
+        assert there.device == torch.device("cuda", 0)
+        with pytest.raises(RuntimeError, match="cuda:0 and cpu"):
+            there + torch.ones(4)
+        squares = there.requires_grad_() ** 2
+        squares.sum().backward()
+        assert not gpu.waits
+        assert there.grad is not None
+        assert torch.equal(there.grad.cpu(), 2 * torch.arange(4.0))
+        assert squares[2].item() == 4.0
+        assert gpu.waits == {"aten._to_copy.default": 1, "aten._local_scalar_dense.default": 1}
+        with autocast(torch.device("cuda"), "bf16"):
+            assert nn.Linear(4, 2).to("cuda")(there).dtype == torch.bfloat16
+            assert nn.LayerNorm(4).to("cuda")(there.bfloat16()).dtype == torch.float32
+
+
+@NO_GPU
+def test_a_gpu_does_what_a_cpu_does(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    parts = ["train", "measure", "prune", "search", "heads"]
+    work(tmp_path / "cpu", parts)
+    with pretend_gpu() as gpu:
+        work(tmp_path / "gpu", parts)
+    torch.set_num_threads(threads)
+    assert gpu.launches["aten._fused_adamw_.default"] > 50  # it was not left out
+    assert_same_work(tmp_path / "gpu", tmp_path / "cpu")
+
+
+@NO_GPU
+def test_a_training_on_a_gpu_goes_on_to_the_same_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until(step: int) -> Callable[..., Iterator[Batch]]:
+        def batches(*arguments: Any) -> Iterator[Batch]:
+            for batch in training_batches(*arguments):
+                if batch.step == step:
+                    raise KeyboardInterrupt
+                yield batch
+
+        return batches
+
+    loop = sys.modules["nodelens.training.train"]
+    with pretend_gpu():
+        trained(RunDirectory(tmp_path / "whole"))
+        monkeypatch.setattr(loop, "training_batches", until(7))
+        with pytest.raises(KeyboardInterrupt):
+            trained(RunDirectory(tmp_path / "killed"))
+        monkeypatch.undo()
+        trained(RunDirectory(tmp_path / "killed"))
+    whole, killed = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert whole == killed
+
+
+@NO_GPU
+def test_a_step_waits_for_nothing_on_a_gpu_and_16_batches_are_prepared_in_a_few_calls(digits: ImageSet) -> None:
+    cuda, statistics = torch.device("cuda"), normalisation_of(digits)
+    four = replace(RECIPE, batch_size=4, epochs=1)  # 25 batches: 16 together, then 9
+    with pretend_gpu() as gpu:
+        network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
+        learner, launches = Learner(network.train(), four, 0, "bf16"), []
+        batches = training_batches(digits, four, 0, statistics, cuda)
+        gpu.waits.clear()
+        for _ in range(25):
+            before = gpu.launches.total()
+            batch = next(batches)
+            launches.append(gpu.launches.total() - before)
+            learner.learn(batch)
+        assert not gpu.waits
+    assert [step for step, count in enumerate(launches) if count] == [0, 16]
+    one = replace(four, batch_size=100)
+    with pretend_gpu() as gpu:
+        next(training_batches(digits, one, 0, statistics, cuda))
+    assert launches[0] < 2 * gpu.launches.total()  # sixteen batches, and hardly more than for one
+
+
+@NO_GPU
+def test_the_residual_stream_keeps_its_format_on_a_gpu() -> None:
+    formats: dict[str, torch.dtype] = {}
+    with pretend_gpu():
+        cuda = torch.device("cuda")
+        network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
+        stream = [site for site in network.sites() if site.stream]
+        with (
+            reading(network, stream, lambda name, activations: formats.update({name: activations.dtype})),
+            autocast(cuda, "bf16"),
+        ):
+            network(torch.randn(2, 1, 8, 8).to(cuda))
+    assert formats == {site.name: torch.bfloat16 for site in stream}
 
 
 @GPU

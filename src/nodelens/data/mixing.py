@@ -37,7 +37,7 @@ def draw_mix(mixup: float, cutmix: float, probability: float, draws: Draws) -> M
         probability: probability that a batch is mixed at all.
         draws: of the batches; the tensors lie on their device.
     """
-    luck, switch, *centre = draws.per_batch(lambda g: torch.rand(4, generator=g, device=g.device)).unbind(1)
+    luck, switch, *centre = draws.per_batch(lambda one: torch.rand(4, generator=one, device=draws.device)).unbind(1)
     cut = switch < (0.5 if mixup and cutmix else float(cutmix > 0))
     share = torch.where(cut, draw_shares(cutmix or 1.0, draws), draw_shares(mixup or 1.0, draws))
     return MixDraw(share.masked_fill(luck >= probability, 1.0), cut, torch.stack(centre, dim=1))

@@ -168,14 +168,25 @@ class StochasticDepth(nn.Module):
         return torch.addcmul(x, branch, branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept))
 
 
+class LayerNorm(nn.LayerNorm):
+    """A LayerNorm whose output has the format of its input.
+
+    Autocast computes norms in float32 on a GPU, and on a CPU in what enters them. They stand *on* the residual stream,
+    which would be float32 from the first block on: twice as much to read for all that follows.
+    """
+
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+        return super().forward(x).to(x.dtype)
+
+
 class Block(nn.Module):
     """An encoder: attention, then the two fully connected layers, each beside a skip connection."""
 
     def __init__(self, config: CCTConfig, heads: int, stochastic_depth: float) -> None:
         super().__init__()
-        self.pre_norm = nn.LayerNorm(config.width)
+        self.pre_norm = LayerNorm(config.width)
         self.self_attn = Attention(config.width, heads, config.attention_dropout)
-        self.norm1 = nn.LayerNorm(config.width)
+        self.norm1 = LayerNorm(config.width)
         self.linear1 = nn.Linear(config.width, config.feedforward)
         self.activation = nn.GELU()
         self.linear2 = nn.Linear(config.feedforward, config.width)
@@ -195,7 +206,7 @@ class Classifier(nn.Module):
         rates = torch.linspace(0, config.stochastic_depth, config.layers).tolist()
         each = zip(config.heads_of_blocks, rates, strict=True)
         self.blocks = nn.ModuleList(Block(config, heads, rate) for heads, rate in each)
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = LayerNorm(config.width)
         self.attention_pool = nn.Linear(config.width, 1)
         self.fc = nn.Linear(config.width, config.labels)
         nn.init.trunc_normal_(self.positional_emb, std=0.2)

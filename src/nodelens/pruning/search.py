@@ -272,7 +272,7 @@ class DilutionSearch:
         """The method's masks of some layers, all of a layer kept of which nothing is to go."""
         pruned = [layer for layer in chosen if wanted[layer.name] > 0]
         weights = {layer: layer_weight(self.study.network, layer) for layer in chosen}
-        masks: Masks = {layer.module: torch.ones_like(weights[layer], dtype=torch.bool) for layer in chosen}
+        masks: Masks = {layer.module: torch.ones(weights[layer].shape, dtype=torch.bool) for layer in chosen}
         if self.method == "andc":
             thresholds = self._thresholds(pruned, wanted)
             return masks | andc_masks(self.study.network, self.measurement, pruned, thresholds)
