@@ -68,13 +68,13 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
     if settings.assigned is not None:
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     network = network.to(device).to(memory_format=torch.channels_last)
-    # Every batch has the same shape.
-    forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
     term = None
     if settings.enforced is not None:
         if settings.compile:
             raise InputError("labels cannot be given to the heads of a compiled network; leave out --compile")
         term = HeadTerm(network, settings.enforced, training, settings.seed)
+    # Every batch has the same shape.
+    forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
     learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term)
     return network, learner
 
