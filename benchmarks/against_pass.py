@@ -29,9 +29,10 @@ from nodelens.data.resident import near
 from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network, select_sites
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
+from nodelens.processes import default_device
 from nodelens.training import TrainSettings, accuracy, recipe, resolve_precision
 from nodelens.training.batches import training_batches
-from nodelens.training.precision import Precision, default_device
+from nodelens.training.precision import Precision
 from nodelens.training.speed import peak_flops, step_flops
 from nodelens.training.train import learner_of
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodelens.networks.attention import attend, attend_materialised
-from nodelens.training.precision import default_device
+from nodelens.processes import default_device
 
 HEADS, SIZE = 4, 64
 WAYS: dict[str, Callable[..., Tensor]] = {

@@ -23,8 +23,8 @@ from nodelens.data import normalisation_of
 from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network, select_sites
 from nodelens.probing import Probes, measure_probes
+from nodelens.processes import default_device
 from nodelens.training import accuracy
-from nodelens.training.precision import default_device
 
 
 def main() -> None:

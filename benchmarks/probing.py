@@ -26,8 +26,8 @@ from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import ProbeSettings, measure_probes, probe_recipe, train_probes
+from nodelens.processes import default_device
 from nodelens.training import resolve_precision
-from nodelens.training.precision import default_device
 
 NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 

@@ -34,9 +34,9 @@ from nodelens.measures.clusters import METHODS
 from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network
 from nodelens.probing import Probes, measure_probes
+from nodelens.processes import default_device
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, save_figure
 from nodelens.training import accuracy
-from nodelens.training.precision import default_device
 
 STATISTICS = str(Path(__file__).with_name("site_statistics.py"))
 LABELS, NODES = (10, 100, 1_000, 10_000, 50_000), (100, 1_000, 10_000, 100_000)

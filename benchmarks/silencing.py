@@ -25,8 +25,9 @@ from nodelens.data import ImageSet, Normalisation, normalise
 from nodelens.networks import build_network, reading, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import Probes, measure_probes
+from nodelens.processes import default_device
 from nodelens.training import resolve_precision
-from nodelens.training.precision import Precision, autocast, default_device
+from nodelens.training.precision import Precision, autocast
 
 SITE, BATCH = "block.7.linear2", 250
 NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))

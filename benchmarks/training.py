@@ -33,10 +33,11 @@ from nodelens.data import Normalisation
 from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network
 from nodelens.networks.attention import attend_materialised
+from nodelens.processes import default_device
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision
 from nodelens.training.assigned import Assignment
 from nodelens.training.batches import training_batches
-from nodelens.training.precision import Precision, autocast, default_device
+from nodelens.training.precision import Precision, autocast
 from nodelens.training.train import learner_of
 
 NORMALISATION = Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))

@@ -20,7 +20,7 @@ from nodelens.heads.study import HeadData, HeadSettings, HeadStudy
 from nodelens.networks import Network, apply_masks, build_network, masks_of, select_sites
 from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData, measure_network
 from nodelens.probing.measure import LabelSums
-from nodelens.processes import add_up, joined, rank, size
+from nodelens.processes import add_up, default_device, joined, rank, size
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.settings import PruneSettings, SearchSettings
 from nodelens.pruning.study import HELD_OUT, PruningData, PruningStudy
@@ -28,7 +28,6 @@ from nodelens.report.search import report_search
 from nodelens.runs import RunDirectory, save_state
 from nodelens.training import Recipe, TrainSettings, train
 from nodelens.training.batches import Batch, training_batches
-from nodelens.training.precision import default_device
 
 # An odd batch, which no number of processes divides, and everything random but dropout.
 RECIPE = Recipe(

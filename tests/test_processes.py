@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +24,10 @@ from nodelens.errors import InputError
 from nodelens.networks import load_network, masks_of
 from nodelens.processes import alone, by_first, share, size
 from nodelens.runs import RunDirectory, load_state, read_json, read_tensors
-from nodelens.training import batches
-from processes_job import NORMALISATION, RECIPE, TRAINING, work
+from nodelens.training import TrainSettings, batches, train
+from nodelens.training.assigned import Assignment
+from nodelens.training.enforced import EnforcedHeads
+from processes_job import NORMALISATION, RECIPE, SITES, TRAINING, work
 
 JOB = str(Path(__file__).with_name("processes_job.py"))
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
@@ -147,12 +151,43 @@ def test_four_processes_do_what_one_does(one: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_in_shards_is_measured_as_a_whole_one(one: Path, tmp_path: Path) -> None:
+def test_a_network_in_shards_is_trained_and_measured_as_a_whole_one(one: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     launcher = (sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2")
-    launched(tmp_path, *launcher, "--fsdp_reshard_after_forward", "true", "--num_processes", "2", parts=("measure",))
-    for path in (one / "measure" / "measure").iterdir():
-        assert_close(read_tensors(tmp_path / "measure" / "measure" / path.name), read_tensors(path), 1e-4)
+    launcher = (*launcher, "--fsdp_reshard_after_forward", "true", "--num_processes", "2")
+    launched(tmp_path, *launcher, parts=("train", "measure"))
+    files = [
+        Path("train", "model.safetensors"),
+        *(path.relative_to(one) for path in (one / "measure").glob("measure/*")),
+    ]
+    assert len(files) == 1 + len(SITES)
+    for file in files:
+        assert_close(read_tensors(tmp_path / file), read_tensors(one / file), 1e-4)
+    lost = subprocess.run([*launcher, JOB, str(tmp_path / "lost"), "die"], capture_output=True, text=True)
+    assert lost.returncode == 1
+    assert "ProcessLostError: another process of this job has ended; what is finished is kept" in lost.stderr
+    assert (tmp_path / "lost" / "train" / "checkpoints" / "resume.pt").exists()
+    launched(tmp_path / "lost", *launcher, parts=("train",))
+    again, whole = (folder / "train" / "model.safetensors" for folder in (tmp_path / "lost", tmp_path))
+    assert again.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"compile": True}, "--compile"),
+        ({"enforced": EnforcedHeads("random", weight=1.0)}, "labels given to heads"),
+        ({"assigned": Assignment(2)}, "labels assigned to nodes"),
+    ],
+)
+def test_what_a_network_in_shards_cannot_be_trained_with(
+    changes: dict[str, Any], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    settings = replace(TrainSettings("cct_2_3x1_16", RECIPE), **changes)
+    with pytest.raises(InputError, match=f"in shards cannot be trained with {named}; start it without FSDP"):
+        train(settings, TRAINING, TRAINING, RunDirectory(tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_lost_process_ends_the_job_which_then_goes_on_to_the_same_files(two: Path, tmp_path: Path) -> None:

@@ -45,17 +45,17 @@ class Listener:
         if impatient or not self.within_step:
             self.stop()
 
-    def agree(self) -> bool:
-        """Whether to stop: of several processes all are asked what one is, so that they stop at the same step.
+    def agree(self, due: bool = False) -> tuple[bool, bool]:
+        """Whether to stop, and whether a checkpoint is due: of several processes all do what one is to do.
 
         A signal that comes while they agree is for the next time: the others have not heard of it.
         """
         from nodelens.processes import largest  # with torch, which the command line does not load to say what it can do
 
-        asked = largest(self.asked or 0)
+        asked, any_due = divmod(largest(2 * (self.asked or 0) + due), 2)
         if asked:
             self.asked = signal.Signals(asked)
-        return asked > 0
+        return asked > 0, any_due > 0
 
     def stop(self) -> None:
         """Raise what was asked for, once: signals tend to come in pairs, and what cleans up must be left alone.
@@ -121,9 +121,9 @@ class Checkpoints:
         Raises:
             Interrupted: a signal has come, to this process or another of the job; the checkpoint is written.
         """
-        stopping = self._listener.agree()
         since = time.monotonic() - self._saved
         due = since > self._seconds or (ends_epoch and (since > EPOCH_SECONDS or not self._kept))
+        stopping, due = self._listener.agree(due)
         if self._save is not None and (stopping or due):
             self._save()
             self._saved, self._kept = time.monotonic(), True

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from datetime import timedelta
 from functools import wraps
@@ -45,6 +45,11 @@ def size() -> int:
 def rank() -> int:
     """Which of them this one is; 0 is the first."""
     return 0 if size() == 1 else dist.get_rank()
+
+
+def default_device() -> torch.device:
+    """Where this process computes: on its GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def in_shards() -> bool:
@@ -156,7 +161,7 @@ def joined() -> Iterator[None]:
     try:
         backend = _backend()
         dist.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=PATIENCE)
-        with _silent(own > 0):
+        with _silent(own > 0), _noticing_loss_in_shards():
             yield
     except (InputError, ProcessLostError) as error:
         lost = isinstance(error, ProcessLostError)
@@ -208,10 +213,19 @@ def _silent(wanted: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _noticing_loss() -> Iterator[None]:
+def _noticing_loss(of: Callable[[RuntimeError], bool] = lambda error: True) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not of(error):
+            raise
         raise ProcessLostError(
             "another process of this job has ended; what is finished is kept: run the same command again to go on"
         ) from error
+
+
+def _noticing_loss_in_shards() -> AbstractContextManager[None]:
+    """FSDP exchanges weights wherever a network in shards is run, and says in its backend's words what went wrong."""
+    return _noticing_loss(
+        lambda error: in_shards() and (isinstance(error, dist.DistError) or "gloo" in str(error).lower())
+    )

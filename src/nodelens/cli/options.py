@@ -101,7 +101,8 @@ def assignments(option: str, text: str) -> Iterable[tuple[str, float]]:
 
 def chosen_precision(asked: str, run: RunDirectory, command: str) -> Precision:
     """What was asked for; `auto` is decided once per run and then stays."""
-    from nodelens.training.precision import default_device, resolve_precision
+    from nodelens.processes import default_device
+    from nodelens.training.precision import resolve_precision
 
     settings = run.settings(command)
     recorded = settings.get("precision") or settings.get("probe", {}).get("precision")

@@ -222,8 +222,9 @@ def gain(
 ) -> None:
     """Measure what a pruned network gains: weights, bytes, multiply-adds, memory, and time against dense."""
     from nodelens.networks import load_network
+    from nodelens.processes import default_device
     from nodelens.report.gain import report_gain
-    from nodelens.training.precision import default_device, resolve_precision
+    from nodelens.training.precision import resolve_precision
 
     sizes = whole_numbers("--batch-sizes", batch_sizes)
     if rounds < 1:

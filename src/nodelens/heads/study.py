@@ -45,9 +45,8 @@ from nodelens.probing import (
 )
 from nodelens.probing.measure import label_counts
 from nodelens.probing.store import MEASURED, load_probes
-from nodelens.processes import refuse_shards
+from nodelens.processes import default_device, refuse_shards
 from nodelens.runs import RunDirectory
-from nodelens.training.precision import default_device
 
 DRAWS = 1000
 

@@ -24,9 +24,10 @@ from nodelens.probing import (
     probe_recipe,
 )
 from nodelens.probing.study import check_fits
+from nodelens.processes import default_device
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision, train
-from nodelens.training.precision import Precision, default_device
+from nodelens.training.precision import Precision
 
 BLOCK_OUTPUTS = "block.*.linear2"
 

@@ -21,12 +21,12 @@ from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.scales import SECOND, Scale, measure_scale, of_checkpoint, precision_of, trained_network
 from nodelens.paper.studies import reproduce
 from nodelens.probing import load_probing_data
+from nodelens.processes import default_device
 from nodelens.progress import console
 from nodelens.report.tables import TextTable, rounded
 from nodelens.report.training import report_training
 from nodelens.runs import RunDirectory, exists, read_json
 from nodelens.training import accuracy
-from nodelens.training.precision import default_device
 
 NETWORK = "network"
 CHEAPEST_FIRST = (

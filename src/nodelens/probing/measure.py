@@ -22,8 +22,8 @@ from nodelens.networks import Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.probing.readout import Readout
 from nodelens.probing.reads import Read, behind, reads
-from nodelens.probing.shards import keep_step
 from nodelens.processes import add_up, in_shards
+from nodelens.shards import device_of, keep_step
 from nodelens.training.precision import Precision, autocast
 
 
@@ -203,7 +203,7 @@ def measure_probes(
     """
     counts = label_counts(images)
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     by_label = images.take(images.labels.argsort(stable=True), images.split)
     with torch.inference_mode():
         sums = LabelSums(network, probes)

@@ -20,7 +20,6 @@ from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, masks_of, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
-from nodelens.probing.shards import placed
 from nodelens.probing.store import (
     MEASURED,
     MEASURED_UNTRAINED,
@@ -33,8 +32,9 @@ from nodelens.probing.store import (
     site_file,
 )
 from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, train_probes
+from nodelens.processes import default_device
 from nodelens.runs import RunDirectory, exists, load_state, remove
-from nodelens.training.precision import default_device
+from nodelens.shards import device_of, placed
 from nodelens.training.recipe import recorded_recipe
 
 
@@ -209,7 +209,7 @@ def _measure_one(
     for split, images in data.measured.items():
         unmeasured = [site for site in chosen if not is_measured(run, folder, site.name, split, images.fingerprint)]
         if unmeasured:
-            probes = load_probes(run, folder, unmeasured).to(next(network.parameters()).device)
+            probes = load_probes(run, folder, unmeasured).to(device_of(network))
             found = measure_probes(
                 network, probes, images, data.normalisation, settings.probe.precision, title=f"{who}measuring"
             )

@@ -22,6 +22,7 @@ from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import load_state, save_state
+from nodelens.shards import device_of
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.learner import gradients
 from nodelens.training.precision import Precision, autocast
@@ -121,7 +122,7 @@ def train_probes(
     """
     network.eval()
     recipe = dataclasses.replace(settings.recipe, batch_size=min(settings.recipe.batch_size, max(1, len(training))))
-    device = next(network.parameters()).device
+    device = device_of(network)
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
     optimizer = make_optimizer(probes, recipe)
     step, read = _resume(state, probes, optimizer), reads(network, probes)

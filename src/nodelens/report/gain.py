@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from nodelens.networks import Network
-from nodelens.processes import by_first
+from nodelens.processes import by_first, default_device
 from nodelens.pruning.execution import DENSE
 from nodelens.pruning.gain import costs, sizes
 from nodelens.pruning.retrain import Rows
 from nodelens.report.tables import TextTable, rounded
 from nodelens.runs import RunDirectory
 from nodelens.timing import machine
-from nodelens.training.precision import Precision, default_device
+from nodelens.training.precision import Precision
 
 
 @by_first

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nodelens import shards
 from nodelens.errors import InputError
 from nodelens.processes import add_up, rank, size
+from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import DROPOUT, Batch, seed_of
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
@@ -65,7 +67,8 @@ class Learner:
         forward: Callable[[Tensor], Tensor] | None = None,
         term: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        share_norms(network)
+        if not is_sharded(network):
+            share_norms(network)
         self.network = network
         self.optimizer = make_optimizer(network, recipe, slow, slow_share)
         self.seed = seed
@@ -73,7 +76,7 @@ class Learner:
         self.forward = network if forward is None else forward
         self.term = term
         self.step = 0
-        self.loss_sum = torch.zeros((), device=next(network.parameters()).device)
+        self.loss_sum = torch.zeros((), device=device_of(network))
 
     def learn(self, batch: Batch, inputs: Tensor | None = None) -> None:
         """One optimizer step, by all processes together; nothing waits for the device.
@@ -90,9 +93,10 @@ class Learner:
             logits = self.forward(inputs)
         loss = F.cross_entropy(logits.float(), batch.targets) * batch.share
         whole = loss if self.term is None else loss + self.term(batch.targets) * batch.share
-        whole.backward()  # type: ignore[no-untyped-call]
+        sharded = is_sharded(self.network)
+        (whole * size() if sharded else whole).backward()  # type: ignore[no-untyped-call]
         loss = loss.detach()
-        add_up([loss, *gradients(self.network)])
+        add_up([loss] if sharded else [loss, *gradients(self.network)])
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.loss_sum += loss
@@ -111,7 +115,10 @@ class Learner:
         return loss
 
     def state(self) -> dict[str, Any]:
-        """What resuming needs; parameters that are not trained are left out."""
+        """What resuming needs; parameters that are not trained are left out. All processes are to ask for it."""
+        if is_sharded(self.network):
+            weights, moments = shards.state_of(self.network, self.optimizer)
+            return {"network": weights, "optimizer": moments, "step": self.step, "loss_sum": self.loss_sum}
         frozen = {name for name, weight in self.network.named_parameters() if not weight.requires_grad}
         network = {name: value for name, value in self.network.state_dict().items() if name not in frozen}
         return {
@@ -123,6 +130,9 @@ class Learner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was called."""
-        self.network.load_state_dict(state["network"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
+        if is_sharded(self.network):
+            shards.restore(self.network, self.optimizer, state["network"], state["optimizer"])
+        else:
+            self.network.load_state_dict(state["network"], strict=False)
+            self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.loss_sum = state["step"], state["loss_sum"].to(self.loss_sum.device)

@@ -14,11 +14,6 @@ from nodelens.processes import by_first
 Precision = Literal["fp32", "bf16"]
 
 
-def default_device() -> torch.device:
-    """The accelerator if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def resolve_precision(asked: str, device: torch.device) -> Precision:
     """`auto` becomes what is faster here; the choice is written into the run's configuration.
 

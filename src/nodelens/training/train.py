@@ -19,14 +19,15 @@ from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
-from nodelens.processes import add_up, rank, refuse_shards, size
+from nodelens.processes import add_up, default_device, in_shards, rank, size
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
+from nodelens.shards import device_of, is_sharded, keep_step, placed, whole_tensors
 from nodelens.training.assigned import Assignment, assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.enforced import EnforcedHeads, HeadTerm
-from nodelens.training.learner import Learner
-from nodelens.training.precision import Precision, autocast, default_device
+from nodelens.training.learner import Learner, share_norms
+from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe
 from nodelens.training.speed import Speed, peak_flops, utilisation
 
@@ -63,11 +64,16 @@ class TrainSettings:
 
 def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
     """The untrained network of a run, and what trains it."""
+    _check_shards(settings)
     torch.manual_seed(settings.seed)
     network = new_network(settings, training)
     if settings.assigned is not None:
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
-    network = network.to(device).to(memory_format=torch.channels_last)
+    if in_shards():  # where every weight is to be contiguous
+        share_norms(network)
+        network = placed(network)
+    else:
+        network = network.to(device).to(memory_format=torch.channels_last)
     term = None
     if settings.enforced is not None:
         if settings.compile:
@@ -77,6 +83,23 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
     forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
     learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term)
     return network, learner
+
+
+def _check_shards(settings: TrainSettings) -> None:
+    """
+    Raises:
+        InputError: a network in shards cannot be trained so.
+    """
+    if not in_shards():
+        return
+    asked = {
+        "--compile": settings.compile,
+        "labels given to heads": settings.enforced is not None,
+        "labels assigned to nodes": settings.assigned is not None,
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise InputError(f"a network in shards cannot be trained with {name}; start it without FSDP")
 
 
 def train(
@@ -105,7 +128,6 @@ def train(
         InputError: the directory belongs to another configuration; the network or its assignment cannot be
             built; the split is smaller than a batch; the loss became NaN.
     """
-    refuse_shards("training")
     device = default_device()
     steps_per_epoch(training, settings.recipe)  # refuses a split that is smaller than a batch
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
@@ -141,7 +163,7 @@ def _learn(
 ) -> None:
     """The steps that are left; every epoch's end is logged and, as asked for, shown and kept."""
     device, recipe, steps = default_device(), settings.recipe, steps_per_epoch(training, settings.recipe)
-    peak = peak_flops(device, settings.precision)
+    peak = None if is_sharded(network) else peak_flops(device, settings.precision)
     speed = Speed(recipe.batch_size, utilisation(network, training.image_shape, peak))
     note, looked_at = "", near(test, device)
     with progress(f"training {settings.network}", recipe.epochs * steps) as bar:
@@ -185,7 +207,7 @@ def _finish(
     reached = accuracy(network, test, normalisation, settings.precision)
     tensors, description = stored(network)
     metadata = {**description, **_learnt(settings, normalisation), "test_accuracy": f"{reached:.5f}"}
-    run.write_tensors("model.safetensors", tensors, metadata)
+    run.write_tensors("model.safetensors", whole_tensors(tensors), metadata)
     remove(run.checkpoints / "resume.pt")
     network.checkpoint_metadata = metadata
     network.eval()
@@ -229,13 +251,16 @@ def accuracy(
     batch_size: int = 128,
 ) -> float:
     """Share of images whose label gets the largest logit."""
-    device = next(network.parameters()).device
+    device = device_of(network)
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for _, pixels, labels in images.own_batches(batch_size):
         with autocast(device, precision):
             logits = network(normalisation.applied(pixels, device))
         correct += (logits.argmax(1) == labels.to(device)).sum()
+    if is_sharded(network):
+        one = normalisation.applied(images.batch(torch.zeros(1, dtype=torch.int64)), device)
+        keep_step(network, one, -(-len(images) // batch_size))
     add_up([correct])
     return correct.item() / len(images)
 
@@ -268,7 +293,7 @@ def _keep_weights(
     if settings.keep_every and epoch % settings.keep_every == 0:
         tensors, description = stored(network)
         metadata = {**description, **_learnt(settings, normalisation)}
-        run.write_tensors(f"checkpoints/epoch_{epoch:04d}.safetensors", tensors, metadata)
+        run.write_tensors(f"checkpoints/epoch_{epoch:04d}.safetensors", whole_tensors(tensors), metadata)
 
 
 def _show_on_board(board: Any, event: Mapping[str, Any]) -> None:

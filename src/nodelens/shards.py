@@ -1,4 +1,4 @@
-"""A frozen network that is too large for one device: in shards over all processes (FSDP).
+"""A network that is too large for one device: in shards over all processes (FSDP).
 
 Each process keeps a part of every weight; the weights of a stage come together while it runs. `accelerate launch`
 with a configuration for FSDP asks for it; what that says of the units, of resharding and of offloading is followed.
@@ -6,14 +6,19 @@ with a configuration for FSDP asks for it; what that says of the units, of resha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from nodelens.errors import InputError
 from nodelens.networks import Network
-from nodelens.processes import in_shards, share, size
-from nodelens.training.precision import default_device
+from nodelens.processes import default_device, in_shards, share, size
 
 
 def placed(network: Network) -> Network:
@@ -32,12 +37,41 @@ def placed(network: Network) -> Network:
     if asked.fsdp_version != 2:
         raise InputError("a network is put in shards by the second version of FSDP; configure fsdp_version: 2")
     mesh = init_device_mesh(default_device().type, (size(),))
-
     for unit in (*_units(network, asked.transformer_cls_names_to_wrap), network):
         fully_shard(
             unit, mesh=mesh, reshard_after_forward=asked.reshard_after_forward, offload_policy=asked.cpu_offload
         )
     return network
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether each process has a part of the network only; its gradients come as the mean over all processes."""
+    return isinstance(network, FSDPModule)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network computes; its shards may lie elsewhere in between (offloading)."""
+    return default_device() if is_sharded(network) else next(network.parameters()).device
+
+
+def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that lie in shards, whole in every process; others as they are. All processes are to call it."""
+    return {key: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for key, tensor in tensors.items()}
+
+
+def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and optimizer of a network in shards, whole and on the CPU: in the first process; all are to call it."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, moments = get_state_dict(network, optimizer, options=options)
+    return dict(weights), dict(moments)
+
+
+def restore(
+    network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], moments: dict[str, Any]
+) -> None:
+    """Put a network in shards back to where `state_of` was called; each process is given all of it."""
+    options = StateDictOptions(full_state_dict=True)
+    set_state_dict(network, optimizer, model_state_dict=weights, optim_state_dict=moments, options=options)
 
 
 def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:
