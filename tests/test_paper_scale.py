@@ -206,4 +206,17 @@ def test_the_whole_script_in_miniature(tmp_path: Path) -> None:
     page = (tmp_path / "runs" / "cct" / "reproduction.md").read_text()
     assert "Not finished: enforced." in page
     assert script("collect", tmp_path / "runs", tmp_path / "back").returncode == 0
-    assert load_network(tmp_path / "back" / "cct.safetensors").config.labels == 10
+    # With what was brought back it goes on elsewhere: the network is not trained again.
+    with tarfile.open(tmp_path / "back" / "results.tar.gz.00") as archive:
+        archive.extractall(tmp_path / "elsewhere", filter="data")
+    elsewhere = tmp_path / "elsewhere" / "cct"
+    shutil.copy(tmp_path / "back" / "cct.safetensors", elsewhere / "model.safetensors")
+    for table in elsewhere.glob("tables/table1*"):
+        table.unlink()
+    log = (elsewhere / "log.jsonl").read_bytes()
+    command = ["-m", "nodelens", "reproduce", "table1", "--scale", "smoke", "--out", str(elsewhere)]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "training cct_3_3x1_64" not in done.stdout + done.stderr
+    assert (elsewhere / "log.jsonl").read_bytes() == log
+    assert list(elsewhere.glob("tables/table1*"))
