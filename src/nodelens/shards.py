@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
@@ -61,6 +60,8 @@ def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weights and optimizer of a network in shards, whole and on the CPU: in the first process; all are to call it."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict  # slow to import
+
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, moments = get_state_dict(network, optimizer, options=options)
     return dict(weights), dict(moments)
@@ -70,6 +71,8 @@ def restore(
     network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], moments: dict[str, Any]
 ) -> None:
     """Put a network in shards back to where `state_of` was called; each process is given all of it."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
     options = StateDictOptions(full_state_dict=True)
     set_state_dict(network, optimizer, model_state_dict=weights, optim_state_dict=moments, options=options)
 
