@@ -206,6 +206,7 @@ def test_the_whole_script_in_miniature(tmp_path: Path) -> None:
     page = (tmp_path / "runs" / "cct" / "reproduction.md").read_text()
     assert "Not finished: enforced." in page
     assert script("collect", tmp_path / "runs", tmp_path / "back").returncode == 0
+    assert load_network(tmp_path / "back" / "cct.safetensors").config.labels == 10
     # With what was brought back it goes on elsewhere: the network is not trained again.
     with tarfile.open(tmp_path / "back" / "results.tar.gz.00") as archive:
         archive.extractall(tmp_path / "elsewhere", filter="data")
