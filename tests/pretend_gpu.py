@@ -105,6 +105,7 @@ class PretendGPU(TorchDispatchMode):
         super().__init__()
         self.waits: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
+        self.recorded: list[Operation] | None = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), str(func)
@@ -124,12 +125,16 @@ class PretendGPU(TorchDispatchMode):
         to_host = asked == "cpu"
         if to_host or name in WAITS or (name == "aten.copy_.default" and not isinstance(args[0], OnGPU)):
             self.waits[name] += 1
-        if not any(argument.alias_info and not argument.alias_info.is_write for argument in func._schema.arguments):
-            self.launches[name] += 1
+        self.launches[name] += not is_view(func)
+        if self.recorded is not None and (to_host or name in WAITS or any(leaf.ndim for leaf in here)):
+            raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
         args, kwargs = tree_unflatten([leaf.on_host if isinstance(leaf, OnGPU) else leaf for leaf in flat], shape)
-        found = func(*args, **kwargs | ({} if asked is None else {"device": torch.device("cpu")}))
+        kwargs |= {} if asked is None else {"device": torch.device("cpu")}
+        found = func(*args, **kwargs)
         if to_host:
             return found
+        if self.recorded is not None and not is_view(func):
+            self.recorded.append((func, args, kwargs, found))
         known = {id(leaf.on_host): leaf for leaf in there} | {id(leaf): leaf for leaf in here}
 
         def back(value: object) -> object:
@@ -138,6 +143,27 @@ class PretendGPU(TorchDispatchMode):
             return known[id(value)] if id(value) in known else OnGPU(value)
 
         return tree_map(back, found)
+
+
+Operation = tuple[Any, Any, Any, Any]
+"""A function, its arguments and what it returned, on the host."""
+
+
+def is_view(func: Any) -> bool:
+    return any(argument.alias_info and not argument.alias_info.is_write for argument in func._schema.arguments)
+
+
+class Graph:
+    """A CUDA graph: operations that are recorded, not carried out, and replayed on the same memory."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def replay(self) -> None:
+        for func, args, kwargs, before in self.operations:
+            for old, new in zip(*(tree_flatten(each)[0] for each in (before, func(*args, **kwargs))), strict=True):
+                if isinstance(old, Tensor) and old is not new:
+                    old.copy_(new)
 
 
 class OnHost(torch.Generator):
@@ -171,6 +197,10 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         "manual_seed_all": lambda seed: None,
         "synchronize": lambda device=None: None,
         "_lazy_init": lambda: None,
+        "current_stream": mock.Mock,
+        "Stream": mock.Mock,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "CUDAGraph": Graph,
     }
     with contextlib.ExitStack() as stack:
         for name, value in cuda.items():
@@ -182,4 +212,19 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         stack.enter_context(mock.patch.object(torch.inference_mode, "__enter__", without_gradients))
         stack.enter_context(mock.patch.object(torch.inference_mode, "__exit__", with_gradients_again))
         stack.enter_context(mock.patch("nodelens.data.draws.Draws.device", GPU))
-        yield stack.enter_context(PretendGPU())
+        gpu = PretendGPU()
+
+        @contextlib.contextmanager
+        def recording(graph: Graph) -> Iterator[None]:
+            gpu.recorded = graph.operations
+            try:
+                yield
+            finally:
+                gpu.recorded = None
+            for *_, found in graph.operations:
+                for made in tree_flatten(found)[0]:
+                    if isinstance(made, Tensor) and made.is_floating_point():
+                        made.fill_(torch.nan)  # nothing was computed yet
+
+        stack.enter_context(mock.patch.object(torch.cuda, "graph", recording))
+        yield stack.enter_context(gpu)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nodelens.data import ImageSet, load_images, normalisation_of
@@ -22,6 +24,9 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import whole
 from nodelens.data.resident import ResidentImages, moved, near
 from nodelens.networks import build_network, reading
+from nodelens.probing import ProbeSettings, probe_recipe, train_probes
+from nodelens.progress import console
+from nodelens.replay import Replayed
 from nodelens.runs import RunDirectory
 from nodelens.training import accuracy, recipe
 from nodelens.training.batches import Batch, prepare, training_batches
@@ -30,7 +35,7 @@ from nodelens.training.precision import autocast
 from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
 from pretend_gpu import pretend_gpu
 from processes_job import trained, work
-from test_processes import assert_same_work
+from test_processes import assert_close, assert_same_work
 
 CPU = torch.device("cpu")
 RECIPE = replace(recipe("cct-300"), batch_size=16, epochs=2)
@@ -167,6 +172,47 @@ def test_a_step_waits_for_nothing_on_a_gpu_and_16_batches_are_prepared_in_a_few_
     with pretend_gpu() as gpu:
         next(training_batches(digits, one, 0, statistics, cuda))
     assert launches[0] < 2 * gpu.launches.total()  # sixteen batches, and hardly more than for one
+
+
+@NO_GPU
+def test_a_step_is_replayed_with_new_inputs() -> None:
+    weight = torch.tensor([2.0, 3.0])
+    with pretend_gpu() as gpu:
+        there, calls = weight.to("cuda"), []
+
+        def work(x: Tensor) -> Tensor:
+            calls.append(1)
+            return (x * there).sum() + torch.ones((), device="cuda")
+
+        replayed = Replayed(work, torch.zeros(2).to("cuda"))
+        recorded, launches = len(calls), gpu.launches.total()
+        for x in (torch.tensor([1.0, 1.0]), torch.tensor([5.0, -1.0])):
+            assert replayed(x.to("cuda")).cpu().item() == (x * weight).sum() + 1
+        assert len(calls) == recorded
+        assert gpu.launches.total() - launches < 10
+        with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+            Replayed(lambda x: x.sum().item(), torch.zeros(2).to("cuda"))
+
+
+@NO_GPU
+@pytest.mark.parametrize("waits", [False, True])
+def test_probes_of_a_network_that_waits_are_not_replayed(
+    waits: bool, digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "quiet", False)
+    torch.manual_seed(0)
+    network = build_network("cct_2_3x1_16", 10, 8, 1).eval()
+    if waits:
+        network.tokenizer.register_forward_pre_hook(lambda _, images: float(images[0].sum()) and None)
+    settings = ProbeSettings(probe_recipe(2, batch_size=40), seeds=(0, 1))
+    sites, found = [site for site in network.sites() if site.block == 2], []
+    normalisation = normalisation_of(digits)
+    for device in ("cpu", "cuda"):
+        with pretend_gpu() if device == "cuda" else nullcontext(), console.capture() as said:
+            probes = train_probes(copy.deepcopy(network).to(device), sites, digits, normalisation, settings)
+            found.append({name: weight.cpu() for name, weight in probes.state_dict().items()})
+        assert ("launched one by one" in said.get()) == (waits and device == "cuda")
+    assert_close(found[1], found[0], 1e-3)
 
 
 @NO_GPU

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from nodelens.networks import Network, Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
-from nodelens.progress import progress
+from nodelens.progress import console, progress
+from nodelens.replay import Replayed
 from nodelens.runs import load_state, save_state
-from nodelens.shards import device_of
+from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.learner import gradients
 from nodelens.training.precision import Precision, autocast
@@ -74,6 +75,9 @@ def probe_recipe(
         weight_decay=5e-2,
         augmentation=Augmentation(flip=flip),
     )
+
+
+Learnt = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -128,21 +132,44 @@ def train_probes(
     step, read = _resume(state, probes, optimizer), reads(network, probes)
     total = recipe.epochs * steps_per_epoch(training, recipe)
     save = None if state is None else lambda: _save(state, probes, optimizer, step)
+    learnt: Learnt | None = None
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, recipe, settings.order_seed, normalisation, device, step):
-            losses = probe_gradients(network, read, batch, settings.precision)
+            learnt = learnt or _learnt(network, read, optimizer, batch, settings.precision)
+            losses = learnt(batch.images, batch.targets)
             add_up([*gradients(probes), *losses.values()])
             for group in optimizer.param_groups:
                 group["lr"] = batch.learning_rate
             optimizer.step()
-            optimizer.zero_grad()
             if batch.ends_epoch:
                 _check_losses(probes, losses)
             step = batch.step + 1
             bar.reach(step)
             checkpoints.after_step(batch.ends_epoch)
     return probes.requires_grad_(False)
+
+
+def _learnt(
+    network: nn.Module, read: Sequence[Read], optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision
+) -> Learnt:
+    """What finds every probe's gradient and losses, for images and targets like those of a batch.
+
+    The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait.
+    """
+
+    def learnt(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        optimizer.zero_grad()
+        return probe_gradients(network, read, dataclasses.replace(batch, images=images, targets=targets), precision)
+
+    # The weights of a network in shards come together anew in every pass.
+    if batch.images.device.type != "cuda" or is_sharded(network):
+        return learnt
+    try:
+        return Replayed(learnt, batch.images, batch.targets)
+    except RuntimeError as error:
+        console.print(f"the probes' operations are launched one by one: {error}", highlight=False, markup=False)
+        return learnt
 
 
 def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision) -> dict[str, Tensor]:

@@ -1,0 +1,49 @@
+"""Steps of many small operations on a GPU, recorded once and then asked for all at once (CUDA graphs)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+WARM_UP = 3
+"""Calls before the recording: libraries choose their algorithms and take their memory in the first ones."""
+
+
+class Replayed(Generic[T]):
+    """A function of tensors on a GPU, as the sequence of operations of one call of it.
+
+    Launching an operation takes the host some microseconds, as long as a GPU computes for a small one; it replays a
+    recording faster than that. What the function does in Python is done once only. It may not wait for the device, and
+    what it returns or writes is overwritten by the next call.
+
+    Args:
+        work: is called a few times with `inputs`, and then never again.
+        inputs: of the shapes and formats of all calls; their values do not matter.
+
+    Raises:
+        RuntimeError: the function does what cannot be recorded.
+    """
+
+    def __init__(self, work: Callable[..., T], *inputs: Tensor) -> None:
+        self._inputs = [given.clone() for given in inputs]
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UP):
+                work(*self._inputs)
+        torch.cuda.current_stream().wait_stream(beside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._found = work(*self._inputs)
+
+    def __call__(self, *inputs: Tensor) -> T:
+        """What the function returns for these inputs."""
+        for held, given in zip(self._inputs, inputs, strict=True):
+            held.copy_(given)
+        self._graph.replay()
+        return self._found
