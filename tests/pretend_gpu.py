@@ -201,6 +201,7 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         "Stream": mock.Mock,
         "stream": lambda stream: contextlib.nullcontext(),
         "CUDAGraph": Graph,
+        "graph_pool_handle": object,
     }
     with contextlib.ExitStack() as stack:
         for name, value in cuda.items():
@@ -215,7 +216,7 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         gpu = PretendGPU()
 
         @contextlib.contextmanager
-        def recording(graph: Graph) -> Iterator[None]:
+        def recording(graph: Graph, **options: object) -> Iterator[None]:
             gpu.recorded = graph.operations
             try:
                 yield

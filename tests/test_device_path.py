@@ -31,7 +31,7 @@ from nodelens.runs import RunDirectory
 from nodelens.training import accuracy, recipe
 from nodelens.training.batches import Batch, prepare, training_batches
 from nodelens.training.learner import Learner
-from nodelens.training.precision import autocast
+from nodelens.training.precision import Precision, autocast
 from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
 from pretend_gpu import pretend_gpu
 from processes_job import trained, work
@@ -244,6 +244,21 @@ def test_no_step_waits_for_the_gpu(digits: ImageSet) -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert learner.step == 12
+
+
+@GPU
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_replayed_steps_are_those_launched_one_by_one(precision: Precision, digits: ImageSet) -> None:
+    cuda, normalisation, found = torch.device("cuda"), normalisation_of(digits), []
+    for replay in (True, False):
+        torch.manual_seed(0)
+        network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
+        learner = Learner(network.train(), RECIPE, 0, precision, replay=replay)
+        for batch in training_batches(digits, RECIPE, 0, normalisation, cuda):
+            learner.learn(batch)
+        assert isinstance(learner._learnt, Replayed) == replay
+        found.append({name: weight.cpu() for name, weight in network.state_dict().items()})
+    assert_close(found[0], found[1], 1e-3 if precision == "fp32" else 3e-2)
 
 
 @GPU

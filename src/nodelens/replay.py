@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
+
+from nodelens.progress import console
 
 T = TypeVar("T")
 
@@ -19,7 +22,7 @@ class Replayed(Generic[T]):
 
     Launching an operation takes the host some microseconds, as long as a GPU computes for a small one; it replays a
     recording faster than that. What the function does in Python is done once only. It may not wait for the device, and
-    what it returns or writes is overwritten by the next call.
+    what it returns or writes is overwritten by the next call of this or another such function: they share memory.
 
     Args:
         work: is called a few times with `inputs`, and then never again.
@@ -38,7 +41,8 @@ class Replayed(Generic[T]):
                 work(*self._inputs)
         torch.cuda.current_stream().wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads (the one that watches over NCCL) may ask the device meanwhile.
+        with torch.cuda.graph(self._graph, pool=_memory(), capture_error_mode="thread_local"):
             self._found = work(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> T:
@@ -47,3 +51,17 @@ class Replayed(Generic[T]):
             held.copy_(given)
         self._graph.replay()
         return self._found
+
+
+def replayed(work: Callable[..., T], *inputs: Tensor) -> Callable[..., T]:
+    """`Replayed`, or where that cannot be, the function itself; a line says why."""
+    try:
+        return Replayed(work, *inputs)
+    except RuntimeError as error:
+        console.print(f"operations are launched one by one: {error}", highlight=False, markup=False)
+        return work
+
+
+@cache
+def _memory() -> Any:
+    return torch.cuda.graph_pool_handle()

@@ -20,8 +20,8 @@ from nodelens.networks import Network, Site, reading
 from nodelens.probing.probes import Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
-from nodelens.progress import console, progress
-from nodelens.replay import Replayed
+from nodelens.progress import progress
+from nodelens.replay import replayed
 from nodelens.runs import load_state, save_state
 from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
@@ -165,11 +165,7 @@ def _learnt(
     # The weights of a network in shards come together anew in every pass.
     if batch.images.device.type != "cuda" or is_sharded(network):
         return learnt
-    try:
-        return Replayed(learnt, batch.images, batch.targets)
-    except RuntimeError as error:
-        console.print(f"the probes' operations are launched one by one: {error}", highlight=False, markup=False)
-        return learnt
+    return replayed(learnt, batch.images, batch.targets)
 
 
 def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision) -> dict[str, Tensor]:

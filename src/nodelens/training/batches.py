@@ -110,7 +110,7 @@ def training_batches(
 def prepared_at_once(values: int, device: torch.device) -> int:
     """Batches that are augmented together.
 
-    Augmentation is some six hundred small operations. For one batch, a GPU is done with each before it is given the
+    Augmentation is some 650 small operations. For one batch, a GPU is done with each before it is given the
     next, and on a CPU, small batches take less time than the calls; large ones would only leave its caches.
 
     Args:

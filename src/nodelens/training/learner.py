@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from nodelens import shards
 from nodelens.errors import InputError
 from nodelens.processes import add_up, rank, size
+from nodelens.replay import Replayed, replayed
 from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import DROPOUT, Batch, seed_of
 from nodelens.training.precision import Precision, autocast
@@ -30,8 +32,7 @@ def share_norms(network: nn.Module) -> None:
     Raises:
         InputError: on a CPU, where torch cannot do that.
     """
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    if size() == 1 or not normed:
+    if size() == 1 or not _normed(network):
         return
     if next(network.parameters()).device.type == "cpu":
         raise InputError(
@@ -39,6 +40,10 @@ def share_norms(network: nn.Module) -> None:
             "train this network in one process"
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+
+
+def _normed(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 class Learner:
@@ -50,6 +55,8 @@ class Learner:
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
         term: what is added to the cross-entropy of the batch just read, of its targets; it is not logged.
+        replay: whether a GPU replays the steps as recorded in the first one. Batch normalisation, whose averages change
+            with each pass, is not replayed.
 
     Raises:
         InputError: batch normalisation under several processes on a CPU.
@@ -66,6 +73,7 @@ class Learner:
         slow_share: float = 1.0,
         forward: Callable[[Tensor], Tensor] | None = None,
         term: Callable[[Tensor], Tensor] | None = None,
+        replay: bool = True,
     ) -> None:
         if not is_sharded(network):
             share_norms(network)
@@ -75,6 +83,8 @@ class Learner:
         self.precision: Precision = precision
         self.forward = network if forward is None else forward
         self.term = term
+        self._replay = replay and not is_sharded(network) and not _normed(network)
+        self._learnt: Callable[[Tensor, Tensor], Tensor] | None = None
         self.step = 0
         self.loss_sum = torch.zeros((), device=device_of(network))
 
@@ -86,21 +96,30 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = batch.learning_rate * group.get("share", 1.0)
+        inputs = batch.images if inputs is None else inputs
+        if self._learnt is None:
+            learnt = partial(self._gradients, share=batch.share)
+            is_replayed = self._replay and inputs.device.type == "cuda"
+            self._learnt = replayed(learnt, inputs, batch.targets) if is_replayed else learnt
         # Each process drops out what it likes: other images, other draws.
         torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step, *([rank()] if rank() else [])))
-        inputs = batch.images if inputs is None else inputs
-        with autocast(inputs.device, self.precision):
-            logits = self.forward(inputs)
-        loss = F.cross_entropy(logits.float(), batch.targets) * batch.share
-        whole = loss if self.term is None else loss + self.term(batch.targets) * batch.share
-        sharded = is_sharded(self.network)
-        (whole * size() if sharded else whole).backward()  # type: ignore[no-untyped-call]
-        loss = loss.detach()
-        add_up([loss] if sharded else [loss, *gradients(self.network)])
+        loss = self._learnt(inputs, batch.targets)
+        add_up([loss] if is_sharded(self.network) else [loss, *gradients(self.network)])
         self.optimizer.step()
-        self.optimizer.zero_grad()
+        if not isinstance(self._learnt, Replayed):  # which writes them anew, at the same place
+            self.optimizer.zero_grad()
         self.loss_sum += loss
         self.step = batch.step + 1
+
+    def _gradients(self, inputs: Tensor, targets: Tensor, share: float) -> Tensor:
+        """Find the gradients of every trained parameter, and return the loss: this process's part of both."""
+        self.optimizer.zero_grad()
+        with autocast(inputs.device, self.precision):
+            logits = self.forward(inputs)
+        loss = F.cross_entropy(logits.float(), targets) * share
+        whole = loss if self.term is None else loss + self.term(targets) * share
+        (whole * size() if is_sharded(self.network) else whole).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def mean_loss(self, epoch: int, steps: int) -> float:
         """The epoch's mean training loss; the next epoch's starts from zero.

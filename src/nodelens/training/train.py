@@ -81,7 +81,11 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
         term = HeadTerm(network, settings.enforced, training, settings.seed)
     # Every batch has the same shape.
     forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
-    learner = Learner(network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term)
+    # Compiled steps are replayed if so asked (--cuda-graphs).
+    replay = not settings.compile
+    learner = Learner(
+        network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term, replay=replay
+    )
     return network, learner
 
 
