@@ -44,9 +44,7 @@ def training_steps(
 ) -> Callable[[], None]:
     """An epoch of `nodelens train`, without its files."""
     chosen, device = replace(recipe("cct-300", batch_size=batch_size), epochs=1), default_device()
-    learning, learner = learner_of(
-        TrainSettings(network, chosen, precision=precision, compile=compiled), images, device
-    )
+    learning, learner = learner_of(TrainSettings(network, chosen, precision=precision, compile=compiled), images)
     learning.train()
     normalisation = normalisation_of(images)
 

@@ -75,7 +75,7 @@ def nodelens_steps(chosen: Recipe, steps: int, precision: Precision, kind: str) 
     assigned = Assignment(5) if kind == "masked" else None
     compiled = kind == "compiled"
     settings = TrainSettings("cct_7_3x2", chosen, precision=precision, compile=compiled, assigned=assigned)
-    network, learner = learner_of(settings, images, device)
+    network, learner = learner_of(settings, images)
     network.train()
 
     def run() -> None:

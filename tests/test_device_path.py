@@ -256,7 +256,7 @@ def test_replayed_steps_are_those_launched_one_by_one(precision: Precision, digi
         learner = Learner(network.train(), RECIPE, 0, precision, replay=replay)
         for batch in training_batches(digits, RECIPE, 0, normalisation, cuda):
             learner.learn(batch)
-        assert isinstance(learner._learnt, Replayed) == replay
+        assert isinstance(learner._forward_backward, Replayed) == replay
         found.append({name: weight.cpu() for name, weight in network.state_dict().items()})
     assert_close(found[0], found[1], 1e-3 if precision == "fp32" else 3e-2)
 

@@ -54,7 +54,9 @@ class Replayed(Generic[T]):
 
 
 def replayed(work: Callable[..., T], *inputs: Tensor) -> Callable[..., T]:
-    """`Replayed`, or where that cannot be, the function itself; a line says why."""
+    """`Replayed` on a GPU; on a CPU the function itself, and where it cannot be recorded: a line says why."""
+    if inputs[0].device.type != "cuda":
+        return work
     try:
         return Replayed(work, *inputs)
     except RuntimeError as error:

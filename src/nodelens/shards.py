@@ -58,7 +58,7 @@ def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for key, tensor in tensors.items()}
 
 
-def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
+def sharded_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weights and optimizer of a network in shards, whole and on the CPU: in the first process; all are to call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict  # slow to import
 
@@ -67,10 +67,10 @@ def state_of(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict
     return dict(weights), dict(moments)
 
 
-def restore(
+def restore_shards(
     network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], moments: dict[str, Any]
 ) -> None:
-    """Put a network in shards back to where `state_of` was called; each process is given all of it."""
+    """Put a network in shards back to where `sharded_state` was called; each process is given all of it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
     options = StateDictOptions(full_state_dict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ from nodelens.errors import InputError
 if TYPE_CHECKING:
     from nodelens.data import ImageSet
     from nodelens.heads.study import HeadData
-    from nodelens.networks import Network
+    from nodelens.networks import Network, Site
     from nodelens.probing import ProbeSettings
     from nodelens.runs import RunDirectory
 
@@ -58,7 +59,7 @@ def heads(
 ) -> None:
     """Show which attention head is the expert for which labels, beside what chance gives."""
     from nodelens.heads.epochs import EPOCHS, fewer_images, saved_epochs, study_epochs
-    from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, same_sites
+    from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites
     from nodelens.measures.resampling import check_draws
     from nodelens.networks import load_network
     from nodelens.report.heads import check_images, report_epochs, report_heads
@@ -75,9 +76,7 @@ def heads(
     run, trained = run_directory(source, out), RunDirectory(Path(source))
     network = load_network(source, heads=attention_heads)
     sites = chosen_sites(network, blocks)
-    smaller = load_network(pruned, labels=network.config.labels) if pruned else None
-    if smaller is not None:
-        same_sites(smaller, sites)
+    smaller = _smaller(pruned, network, sites)
     if along_training:
         saved_epochs(trained, every)
     with run.claimed():
@@ -85,8 +84,7 @@ def heads(
         loaded = _data(network, name, split, test_split, superclasses, skip_undecodable)
         shown = [_position(part) for part in images.split(",") if part]
         check_images(shown, len(loaded.test))
-        if along_training:
-            loaded = fewer_images(loaded, training_images)
+        loaded = fewer_images(loaded, training_images)
         record = RunDirectory(run.path / EPOCHS) if along_training else run
         probe = _probe(network, record, seeds, epochs, precision, loaded.probing.training)
         settings = dataclasses.replace(settings, probe=probe)
@@ -107,6 +105,18 @@ def _check_along_training(along_training: bool, study: dict[str, object], traini
         if value:
             of, do = ("the trained network", "leave out") if along_training else ("kept epochs", "add")
             raise InputError(f"{option} belongs to the study of {of}; {do} --along-training")
+
+
+def _smaller(pruned: str | None, network: Network, sites: Sequence[Site]) -> Network | None:
+    """The network after pruning, if one is to be shown beside; it has the same sites."""
+    from nodelens.heads.study import same_sites
+    from nodelens.networks import load_network
+
+    if not pruned:
+        return None
+    smaller = load_network(pruned, labels=network.config.labels)
+    same_sites(smaller, sites)
+    return smaller
 
 
 def _data(

@@ -2,14 +2,17 @@
 
 from nodelens.data.augment import Augmentation, augment, mix, normalise
 from nodelens.data.datasets import ImageSet, holdout, load_images
+from nodelens.data.draws import Draws, draws_of
 from nodelens.data.lookup import is_at_hand
 from nodelens.data.normalisation import Normalisation, normalisation_of
 
 __all__ = [
     "Augmentation",
+    "Draws",
     "ImageSet",
     "Normalisation",
     "augment",
+    "draws_of",
     "holdout",
     "is_at_hand",
     "load_images",

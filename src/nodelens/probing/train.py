@@ -77,9 +77,6 @@ def probe_recipe(
     )
 
 
-Learnt = Callable[[Tensor, Tensor], dict[str, Tensor]]
-
-
 @dataclass(frozen=True)
 class ProbeSettings:
     """What determines the probes, together with the network and the data.
@@ -132,12 +129,12 @@ def train_probes(
     step, read = _resume(state, probes, optimizer), reads(network, probes)
     total = recipe.epochs * steps_per_epoch(training, recipe)
     save = None if state is None else lambda: _save(state, probes, optimizer, step)
-    learnt: Learnt | None = None
+    learn: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, recipe, settings.order_seed, normalisation, device, step):
-            learnt = learnt or _learnt(network, read, optimizer, batch, settings.precision)
-            losses = learnt(batch.images, batch.targets)
+            learn = learn or _gradient_function(network, read, optimizer, batch, settings.precision)
+            losses = learn(batch.images, batch.targets)
             add_up([*gradients(probes), *losses.values()])
             for group in optimizer.param_groups:
                 group["lr"] = batch.learning_rate
@@ -150,22 +147,21 @@ def train_probes(
     return probes.requires_grad_(False)
 
 
-def _learnt(
+def _gradient_function(
     network: nn.Module, read: Sequence[Read], optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision
-) -> Learnt:
+) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
     """What finds every probe's gradient and losses, for images and targets like those of a batch.
 
     The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait.
     """
 
-    def learnt(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def gradients_and_losses(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         return probe_gradients(network, read, dataclasses.replace(batch, images=images, targets=targets), precision)
 
-    # The weights of a network in shards come together anew in every pass.
-    if batch.images.device.type != "cuda" or is_sharded(network):
-        return learnt
-    return replayed(learnt, batch.images, batch.targets)
+    if is_sharded(network):  # its weights come together anew in every pass
+        return gradients_and_losses
+    return replayed(gradients_and_losses, batch.images, batch.targets)
 
 
 def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision) -> dict[str, Tensor]:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens import shards
 from nodelens.errors import InputError
 from nodelens.processes import add_up, rank, size
 from nodelens.replay import Replayed, replayed
-from nodelens.shards import device_of, is_sharded
+from nodelens.shards import device_of, is_sharded, restore_shards, sharded_state
 from nodelens.training.batches import DROPOUT, Batch, seed_of
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe, make_optimizer
@@ -26,15 +25,18 @@ def gradients(network: nn.Module) -> list[Tensor]:
     return [weight.grad for weight in network.parameters() if weight.grad is not None]
 
 
-def share_norms(network: nn.Module) -> None:
+def share_norms(network: nn.Module, device: torch.device) -> None:
     """Let batch normalisation see the images of all processes, in place.
+
+    Args:
+        device: where the network is to be trained.
 
     Raises:
         InputError: on a CPU, where torch cannot do that.
     """
     if size() == 1 or not _normed(network):
         return
-    if next(network.parameters()).device.type == "cpu":
+    if device.type == "cpu":
         raise InputError(
             "batch normalisation needs all images of a batch, which several processes can share on GPUs only; "
             "train this network in one process"
@@ -76,7 +78,7 @@ class Learner:
         replay: bool = True,
     ) -> None:
         if not is_sharded(network):
-            share_norms(network)
+            share_norms(network, device_of(network))
         self.network = network
         self.optimizer = make_optimizer(network, recipe, slow, slow_share)
         self.seed = seed
@@ -84,7 +86,7 @@ class Learner:
         self.forward = network if forward is None else forward
         self.term = term
         self._replay = replay and not is_sharded(network) and not _normed(network)
-        self._learnt: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._forward_backward: Callable[[Tensor, Tensor], Tensor] | None = None
         self.step = 0
         self.loss_sum = torch.zeros((), device=device_of(network))
 
@@ -97,16 +99,15 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = batch.learning_rate * group.get("share", 1.0)
         inputs = batch.images if inputs is None else inputs
-        if self._learnt is None:
-            learnt = partial(self._gradients, share=batch.share)
-            is_replayed = self._replay and inputs.device.type == "cuda"
-            self._learnt = replayed(learnt, inputs, batch.targets) if is_replayed else learnt
+        if self._forward_backward is None:
+            work = partial(self._gradients, share=batch.share)
+            self._forward_backward = replayed(work, inputs, batch.targets) if self._replay else work
         # Each process drops out what it likes: other images, other draws.
         torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step, *([rank()] if rank() else [])))
-        loss = self._learnt(inputs, batch.targets)
+        loss = self._forward_backward(inputs, batch.targets)
         add_up([loss] if is_sharded(self.network) else [loss, *gradients(self.network)])
         self.optimizer.step()
-        if not isinstance(self._learnt, Replayed):  # which writes them anew, at the same place
+        if not isinstance(self._forward_backward, Replayed):  # which writes them anew, at the same place
             self.optimizer.zero_grad()
         self.loss_sum += loss
         self.step = batch.step + 1
@@ -136,7 +137,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """What resuming needs; parameters that are not trained are left out. All processes are to ask for it."""
         if is_sharded(self.network):
-            weights, moments = shards.state_of(self.network, self.optimizer)
+            weights, moments = sharded_state(self.network, self.optimizer)
             return {"network": weights, "optimizer": moments, "step": self.step, "loss_sum": self.loss_sum}
         frozen = {name for name, weight in self.network.named_parameters() if not weight.requires_grad}
         network = {name: value for name, value in self.network.state_dict().items() if name not in frozen}
@@ -150,7 +151,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was called."""
         if is_sharded(self.network):
-            shards.restore(self.network, self.optimizer, state["network"], state["optimizer"])
+            restore_shards(self.network, self.optimizer, state["network"], state["optimizer"])
         else:
             self.network.load_state_dict(state["network"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])

@@ -62,18 +62,18 @@ class TrainSettings:
             raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
 
 
-def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device) -> tuple[Network, Learner]:
+def learner_of(settings: TrainSettings, training: ImageSet) -> tuple[Network, Learner]:
     """The untrained network of a run, and what trains it."""
     _check_shards(settings)
     torch.manual_seed(settings.seed)
     network = new_network(settings, training)
     if settings.assigned is not None:
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
-    if in_shards():  # where every weight is to be contiguous
-        share_norms(network)
-        network = placed(network)
-    else:
-        network = network.to(device).to(memory_format=torch.channels_last)
+    if in_shards():
+        share_norms(network, default_device())  # before its weights lie in several processes
+    network = placed(network)
+    if not is_sharded(network):  # whose weights are to be contiguous
+        network = network.to(memory_format=torch.channels_last)
     term = None
     if settings.enforced is not None:
         if settings.compile:
@@ -81,10 +81,14 @@ def learner_of(settings: TrainSettings, training: ImageSet, device: torch.device
         term = HeadTerm(network, settings.enforced, training, settings.seed)
     # Every batch has the same shape.
     forward = torch.compile(network, dynamic=False, mode=settings.compile_mode) if settings.compile else network
-    # Compiled steps are replayed if so asked (--cuda-graphs).
-    replay = not settings.compile
     learner = Learner(
-        network, settings.recipe, settings.seed, settings.precision, forward=forward, term=term, replay=replay
+        network,
+        settings.recipe,
+        settings.seed,
+        settings.precision,
+        forward=forward,
+        term=term,
+        replay=not settings.compile,  # torch replays what it compiled, if so asked (--cuda-graphs)
     )
     return network, learner
 
@@ -136,7 +140,7 @@ def train(
     steps_per_epoch(training, settings.recipe)  # refuses a split that is smaller than a batch
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
-    network, learner = learner_of(settings, training, device)
+    network, learner = learner_of(settings, training)
     run.configure("train", _identity(settings, training, test), **environment)
     resume = run.checkpoints / "resume.pt"
     if exists(run.model):
