@@ -26,10 +26,11 @@ from nodelens.data.resident import ResidentImages, moved, near
 from nodelens.networks import build_network, reading
 from nodelens.probing import ProbeSettings, probe_recipe, train_probes
 from nodelens.progress import console
-from nodelens.replay import Replayed
+from nodelens.replay import WARM_UP, Replayed
 from nodelens.runs import RunDirectory
-from nodelens.training import accuracy, recipe
+from nodelens.training import TrainSettings, accuracy, recipe, train
 from nodelens.training.batches import Batch, prepare, training_batches
+from nodelens.training.enforced import EnforcedHeads
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.speed import Speed, peak_of, step_flops, utilisation
@@ -192,6 +193,17 @@ def test_a_step_is_replayed_with_new_inputs() -> None:
         assert gpu.launches.total() - launches < 10
         with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
             Replayed(lambda x: x.sum().item(), torch.zeros(2).to("cuda"))
+
+
+@NO_GPU
+def test_labels_given_to_heads_are_learnt_in_replayed_steps(digits: ImageSet, tmp_path: Path) -> None:
+    settings = TrainSettings("cct_2_3x1_16", RECIPE, enforced=EnforcedHeads("random", weight=1.0))
+    on_cpu = train(settings, digits, digits, RunDirectory(tmp_path / "cpu")).state_dict()
+    with pretend_gpu() as gpu:
+        found = train(settings, digits, digits, RunDirectory(tmp_path / "gpu")).state_dict()
+        on_gpu = {name: weight.cpu() for name, weight in found.items()}
+    assert gpu.launches["aten.max_pool2d_with_indices_backward.default"] == WARM_UP + 1  # of twelve steps
+    assert_close(on_gpu, dict(on_cpu), 1e-3)
 
 
 @NO_GPU

@@ -21,9 +21,10 @@ from nodelens.data.augment import augment, mix
 from nodelens.data.draws import Draws
 from nodelens.data.part import Part
 from nodelens.errors import InputError
-from nodelens.networks import load_network, masks_of
+from nodelens.networks import build_network, load_network, masks_of
 from nodelens.processes import alone, by_first, share, size
 from nodelens.runs import RunDirectory, load_state, read_json, read_tensors
+from nodelens.shards import placed
 from nodelens.training import TrainSettings, batches, train
 from nodelens.training.assigned import Assignment
 from nodelens.training.enforced import EnforcedHeads
@@ -170,6 +171,15 @@ def test_a_network_in_shards_is_trained_and_measured_as_a_whole_one(one: Path, t
     launched(tmp_path / "lost", *launcher, parts=("train",))
     again, whole = (folder / "train" / "model.safetensors" for folder in (tmp_path / "lost", tmp_path))
     assert again.read_bytes() == whole.read_bytes()
+
+
+def test_another_version_of_fsdp_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("nodelens.shards.size", lambda: 2)
+    for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="by the second version of FSDP; configure fsdp_version: 2"):
+        placed(build_network("cct_2_3x1_16", 10, 8, 1))
 
 
 @pytest.mark.parametrize(

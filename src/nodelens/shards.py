@@ -6,6 +6,7 @@ with a configuration for FSDP asks for it; what that says of the units, of resha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,9 +33,10 @@ def placed(network: Network) -> Network:
         from accelerate.utils import FullyShardedDataParallelPlugin
     except ImportError as error:
         raise InputError('accelerate is not installed; run pip install "nodelens[distributed]"') from error
-    asked = FullyShardedDataParallelPlugin()
-    if asked.fsdp_version != 2:
+    # Before accelerate reads it: for the first version it looks for a GPU, and ends where there is none.
+    if os.environ.get("FSDP_VERSION", "1") != "2":
         raise InputError("a network is put in shards by the second version of FSDP; configure fsdp_version: 2")
+    asked = FullyShardedDataParallelPlugin()
     mesh = init_device_mesh(default_device().type, (size(),))
     for unit in (*_units(network, asked.transformer_cls_names_to_wrap), network):
         fully_shard(
