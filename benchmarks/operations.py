@@ -32,8 +32,8 @@ from nodelens.probing.train import probe_gradients
 from nodelens.training import recipe
 from nodelens.training.batches import Batch, prepare
 from nodelens.training.learner import Learner
+from nodelens.training.optimizer import Optimizers, make_optimizer
 from nodelens.training.precision import autocast
-from nodelens.training.recipe import make_optimizer
 
 IMAGES, LABELS, TOGETHER = 8, 100, 16
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def main() -> None:
         probes = Probes(sites, LABELS, (0, 1, 2))
         optimizer, sums = make_optimizer(probes, probe_recipe()), LabelSums(network, probes)
 
-        def learn(probes: Probes = probes, optimizer: torch.optim.Optimizer = optimizer) -> None:
+        def learn(probes: Probes = probes, optimizer: Optimizers = optimizer) -> None:
             probe_gradients(network, reads(network, probes), batch, asked.precision)
             optimizer.step()
             optimizer.zero_grad()

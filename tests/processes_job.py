@@ -1,8 +1,8 @@
 """What test_processes.py runs in one, two and four processes: `processes_job.py FOLDER PART…`.
 
-The parts, each into a folder of its own: `train`, `measure`, `prune`, `search`, `heads`, without dropout so that all
-numbers of processes agree; `sums`, the float64 sums of a measurement; `die`, the training, of which the last process is
-killed.
+The parts, each into a folder of its own: `train`, `muon`, `measure`, `prune`, `search`, `heads`, without dropout so
+that all numbers of processes agree; `sums`, the float64 sums of a measurement; `die`, the training, of which the last
+process is killed.
 """
 
 import os
@@ -49,8 +49,12 @@ TRAINING, TEST = images("train", 170), images("test", 300)  # three batches: one
 NORMALISATION = normalisation_of(TRAINING)
 
 
-def trained(run: RunDirectory) -> None:
-    train(TrainSettings("cct_2_3x1_16", RECIPE, seed=3), TRAINING, TEST, run, checkpoint_seconds=0.0)
+def trained(run: RunDirectory, recipe: Recipe = RECIPE) -> None:
+    train(TrainSettings("cct_2_3x1_16", recipe, seed=3), TRAINING, TEST, run, checkpoint_seconds=0.0)
+
+
+def trained_by_muon(run: RunDirectory) -> None:
+    trained(run, replace(RECIPE, optimizer="muon", momentum=0.95))
 
 
 def die_at(step: int) -> None:
@@ -132,7 +136,8 @@ def work(folder: Path, parts: list[str]) -> None:
     if "die" in parts:
         die_at(8)
         parts = ["train"]
-    parts_of = {"train": trained, "measure": measured, "prune": pruned, "search": searched, "heads": studied}
+    parts_of = {"train": trained, "muon": trained_by_muon, "measure": measured}
+    parts_of |= {"prune": pruned, "search": searched, "heads": studied}
     for part, do in parts_of.items():
         if part in parts:
             with RunDirectory(folder / part).claimed():

@@ -121,7 +121,7 @@ def test_what_is_pretended_of_a_gpu() -> None:
 def test_a_gpu_does_what_a_cpu_does(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    parts = ["train", "measure", "prune", "search", "heads"]
+    parts = ["train", "muon", "measure", "prune", "search", "heads"]
     work(tmp_path / "cpu", parts)
     with pretend_gpu() as gpu:
         work(tmp_path / "gpu", parts)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from nodelens.errors import InputError
-from nodelens.networks import build_network
+from nodelens.networks import apply_masks, build_network, layer_weight
 from nodelens.training import RECIPES, Recipe, recipe
-from nodelens.training.recipe import make_optimizer
+from nodelens.training.optimizer import make_optimizer
 
 STEPS = 10
 """Steps per epoch."""
@@ -96,7 +96,7 @@ def test_requests_that_make_no_sense() -> None:
         recipe("digits", batch_size=-4)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
 def test_weight_decay_spares_exactly_the_vectors(optimizer: str) -> None:
     torch.manual_seed(0)
     network = build_network("cct_2_3x1_16", 10, 8, 1)
@@ -144,6 +144,66 @@ def test_adamw_s_first_step_is_the_sign_of_the_gradient() -> None:
     layer.weight.grad, layer.bias.grad = gradient.clone(), torch.zeros(2)
     make_optimizer(layer, Recipe(epochs=1, learning_rate=0.1, weight_decay=0.2)).step()
     torch.testing.assert_close(layer.weight.detach(), before * (1 - 0.1 * 0.2) - 0.1 * gradient.sign())
+
+
+def test_muon_makes_all_directions_of_a_layer_s_gradient_alike() -> None:
+    torch.manual_seed(0)
+    network = build_network("cct_2_3x1_16", 10, 8, 1)
+    between = {f"{layer.module}.weight" for layer in network.layers() if layer.name != "output"}
+    assert len(between) == 8
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    for weight in network.parameters():
+        weight.grad = torch.randn_like(weight)
+    chosen = Recipe(epochs=1, optimizer="muon", learning_rate=0.01, weight_decay=0.0, momentum=0.95)
+    make_optimizer(network, chosen).step()
+    for name, weight in network.named_parameters():
+        step, gradient = before[name] - weight.detach(), weight.grad
+        if name not in between:  # AdamW's first step
+            torch.testing.assert_close(step, 0.01 * gradient.sign(), rtol=0, atol=2e-6)
+            continue
+        # Elements of 0.2 times the rate, the usual size of AdamW's (Liu et al. 2025), and each direction alike.
+        left, values, right = torch.linalg.svd(gradient, full_matrices=False)
+        found = left.T @ step @ right.T / (0.01 * 0.2 * math.sqrt(max(gradient.shape)))
+        torch.testing.assert_close(found - found.diag().diag(), torch.zeros_like(found), rtol=0, atol=0.05)
+        inner = values > 0.1 * values[0]
+        assert inner.sum() > 10
+        assert ((found.diag() > 0.6) & (found.diag() < 1.25))[inner].all()
+
+
+def test_muon_is_told_apart_from_adamw_when_it_goes_on() -> None:
+    chosen, found = Recipe(epochs=1, optimizer="muon", momentum=0.95), []
+    for interrupted in (False, True):
+        torch.manual_seed(0)
+        network = build_network("cct_2_3x1_16", 10, 8, 1)
+        optimizer = make_optimizer(network, chosen)
+        for step in range(4):
+            if interrupted and step == 2:
+                state = optimizer.state_dict()
+                optimizer = make_optimizer(network, chosen)
+                optimizer.load_state_dict(state)
+            for weight in network.parameters():
+                weight.grad = torch.randn_like(weight)
+            optimizer.step()
+        found.append(network.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_checkpoint_of_one_optimizer_is_still_read() -> None:
+    layer = nn.Linear(3, 2)
+    layer.weight.grad = torch.ones(2, 3)
+    before = make_optimizer(layer, Recipe(epochs=1))
+    before.step()
+    after = make_optimizer(layer, Recipe(epochs=1))
+    after.load_state_dict(before.each[0].state_dict())
+    assert after.each[0].state[layer.weight]["exp_avg"].equal(torch.full((2, 3), 0.1))
+
+
+def test_muon_is_refused_where_weights_are_masked() -> None:
+    network = build_network("cct_2_3x1_16", 10, 8, 1)
+    layer = network.layers()[-2]
+    apply_masks(network, {layer.module: torch.eye(*layer_weight(network, layer).shape) > 0})
+    with pytest.raises(InputError, match="Muon's steps would move weights that are left out"):
+        make_optimizer(network, Recipe(epochs=1, optimizer="muon"))
 
 
 def test_frozen_weights_are_not_trained() -> None:

@@ -7,7 +7,7 @@ with a configuration for FSDP asks for it; what that says of the units, of resha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,23 +60,25 @@ def whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for key, tensor in tensors.items()}
 
 
-def sharded_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer of a network in shards, whole and on the CPU: in the first process; all are to call it."""
+def sharded_state(
+    network: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and optimizers of a network in shards, whole and on the CPU: in the first process; all are to call it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict  # slow to import
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights, moments = get_state_dict(network, optimizer, options=options)
+    weights, moments = get_state_dict(network, optimizers, options=options)
     return dict(weights), dict(moments)
 
 
 def restore_shards(
-    network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], moments: dict[str, Any]
+    network: nn.Module, optimizers: Sequence[torch.optim.Optimizer], weights: dict[str, Any], moments: dict[str, Any]
 ) -> None:
     """Put a network in shards back to where `sharded_state` was called; each process is given all of it."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
 
     options = StateDictOptions(full_state_dict=True)
-    set_state_dict(network, optimizer, model_state_dict=weights, optim_state_dict=moments, options=options)
+    set_state_dict(network, optimizers, model_state_dict=weights, optim_state_dict=moments, options=options)
 
 
 def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:

@@ -26,8 +26,9 @@ from nodelens.runs import load_state, save_state
 from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
 from nodelens.training.learner import gradients
+from nodelens.training.optimizer import Optimizers, make_optimizer
 from nodelens.training.precision import Precision, autocast
-from nodelens.training.recipe import Recipe, make_optimizer
+from nodelens.training.recipe import Recipe
 
 
 def probe_epochs(training: ImageSet, batch_size: int = 128) -> int:
@@ -148,7 +149,7 @@ def train_probes(
 
 
 def _gradient_function(
-    network: nn.Module, read: Sequence[Read], optimizer: torch.optim.Optimizer, batch: Batch, precision: Precision
+    network: nn.Module, read: Sequence[Read], optimizer: Optimizers, batch: Batch, precision: Precision
 ) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
     """What finds every probe's gradient and losses, for images and targets like those of a batch.
 
@@ -192,7 +193,7 @@ def _check_losses(probes: Probes, losses: dict[str, Tensor]) -> None:
             )
 
 
-def _resume(path: Path | None, probes: Probes, optimizer: torch.optim.Optimizer) -> int:
+def _resume(path: Path | None, probes: Probes, optimizer: Optimizers) -> int:
     state = load_state(path) if path is not None else None
     if state is None:
         return 0
@@ -204,7 +205,7 @@ def _resume(path: Path | None, probes: Probes, optimizer: torch.optim.Optimizer)
     return step
 
 
-def _save(path: Path, probes: Probes, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _save(path: Path, probes: Probes, optimizer: Optimizers, step: int) -> None:
     names = [site.name for site in probes.sites]
     parts = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict()}
     save_state(path, {"sites": names, "step": step, **parts})

@@ -16,8 +16,9 @@ from nodelens.processes import add_up, rank, size
 from nodelens.replay import Replayed, replayed
 from nodelens.shards import device_of, is_sharded, restore_shards, sharded_state
 from nodelens.training.batches import DROPOUT, Batch, seed_of
+from nodelens.training.optimizer import make_optimizer
 from nodelens.training.precision import Precision, autocast
-from nodelens.training.recipe import Recipe, make_optimizer
+from nodelens.training.recipe import Recipe
 
 
 def gradients(network: nn.Module) -> list[Tensor]:
@@ -137,7 +138,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """What resuming needs; parameters that are not trained are left out. All processes are to ask for it."""
         if is_sharded(self.network):
-            weights, moments = sharded_state(self.network, self.optimizer)
+            weights, moments = sharded_state(self.network, self.optimizer.each)
             return {"network": weights, "optimizer": moments, "step": self.step, "loss_sum": self.loss_sum}
         frozen = {name for name, weight in self.network.named_parameters() if not weight.requires_grad}
         network = {name: value for name, value in self.network.state_dict().items() if name not in frozen}
@@ -151,7 +152,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to where `state` was called."""
         if is_sharded(self.network):
-            restore_shards(self.network, self.optimizer, state["network"], state["optimizer"])
+            restore_shards(self.network, self.optimizer.each, state["network"], state["optimizer"])
         else:
             self.network.load_state_dict(state["network"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])

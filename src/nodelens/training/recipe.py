@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-
-import torch
-from torch import nn
 
 from nodelens.data.augment import Augmentation
 from nodelens.errors import InputError
@@ -23,12 +20,13 @@ class Recipe:
         schedule: `cosine` down to `final_learning_rate`, or `step`: times `step_factor` every `step_epochs`.
         warmup_epochs: linear rise from `warmup_learning_rate`; may be a fraction of an epoch.
         weight_decay: biases and norms are spared.
+        momentum: of SGD and Muon.
         attention_dropout, stochastic_depth: regularisation inside the network while it trains.
     """
 
     epochs: int
     batch_size: int = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"
     learning_rate: float = 6e-4
     schedule: Literal["cosine", "step"] = "cosine"
     final_learning_rate: float = 1e-5
@@ -156,28 +154,3 @@ def recorded_recipe(record: Mapping[str, Any]) -> Recipe:
     crop = augmentation["resized_crop"]  # a tuple became a list in the file
     restored = Augmentation(**{**augmentation, "resized_crop": tuple(crop) if crop else None})
     return Recipe(**{**record, "augmentation": restored})
-
-
-def make_optimizer(
-    network: nn.Module, chosen: Recipe, slow: Iterable[nn.Parameter] = (), slow_share: float = 1.0
-) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum; biases and norms are spared the weight decay.
-
-    Args:
-        slow: parameters whose groups carry `slow_share` as their `share` of the learning rate.
-    """
-    slowed = set(slow)
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    groups = []
-    for weights, share in (
-        ([w for w in trained if w not in slowed], 1.0),
-        ([w for w in trained if w in slowed], slow_share),
-    ):
-        groups += [
-            {"params": [w for w in weights if w.ndim > 1], "weight_decay": chosen.weight_decay, "share": share},
-            {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0, "share": share},
-        ]
-    groups = [group for group in groups if group["params"]]
-    if chosen.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=chosen.learning_rate, momentum=chosen.momentum, nesterov=True, fused=True)
-    return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)
