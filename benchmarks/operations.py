@@ -3,8 +3,8 @@
     python benchmarks/operations.py [--network cct_7_3x1] [--precision bf16]
 
 Counts, for a batch of 8 images of CIFAR-100's size and the recipe cct-300: augmentation of a batch alone and as one of
-sixteen; a pass; a training step, uncompiled; probes and measuring at one site (block.7.linear2) and at all. Views are
-left out: they compute nothing.
+sixteen; a pass; a training step, uncompiled, by AdamW and by Muon; probes and measuring at one site (block.7.linear2)
+and at all. Views are left out: they compute nothing.
 How: on the CPU, by what torch dispatches in the second call; some are others on a GPU (attention is one operation
 there, where a CPU may write it out). Each takes a host some microseconds, which bounds a GPU that is done sooner.
 A few seconds.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timing import print_table
@@ -82,7 +82,12 @@ def main() -> None:
 
     batch = Batch(0, 0, torch.randn(IMAGES, 3, 32, 32), torch.full((IMAGES, LABELS), 1 / LABELS), 1e-3, False)
     regularisation = {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
-    learner = Learner(build_network(asked.network, LABELS, 32, **regularisation).train(), chosen, 0, asked.precision)
+
+    def learner(optimizer: Literal["adamw", "muon"]) -> Learner:
+        made = build_network(asked.network, LABELS, 32, **regularisation).train()
+        return Learner(made, replace(chosen, optimizer=optimizer), 0, asked.precision)
+
+    by_adamw, by_muon = learner("adamw"), learner("muon")
     network = build_network(asked.network, LABELS, 32).eval()
 
     @torch.inference_mode()
@@ -94,7 +99,8 @@ def main() -> None:
         "augmentation of a batch": counted(lambda: augmented(1)),
         f"augmentation of a batch, {TOGETHER} together": counted(lambda: augmented(TOGETHER)) / TOGETHER,
         "a pass": counted(read),
-        "a training step": counted(lambda: learner.learn(batch)),
+        "a training step": counted(lambda: by_adamw.learn(batch)),
+        "a training step, by Muon": counted(lambda: by_muon.learn(batch)),
     }
     everywhere = network.sites()
     last = [site.name for site in everywhere if site.name.endswith(".linear2")][-1]

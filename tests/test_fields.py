@@ -6,9 +6,9 @@ import torch
 
 from nodelens.data import ImageSet, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
+from nodelens.heads.accuracies import head_sites
 from nodelens.heads.fields import attention_fields, field_overlap, field_overlaps, head_fields, luminance, others
 from nodelens.networks import CCT, reading
-from nodelens.probing import head_sites
 
 
 @pytest.fixture(scope="module")

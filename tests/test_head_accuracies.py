@@ -11,18 +11,11 @@ from torch import Tensor, nn
 
 from nodelens.data import ImageSet, Normalisation, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
+from nodelens.heads.accuracies import head_accuracies, head_logits, head_sites, silenced_heads, silencing
 from nodelens.measures import head_specialization, symmetry_breaking
 from nodelens.networks import CCT, VGG, Site, VGGConfig, reading, select_sites
 from nodelens.networks.network import Network
-from nodelens.probing import (
-    Probes,
-    head_accuracies,
-    head_logits,
-    head_sites,
-    measure_probes,
-    silenced_heads,
-    silencing,
-)
+from nodelens.probing import Probes, measure_probes
 
 SEEDS = (0, 1)
 

@@ -152,6 +152,20 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert all(torch.equal(w, read_tensors(run.model)[key]) for key, w in network.state_dict().items())
 
 
+def test_a_killed_run_goes_on_by_muon(
+    training: ImageSet, test_images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, recipe=replace(RECIPE, optimizer="muon", momentum=0.95))
+    whole, killed = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "killed")
+    train(settings, training, test_images, whole)
+    kill_after_batches(monkeypatch, 8)
+    with pytest.raises(Killed):
+        train(settings, training, test_images, killed, checkpoint_seconds=0.0)
+    monkeypatch.undo()
+    train(settings, training, test_images, killed)
+    assert_same_run(killed, whole)
+
+
 def test_a_resumed_run_goes_on_where_it_was(
     training: ImageSet, test_images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """The public names; `nodelens/__init__.py` loads each when it is first used."""
 
 from .errors import InputError
+from .heads.accuracies import HeadAccuracies, SilencedHeads, head_accuracies, head_sites, silenced_heads
 from .measures import (
     HeadSpecialization,
     NodalMatrices,
@@ -25,16 +26,7 @@ from .measures import (
     symmetry_breaking,
 )
 from .networks import Site, build_network, export_network, load_network, sites
-from .probing import (
-    HeadAccuracies,
-    Measurement,
-    SilencedHeads,
-    SiteMeasurement,
-    head_accuracies,
-    head_sites,
-    measure,
-    silenced_heads,
-)
+from .probing import Measurement, SiteMeasurement, measure
 from .pruning.compact import compact
 from .pruning.prune import Pruned, prune
 

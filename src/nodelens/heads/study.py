@@ -17,6 +17,7 @@ from torch import Tensor
 from nodelens.data.datasets import ImageSet
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
+from nodelens.heads.accuracies import HeadAccuracies, SilencedHeads, head_accuracies, head_sites, silenced_heads
 from nodelens.heads.fields import FieldOverlaps, field_overlaps
 from nodelens.heads.store import keep, kept
 from nodelens.measures import (
@@ -30,18 +31,13 @@ from nodelens.measures import (
 )
 from nodelens.networks import Network, Site, block_patterns, fingerprint, layers, select_sites
 from nodelens.probing import (
-    HeadAccuracies,
     Measurement,
     MeasureSettings,
     ProbeSettings,
     ProbingData,
-    SilencedHeads,
-    head_accuracies,
-    head_sites,
     load_measurements,
     load_probing_data,
     measure_network,
-    silenced_heads,
 )
 from nodelens.probing.measure import label_counts
 from nodelens.probing.store import MEASURED, load_probes

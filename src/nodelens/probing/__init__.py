@@ -1,14 +1,5 @@
 """Probes at every site of a frozen network, and what they measure."""
 
-from nodelens.probing.heads import (
-    HeadAccuracies,
-    SilencedHeads,
-    head_accuracies,
-    head_logits,
-    head_sites,
-    silenced_heads,
-    silencing,
-)
 from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.store import MEASURED, MEASURED_UNTRAINED, load_measurements, load_probes, measured_splits
@@ -26,18 +17,13 @@ from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, pro
 __all__ = [
     "MEASURED",
     "MEASURED_UNTRAINED",
-    "HeadAccuracies",
     "MeasureSettings",
     "Measurement",
     "Probe",
     "ProbeSettings",
     "Probes",
     "ProbingData",
-    "SilencedHeads",
     "SiteMeasurement",
-    "head_accuracies",
-    "head_logits",
-    "head_sites",
     "learnt_flip",
     "load_measurements",
     "load_probes",
@@ -50,7 +36,5 @@ __all__ = [
     "probe_epochs",
     "probe_recipe",
     "recorded_probe",
-    "silenced_heads",
-    "silencing",
     "train_probes",
 ]

@@ -73,14 +73,17 @@ RECIPES: dict[str, Recipe] = {
             flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.25, mixup=0.8, cutmix=1.0
         ),
     ),
-    # Ours, meant to reach the same on one H100 in five minutes; not tried yet. A third of the epochs with steps four
-    # times as large: sqrt(4) times the rate and a quarter more, and less of what slows a short training down.
+    # Ours, meant to reach the same on one H100 in five minutes; not tried yet. A third of the epochs in batches four
+    # times as large, by Muon at little more than the rate that was best in batches of 128 (docs/benchmarks.md), with as
+    # much decay in all; and less of what slows a short training down.
     "cct-fast": Recipe(
         epochs=100,
         batch_size=512,
-        learning_rate=1.5e-3,
+        optimizer="muon",
+        learning_rate=4e-3,
         warmup_epochs=5.0,
-        weight_decay=0.08,
+        weight_decay=0.1,
+        momentum=0.95,
         augmentation=Augmentation(
             flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.1, mixup=0.8, cutmix=1.0, mix_probability=0.75
         ),
@@ -126,6 +129,8 @@ RECIPES: dict[str, Recipe] = {
         augmentation=Augmentation(flip=0.5, crop_padding=4),
     ),
 }
+# The same epochs by Muon; its rate is the best of those tried (docs/benchmarks.md).
+RECIPES["cct-cpu-fast"] = replace(RECIPES["cct-cpu"], optimizer="muon", learning_rate=3e-3, momentum=0.95)
 # Known to give 0.972 with CCT-7/7x2 on Flowers-102 at 224 pixels, on the CCT authors' split.
 RECIPES["cct-flowers"] = replace(RECIPES["cct-300"], batch_size=96, learning_rate=5e-4)
 
