@@ -88,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
             flip=0.5, resized_crop=(0.8, 1.0), rand_augment=9.0, erase=0.1, mixup=0.8, cutmix=1.0, mix_probability=0.75
         ),
     ),
-    # What two CPU cores can do in about two hours with CCT-7/3x2 on CIFAR-100.
+    # What two CPU cores can do in an hour or less with CCT-7/3x2 on CIFAR-100.
     "cct-cpu": Recipe(
         epochs=12,
         learning_rate=1e-3,
