@@ -154,9 +154,12 @@ def test_a_training_on_a_gpu_goes_on_to_the_same_network(tmp_path: Path, monkeyp
 
 
 @NO_GPU
-def test_a_step_waits_for_nothing_on_a_gpu_and_16_batches_are_prepared_in_a_few_calls(digits: ImageSet) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_waits_for_nothing_on_a_gpu_and_16_batches_are_prepared_in_a_few_calls(
+    optimizer: str, digits: ImageSet
+) -> None:
     cuda, statistics = torch.device("cuda"), normalisation_of(digits)
-    four = replace(RECIPE, batch_size=4, epochs=1)  # 25 batches: 16 together, then 9
+    four = replace(RECIPE, batch_size=4, epochs=1, optimizer=optimizer)  # 25 batches: 16 together, then 9
     with pretend_gpu() as gpu:
         network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
         learner, launches = Learner(network.train(), four, 0, "bf16"), []
@@ -243,11 +246,12 @@ def test_the_residual_stream_keeps_its_format_on_a_gpu() -> None:
 
 
 @GPU
-def test_no_step_waits_for_the_gpu(digits: ImageSet) -> None:
-    cuda = torch.device("cuda")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_no_step_waits_for_the_gpu(optimizer: str, digits: ImageSet) -> None:
+    cuda, chosen = torch.device("cuda"), replace(RECIPE, optimizer=optimizer)
     network = build_network("cct_2_3x1_16", 10, 8, 1, attention_dropout=0.1, stochastic_depth=0.1).to(cuda)
-    learner = Learner(network.train(), RECIPE, 0, "bf16")
-    batches = training_batches(digits, RECIPE, 0, normalisation_of(digits), cuda)
+    learner = Learner(network.train(), chosen, 0, "bf16")
+    batches = training_batches(digits, chosen, 0, normalisation_of(digits), cuda)
     learner.learn(next(batches))
     torch.cuda.set_sync_debug_mode("error")
     try:
