@@ -103,6 +103,10 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
         assert difference <= tolerance * value.double().abs().max(), key
 
 
+def tolerance_of(file: Path) -> float:
+    return MUON if file.parts[0] == "muon" else 1e-4
+
+
 def assert_same_work(folder: Path, one: Path) -> None:
     files = sorted(path.relative_to(one) for path in one.rglob("*.safetensors"))
     assert files == sorted(path.relative_to(folder) for path in folder.rglob("*.safetensors"))
@@ -111,7 +115,7 @@ def assert_same_work(folder: Path, one: Path) -> None:
         found, expected = read_tensors(folder / file), read_tensors(one / file)
         for key in [key for key in expected if key.startswith(("counts", "accuracy")) or key.endswith(".mask")]:
             assert torch.equal(found.pop(key), expected.pop(key)), (file, key)
-        assert_close(found, expected, MUON if file.parts[0] == "muon" else 1e-4)
+        assert_close(found, expected, tolerance_of(file))
 
 
 def assert_same_sums(folder: Path, one: Path) -> None:
@@ -165,8 +169,7 @@ def test_a_network_in_shards_is_trained_and_measured_as_a_whole_one(one: Path, t
     ]
     assert len(files) == 2 + len(SITES)
     for file in files:
-        tolerance = MUON if file.parts[0] == "muon" else 1e-4
-        assert_close(read_tensors(tmp_path / file), read_tensors(one / file), tolerance)
+        assert_close(read_tensors(tmp_path / file), read_tensors(one / file), tolerance_of(file))
     lost = subprocess.run([*launcher, JOB, str(tmp_path / "lost"), "die"], capture_output=True, text=True)
     assert lost.returncode == 1
     assert "ProcessLostError: another process of this job has ended; what is finished is kept" in lost.stderr

@@ -170,7 +170,7 @@ def test_muon_makes_all_directions_of_a_layer_s_gradient_alike() -> None:
         assert ((found.diag() > 0.6) & (found.diag() < 1.25))[inner].all()
 
 
-def test_muon_is_told_apart_from_adamw_when_it_goes_on() -> None:
+def test_muon_and_adamw_go_on_from_their_states() -> None:
     chosen, found = Recipe(epochs=1, optimizer="muon", momentum=0.95), []
     for interrupted in (False, True):
         torch.manual_seed(0)

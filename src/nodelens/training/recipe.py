@@ -74,8 +74,8 @@ RECIPES: dict[str, Recipe] = {
         ),
     ),
     # Ours, meant to reach the same on one H100 in five minutes; not tried yet. A third of the epochs in batches four
-    # times as large, by Muon at twice the rate that was best in batches of 128 (docs/benchmarks.md), with as
-    # much decay in all; and less of what slows a short training down.
+    # times as large, by Muon at twice the rate that was best in batches of 128 (docs/benchmarks.md), with as much
+    # decay in all; and less of what slows a short training down.
     "cct-fast": Recipe(
         epochs=100,
         batch_size=512,
