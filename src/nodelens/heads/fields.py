@@ -84,16 +84,17 @@ def _standardised(values: Float64[Tensor, "*field token"]) -> Float64[Tensor, "*
 
 
 def head_fields(activations: Float[Tensor, "batch token node"], site: Site) -> Float32[Tensor, "batch head side side"]:
-    """Mean over each head's nodes at every token, on the grid of the tokens.
+    """Mean over each head's nodes at every token, on the grid of the image's tokens.
 
     Raises:
         InputError: the tokens form no square.
     """
-    tokens = activations.shape[1]
+    of_image = activations[:, site.prefix :]
+    tokens = of_image.shape[1]
     side = math.isqrt(tokens)
     if side * side != tokens:
         raise InputError(f"{site.name} has {tokens} tokens, which are no square image; its fields cannot be shown")
-    of_head = activations.float().reshape(len(activations), side, side, site.heads, -1)
+    of_head = of_image.float().reshape(len(activations), side, side, site.heads, -1)
     return of_head.mean(dim=-1).permute(0, 3, 1, 2)
 
 

@@ -52,13 +52,13 @@ class Attention(nn.Module):
         scale: of the products of queries and keys.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, qkv_bias: bool = False) -> None:
         super().__init__()
         self.heads = heads
         self.sizes = (width, width, width)
         self.scale = (width // heads) ** -0.5
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
@@ -70,14 +70,22 @@ class Attention(nn.Module):
     def remove_dead(self, multiple: int = 1) -> None:
         """Remove what no longer matters, in place: whole heads, dimensions of queries and keys, and of values.
 
-        A dimension of queries matters only with the same one of keys; one of values only if it enters the
-        projection. All heads keep the same number of dimensions, a multiple (see `alive_in_heads`).
+        A dimension of queries matters only with the same one of keys, whose weights vary from token to token: a key's
+        bias shifts all scores of a query alike. A dimension of values matters only if it enters the projection; one
+        that nothing enters is its bias for every token and joins the projection's. All heads keep the same number of
+        dimensions, a multiple (see `alive_in_heads`).
         """
-        q, k, v = self.qkv.weight.detach().any(dim=1).reshape(3, self.heads, -1)
-        values = v & self.proj.weight.detach().any(dim=0).reshape(self.heads, -1)
+        bias = self.qkv.weight.new_zeros(len(self.qkv.weight)) if self.qkv.bias is None else self.qkv.bias.detach()
+        entered, shifts = self.qkv.weight.detach().any(dim=1).reshape(3, -1), bias.reshape(3, -1)
+        weight = self.proj.weight.detach()
+        self.proj.bias = nn.Parameter(self.proj.bias.detach() + weight @ torch.where(entered[2], 0.0, shifts[2]))
+        # Dead values that stay must not be counted twice.
+        self.proj.weight = nn.Parameter(weight * entered[2])
+        matched = ((entered[0] | shifts[0].bool()) & entered[1]).reshape(self.heads, -1)
+        values = (entered[2] & weight.any(dim=0)).reshape(self.heads, -1)
         heads = alive(values.any(dim=1))
-        starts = torch.arange(self.heads, device=heads.device)[heads, None] * q.shape[1]
-        matched, kept = ((alive_in_heads(mask[heads], multiple) + starts).flatten() for mask in (q & k, values))
-        keep_outputs(self.qkv, torch.cat([matched, matched + q.numel(), kept + 2 * q.numel()]))
+        starts = torch.arange(self.heads, device=heads.device)[heads, None] * values.shape[1]
+        matched, kept = ((alive_in_heads(mask[heads], multiple) + starts).flatten() for mask in (matched, values))
+        keep_outputs(self.qkv, torch.cat([matched, matched + values.numel(), kept + 2 * values.numel()]))
         keep_inputs(self.proj, kept)
         self.heads, self.sizes = len(heads), (len(matched), len(matched), len(kept))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.dead import remove_hidden
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Network, Stage
 from nodelens.networks.sites import Site
@@ -152,33 +153,6 @@ class Tokenizer(nn.Module):
         return self.conv_layers(images).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
 
 
-class StochasticDepth(nn.Module):
-    """Add a residual branch; in training drop it for whole samples, and scale the others up so that the mean stays."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(
-        self, x: Float[Tensor, "batch token embedding"], branch: Float[Tensor, "batch token embedding"]
-    ) -> Float[Tensor, "batch token embedding"]:
-        if not self.training or self.probability == 0.0:
-            return x + branch
-        kept = 1.0 - self.probability
-        return torch.addcmul(x, branch, branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept))
-
-
-class LayerNorm(nn.LayerNorm):
-    """A LayerNorm whose output has the format of its input.
-
-    Autocast computes norms in float32 on a GPU, and on a CPU in what enters them. They stand *on* the residual stream,
-    which would be float32 from the first block on: twice as much to read for all that follows.
-    """
-
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
-        return super().forward(x).to(x.dtype)
-
-
 class Block(nn.Module):
     """An encoder: attention, then the two fully connected layers, each beside a skip connection."""
 
@@ -264,45 +238,31 @@ class CCT(Network):
 
     def sites(self) -> list[Site]:
         """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""
-        return [site for b in range(1, self.config.layers + 1) for site in self._block_sites(b)]
-
-    def _block_sites(self, b: int) -> list[Site]:
-        width, feedforward = self.config.width, self.config.feedforward
-        path = f"classifier.blocks.{b - 1}"
-
-        def site(name: str, nodes: int, module: str, reads: str, heads: int = 0, stream: str = "") -> Site:
-            return Site(f"block.{b}.{name}", nodes, path + module, reads, heads=heads, block=b, stream=stream)  # type: ignore[arg-type]
-
-        def on_stream(name: str, module: str, reads: str) -> Site:
-            return site(name, width, module, reads, stream="residual")
-
-        return [
-            on_stream("ln", ".pre_norm", "output"),
-            site("qkv", 3 * width, ".self_attn.qkv", "output"),
-            site("attention", width, ".self_attn.proj", "input", self.config.heads_of_blocks[b - 1]),
-            on_stream("projection.no_skip", ".self_attn.proj", "output"),
-            on_stream("projection", ".norm1", "input"),
-            on_stream("norm", ".norm1", "output"),
-            site("linear1", feedforward, ".linear2", "input"),
-            on_stream("linear2.no_skip", ".linear2", "output"),
-            on_stream("linear2", "", "output"),
-        ]
+        return [site for block in self._encoders() for site in block.sites()]
 
     def layers(self) -> list[Layer]:
         """QKV, projection, Linear1 and Linear2 of every block (paper, Table 3), and the output layer."""
-        found = []
-        for b in range(1, self.config.layers + 1):
-            block, at = f"classifier.blocks.{b - 1}", f"block.{b}"
-            joined = [
-                ("qkv", ".self_attn.qkv", "ln", "qkv"),
-                ("projection", ".self_attn.proj", "attention", "projection"),
-                ("linear1", ".linear1", "norm", "linear1"),
-                ("linear2", ".linear2", "linear1", "linear2"),
-            ]
-            found += [Layer(f"{at}.{n}", block + m, f"{at}.{i}", f"{at}.{o}", b, block) for n, m, i, o in joined]
         last = self.config.layers
         output = Layer("output", "classifier.fc", f"block.{last}.linear2", None, last + 1, "classifier.fc")
-        return [*found, output]
+        return [*(layer for block in self._encoders() for layer in block.layers()), output]
+
+    def _encoders(self) -> list[EncoderBlock]:
+        return [
+            EncoderBlock(
+                number,
+                f"classifier.blocks.{number - 1}",
+                self.config.width,
+                self.config.feedforward,
+                heads,
+                ln="pre_norm",
+                qkv="self_attn.qkv",
+                projection="self_attn.proj",
+                norm="norm1",
+                linear1="linear1",
+                linear2="linear2",
+            )
+            for number, heads in enumerate(self.config.heads_of_blocks, 1)
+        ]
 
     def remove_dead(self, multiple: int = 1) -> None:
         """In every block: dead hidden nodes of the feed-forward part, and of attention what no longer matters."""

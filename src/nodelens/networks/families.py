@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks import cct, vgg
+from nodelens.networks import cct, vgg, vit
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
@@ -38,6 +38,7 @@ class Family:
 
 FAMILIES = {
     "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config),
+    "vit": Family(vit.ViT, vit.ViTConfig, vit.vit_config, vit.infer_config),
     "vgg": Family(vgg.VGG, vgg.VGGConfig, vgg.vgg_config, vgg.infer_config),
 }
 
@@ -63,7 +64,8 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
             config = dataclasses.replace(config, **{k: v for k, v in changes.items() if k in known})
             return family.network(config)
     raise InputError(
-        f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vgg11, vgg13, vgg16, vgg19 (also _bn)"
+        f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
+        "vgg11, vgg13, vgg16, vgg19 (also _bn)"
     )
 
 
@@ -138,7 +140,9 @@ def load_network(
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a checkpoint file or run directory; code in a pickle is never executed."""
     if str(path).startswith(("timm:", "hf:")):
-        raise InputError(f"{path}: networks from timm and the hub cannot be loaded yet; give a CCT or VGG checkpoint")
+        raise InputError(
+            f"{path}: networks from timm and the hub cannot be loaded yet; give a CCT, ViT or VGG checkpoint"
+        )
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             raise InputError(f"{path} holds no model.safetensors; finish `nodelens train … --out {path}` first")
@@ -186,7 +190,9 @@ def _configuration(
             return dataclasses.replace(found[0], **asked), found[1]
     except (TypeError, ValueError) as error:  # InputError is a ValueError
         raise InputError(f"{source} describes no network that can be built: {error}") from error
-    raise InputError(f"{source} is neither a CCT nor a VGG: its first parameters are {', '.join(list(state)[:3])}")
+    raise InputError(
+        f"{source} is neither a CCT, a ViT nor a VGG: its first parameters are {', '.join(list(state)[:3])}"
+    )
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:

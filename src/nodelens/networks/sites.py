@@ -37,6 +37,7 @@ class Site:
         block: 1-based encoder block (or convolution) that the site belongs to.
         stream: name of the residual stream that the site lies on, or is normalised from: skip connections carry
             each of its nodes on to the same node of the next site there; empty where there is none.
+        prefix: tokens before those of the image, such as a class token.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Site:
     heads: int = 0
     block: int = 0
     stream: str = ""
+    prefix: int = 0
 
 
 def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:

@@ -1,0 +1,115 @@
+"""What encoder blocks of transformers have in common: their parts, and what their sites and layers are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nodelens.networks.layers import Layer
+from nodelens.networks.sites import Site
+
+
+@dataclass(frozen=True)
+class EncoderBlock:
+    """One encoder block of a network: where its parts are.
+
+    Attributes:
+        number: from 1.
+        path: of the block (``network.get_submodule``); the others are paths within it.
+        ln: the LayerNorm before attention.
+        qkv: the layer to queries, keys and values.
+        projection: the layer after attention.
+        norm: the LayerNorm before `linear1`.
+        linear1: the first layer of the feed-forward part.
+        linear2: the second.
+        added: what the two branches pass before they are added to the residual stream; empty where nothing is.
+        prefix: tokens before those of the image.
+    """
+
+    number: int
+    path: str
+    width: int
+    feedforward: int
+    heads: int
+    ln: str
+    qkv: str
+    projection: str
+    norm: str
+    linear1: str
+    linear2: str
+    added: tuple[str, str] = ("", "")
+    prefix: int = 0
+
+    def sites(self) -> list[Site]:
+        """Its sites, in the order of the data's way (paper, Fig. 1 and Table 3)."""
+        after_projection, after_linear2 = (
+            scaled or layer for scaled, layer in zip(self.added, (self.projection, self.linear2), strict=True)
+        )
+
+        def site(name: str, nodes: int, part: str, reads: str, heads: int = 0, stream: str = "") -> Site:
+            path = f"{self.path}.{part}" if part else self.path
+            of_block = {"heads": heads, "block": self.number, "stream": stream, "prefix": self.prefix}
+            return Site(f"{self._name}.{name}", nodes, path, reads, **of_block)  # type: ignore[arg-type]
+
+        def on_stream(name: str, part: str, reads: str) -> Site:
+            return site(name, self.width, part, reads, stream="residual")
+
+        return [
+            on_stream("ln", self.ln, "output"),
+            site("qkv", 3 * self.width, self.qkv, "output"),
+            site("attention", self.width, self.projection, "input", self.heads),
+            on_stream("projection.no_skip", after_projection, "output"),
+            on_stream("projection", self.norm, "input"),
+            on_stream("norm", self.norm, "output"),
+            site("linear1", self.feedforward, self.linear2, "input"),
+            on_stream("linear2.no_skip", after_linear2, "output"),
+            on_stream("linear2", "", "output"),
+        ]
+
+    def layers(self) -> list[Layer]:
+        """QKV, projection, Linear1 and Linear2 (paper, Table 3)."""
+        joined = [
+            ("qkv", self.qkv, "ln", "qkv"),
+            ("projection", self.projection, "attention", "projection"),
+            ("linear1", self.linear1, "norm", "linear1"),
+            ("linear2", self.linear2, "linear1", "linear2"),
+        ]
+        at = self._name
+        return [
+            Layer(f"{at}.{name}", f"{self.path}.{part}", f"{at}.{source}", f"{at}.{target}", self.number, self.path)
+            for name, part, source, target in joined
+        ]
+
+    @property
+    def _name(self) -> str:
+        return f"block.{self.number}"
+
+
+class StochasticDepth(nn.Module):
+    """Add a residual branch; in training drop it for whole samples, and scale the others up so that the mean stays."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(
+        self, x: Float[Tensor, "batch token embedding"], branch: Float[Tensor, "batch token embedding"]
+    ) -> Float[Tensor, "batch token embedding"]:
+        if not self.training or self.probability == 0.0:
+            return x + branch
+        kept = 1.0 - self.probability
+        return torch.addcmul(x, branch, branch.new_empty(len(branch), 1, 1).bernoulli_(kept).div_(kept))
+
+
+class LayerNorm(nn.LayerNorm):
+    """A LayerNorm whose output has the format of its input.
+
+    Autocast computes norms in float32 on a GPU, and on a CPU in what enters them. Where they stand *on* the residual
+    stream, it would be float32 from the first block on: twice as much to read for all that follows.
+    """
+
+    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+        return super().forward(x).to(x.dtype)
