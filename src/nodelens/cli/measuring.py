@@ -42,6 +42,10 @@ def measure(
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
+    other_labels: Annotated[
+        bool,
+        typer.Option("--other-labels", help="The network was trained on other labels than those of --data."),
+    ] = False,
     heads: Heads = None,
     seed: Seed = 0,
     precision: PrecisionOption = "auto",
@@ -70,7 +74,7 @@ def measure(
     network = load_network(source, heads=heads)
     with run.claimed():
         name = data_name(data, RunDirectory(Path(source)), run)
-        images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable)
+        images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable, other_labels=other_labels)
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
         how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network))
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, chosen_precision(precision, run, "measure"))

@@ -111,5 +111,5 @@ class LayerNorm(nn.LayerNorm):
     stream, it would be float32 from the first block on: twice as much to read for all that follows.
     """
 
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+    def forward(self, x: Float[Tensor, "*batch embedding"]) -> Float[Tensor, "*batch embedding"]:
         return super().forward(x).to(x.dtype)

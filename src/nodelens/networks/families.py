@@ -22,6 +22,7 @@ from nodelens.networks import cct, vgg, vit
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
+from nodelens.networks.published import TIMM, from_timm
 from nodelens.networks.sites import Site
 from nodelens.processes import by_first
 
@@ -108,8 +109,8 @@ def load_network(
     """Load a trained network, in eval mode; the masks of a pruned one hold on.
 
     Args:
-        source: a run directory, a `.safetensors` file, or a `.pth` of tensors only, with the parameter
-            names of the published checkpoints.
+        source: a run directory, a `.safetensors` file, a `.pth` of tensors only, with the parameter names of the
+            published checkpoints, or `timm:` and the name of a network that timm publishes.
         labels: the number of labels that the data has, checked against the output layer.
         heads: attention heads, where neither the file's metadata nor its shapes tell.
         image_size: side of the input in pixels, where neither tells: a VGG without metadata counts as 224.
@@ -118,8 +119,19 @@ def load_network(
         InputError: missing, truncated or foreign file; a pickle that wants to execute code; NaN or
             infinite weights; another number of labels.
     """
-    state, metadata = read_checkpoint(Path(source))
+    state, metadata = read_checkpoint(source)
     asked = {key: value for key, value in {"heads": heads, "image_size": image_size}.items() if value is not None}
+    network = _build(state, metadata, asked, source)
+    if labels is not None and network.config.labels != labels:
+        raise InputError(
+            f"{source} has {network.config.labels} outputs but the data has {labels} labels; give its data set"
+        )
+    return network
+
+
+def _build(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], asked: Mapping[str, int], source: str | Path
+) -> Network:
     try:
         state, masks = unpacked_state(state, metadata)
     except (InputError, ValueError) as error:
@@ -129,20 +141,22 @@ def load_network(
     _load_state(network, state, source)
     _check_finite(state, source)
     apply_masks(network, masks)
-    if labels is not None and config.labels != labels:
-        raise InputError(f"{source} has {config.labels} outputs but the data has {labels} labels; give its data set")
     network.checkpoint_metadata = metadata
     network.eval()
     return network
 
 
 @by_first
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a checkpoint file or run directory; code in a pickle is never executed."""
-    if str(path).startswith(("timm:", "hf:")):
-        raise InputError(
-            f"{path}: networks from timm and the hub cannot be loaded yet; give a CCT, ViT or VGG checkpoint"
-        )
+def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a checkpoint file, run directory or network of timm.
+
+    Code in a pickle is never executed.
+    """
+    if str(source).startswith(TIMM):
+        return from_timm(str(source), lambda state, metadata: _build(state, metadata, {}, source))
+    if str(source).startswith("hf:"):
+        raise InputError(f"{source}: networks of the hub are loaded through timm; give timm:hf-hub:ORG/NAME")
+    path = Path(source)
     if path.is_dir():
         if not (path / "model.safetensors").exists():
             raise InputError(f"{path} holds no model.safetensors; finish `nodelens train … --out {path}` first")

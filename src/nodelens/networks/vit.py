@@ -40,6 +40,7 @@ class ViTConfig:
 
     Attributes:
         patch: side in pixels of the squares that become tokens.
+        labels: 0 for a network that ends with what is pooled, as those that learnt without labels do.
         class_token: whether a learned token is put before those of the image.
         registers: number of further learned tokens behind it.
         placed_prefix: whether the positional embedding covers those tokens too.
@@ -115,12 +116,10 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Vi
     The number of heads leaves no trace in the shapes: without metadata, heads have 64 nodes.
 
     Raises:
-        InputError: the tokens form no square, or the network has no layer to labels.
+        InputError: the tokens form no square.
     """
     if "patch_embed.proj.weight" not in state or "blocks.0.attn.qkv.weight" not in state or "pos_embed" not in state:
         return None
-    if "head.weight" not in state:
-        raise InputError("it is a ViT without a layer to labels (head.weight); save it with one")
     width, channels, patch = state["patch_embed.proj.weight"].shape[:3]
     class_token = "cls_token" in state
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
@@ -136,7 +135,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Vi
         width=width,
         heads=int(metadata.get("heads", max(1, width // HEAD_SIZE))),
         feedforward=state["blocks.0.mlp.fc1.weight"].shape[0] if "blocks.0.mlp.fc1.weight" in state else width,
-        labels=state["head.weight"].shape[0],
+        labels=state["head.weight"].shape[0] if "head.weight" in state else 0,
         image_size=side * patch,
         channels=channels,
         class_token=class_token,
@@ -225,12 +224,12 @@ class ViT(Network):
         self.reg_token = nn.Parameter(torch.empty(1, config.registers, width)) if config.registers else None
         placed = config.tokens + config.prefix * config.placed_prefix
         self.pos_embed = nn.Parameter(torch.empty(1, placed, width))
-        rates = torch.linspace(0, config.stochastic_depth, config.layers).tolist()
+        rates = torch.linspace(0, config.stochastic_depth, config.layers, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm, self.fc_norm = LayerNorm(width, EPSILON), nn.Identity()
         if config.pooled_norm:
             self.norm, self.fc_norm = self.fc_norm, self.norm
-        self.head = nn.Linear(width, config.labels)
+        self.head = nn.Linear(width, config.labels) if config.labels else nn.Identity()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for token in self._prefix():
             nn.init.normal_(token, std=1e-6)
@@ -279,10 +278,10 @@ class ViT(Network):
         return [site for block in self._encoders() for site in block.sites()]
 
     def layers(self) -> list[Layer]:
-        """QKV, projection, Linear1 and Linear2 of every block, and the output layer."""
+        """QKV, projection, Linear1 and Linear2 of every block, and the output layer if there is one."""
         last = self.config.layers
-        output = Layer("output", "head", f"block.{last}.linear2", None, last + 1, "head")
-        return [*(layer for block in self._encoders() for layer in block.layers()), output]
+        output = [Layer("output", "head", f"block.{last}.linear2", None, last + 1, "head")] * bool(self.config.labels)
+        return [*(layer for block in self._encoders() for layer in block.layers()), *output]
 
     def _encoders(self) -> list[EncoderBlock]:
         return [

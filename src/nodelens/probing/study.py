@@ -71,8 +71,12 @@ def load_probing_data(
     splits: Sequence[str],
     training_split: str = "train",
     skip_undecodable: bool = False,
+    other_labels: bool = False,
 ) -> ProbingData:
     """The splits that a measurement needs, at the size and scale that the network was trained for.
+
+    Args:
+        other_labels: what the network's own outputs stand for is of no account.
 
     Raises:
         InputError: an unknown data set or split; another number of labels than the network's outputs.
@@ -82,21 +86,24 @@ def load_probing_data(
         return load_images(name, split, image_size=network.config.image_size, skip_undecodable=skip_undecodable)
 
     training = images(training_split)
-    check_fits(network, training)
+    check_fits(network, training, other_labels)
     recorded = normalisation_from(network.checkpoint_metadata)
     return ProbingData(training, {split: images(split) for split in splits}, recorded or normalisation_of(training))
 
 
-def check_fits(network: Network, training: ImageSet) -> None:
+def check_fits(network: Network, training: ImageSet, other_labels: bool = False) -> None:
     """
+    Args:
+        other_labels: whatever its outputs stand for.
+
     Raises:
         InputError: the images have another number of labels than the network has outputs, or of channels.
     """
     outputs, labels = network.config.labels, len(training.label_names)
-    if outputs != labels:
+    if outputs != labels and not other_labels:
         raise InputError(
             f"the network has {outputs} outputs but {training.name} has {labels} labels; "
-            "give the data set that it was trained on"
+            "give the data set that it was trained on, or measure it with --other-labels"
         )
     wanted, channels = network.config.channels, training.image_shape[2]
     if wanted != channels:
@@ -133,7 +140,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     for images in data.measured.values():
         label_counts(images)
     names = [site.name for site in sites_of(network)]
-    joined = [dataclasses.asdict(layer) for layer in network.layers()]
+    same_labels = network.config.labels == len(data.training.label_names)
+    joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or same_labels]
     run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
     _measure_one(placed(network), chosen, data, settings, run, MEASURED)
     if settings.untrained:
@@ -158,6 +166,7 @@ def measure(
     *,
     split: str = "test",
     settings: ProbeSettings | None = None,
+    other_labels: bool = False,
 ) -> Measurement:
     """Train the probes of the chosen sites and measure their nodes.
 
@@ -167,12 +176,13 @@ def measure(
         sites: glob patterns such as `block.*.linear2`.
         split: split to measure, where `data` is a name.
         settings: how the probes are trained; by default one probe per site, in fp32.
+        other_labels: the network was trained on other labels than those of `data`, or on none.
 
     Returns:
         The measured sites by name: ``r["block.7.linear2"].matrices``, ``.accuracy``, ``.statistics(0.3)``.
     """
     if isinstance(data, str):
-        loaded = load_probing_data(network, data, [split])
+        loaded = load_probing_data(network, data, [split], other_labels=other_labels)
     else:
         recorded = normalisation_from(network.checkpoint_metadata)
         loaded = ProbingData(data[0], {split: data[1]}, recorded or normalisation_of(data[0]))
