@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks import cct, vgg, vit
+from nodelens.networks import cct, resnet, vgg, vit
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
@@ -40,6 +40,7 @@ class Family:
 FAMILIES = {
     "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config),
     "vit": Family(vit.ViT, vit.ViTConfig, vit.vit_config, vit.infer_config),
+    "resnet": Family(resnet.ResNet, resnet.ResNetConfig, resnet.resnet_config, resnet.infer_config),
     "vgg": Family(vgg.VGG, vgg.VGGConfig, vgg.vgg_config, vgg.infer_config),
 }
 
@@ -66,7 +67,7 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
             return family.network(config)
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
-        "vgg11, vgg13, vgg16, vgg19 (also _bn)"
+        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn)"
     )
 
 
@@ -204,9 +205,7 @@ def _configuration(
             return dataclasses.replace(found[0], **asked), found[1]
     except (TypeError, ValueError) as error:  # InputError is a ValueError
         raise InputError(f"{source} describes no network that can be built: {error}") from error
-    raise InputError(
-        f"{source} is neither a CCT, a ViT nor a VGG: its first parameters are {', '.join(list(state)[:3])}"
-    )
+    raise InputError(f"{source} is no CCT, ViT, ResNet or VGG: its first parameters are {', '.join(list(state)[:3])}")
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:

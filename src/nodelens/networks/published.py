@@ -1,4 +1,4 @@
-"""Networks that timm publishes, by name: `timm:vit_small_patch16_224.augreg_in1k`."""
+"""Networks that timm publishes, by name: `timm:vit_small_patch16_224.augreg_in1k`, `timm:resnet50.a1_in1k`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def from_timm(
     state = theirs.state_dict()
     described: Any = theirs.pretrained_cfg
     metadata = {key: " ".join(map(str, described[key])) for key in ("mean", "std")}
+    metadata["image_size"] = str(described["input_size"][-1])
     heads = [module.num_heads for module in theirs.modules() if hasattr(module, "num_heads")]
     metadata |= {"heads": str(heads[0])} if heads else {}
     ours = build(state, metadata)
@@ -54,5 +55,5 @@ def from_timm(
     with torch.inference_mode():
         expected, found = theirs(images), ours(images)
     if not torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max())):
-        raise InputError(f"{source} is no plain ViT: what nodelens would make of its weights gives other logits")
+        raise InputError(f"{source} cannot be measured: with its weights, what nodelens builds gives other logits")
     return state, metadata
