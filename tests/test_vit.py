@@ -233,14 +233,6 @@ def test_what_it_knows_of_other_labels(published: str, tmp_path: Path, capsys: p
     assert [layer["name"] for layer in joined][-1] == "block.2.linear2"  # no layer to these labels
 
 
-def test_what_timm_computes_otherwise_is_refused(tmp_path: Path) -> None:
-    theirs = perturbed(timm.create_model("vit_tiny_patch16_224", act_layer="relu", **SIZE))
-    arguments = {key: value for key, value in SIZE.items() if key != "num_classes"}
-    save_for_hf(theirs, tmp_path, model_args=arguments | {"act_layer": "relu"})
-    with pytest.raises(InputError, match="gives other logits"):
-        load_network(f"timm:local-dir:{tmp_path}")
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [

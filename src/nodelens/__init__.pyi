@@ -25,7 +25,7 @@ from .measures import (
     sweep,
     symmetry_breaking,
 )
-from .networks import Site, build_network, export_network, load_network, sites
+from .networks import Site, adapt, build_network, export_network, load_network, sites
 from .probing import Measurement, SiteMeasurement, measure
 from .pruning.compact import compact
 from .pruning.prune import Pruned, prune
@@ -44,6 +44,7 @@ __all__ = [
     "SiteStatistics",
     "SymmetryBreaking",
     "accuracy_difference",
+    "adapt",
     "andc_mask",
     "assigned_diagonals",
     "build_network",

@@ -1,7 +1,8 @@
-"""What the machine can do that decides which way is fastest."""
+"""What the machine has and can do: which way is fastest, and what there is room for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -14,3 +15,13 @@ def _capabilities() -> Mapping[str, object]:
 
 MATRIX_UNITS = bool(_capabilities().get("amx_bf16", False))
 """Whether the CPU multiplies bf16 matrices in units of their own (AMX)."""
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has in all; None where nothing tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    known = getattr(os, "sysconf_names", {})
+    if device.type != "cpu" or not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= known.keys():
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

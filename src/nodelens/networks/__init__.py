@@ -1,5 +1,6 @@
 """Networks, and per family what its sites are called."""
 
+from nodelens.networks.adapted import Adapted, adapt
 from nodelens.networks.cct import CCT, CCTConfig
 from nodelens.networks.export import dense_copy, export_checkpoint, export_network
 from nodelens.networks.families import (
@@ -31,12 +32,14 @@ __all__ = [
     "CCT",
     "FAMILIES",
     "VGG",
+    "Adapted",
     "CCTConfig",
     "Layer",
     "Network",
     "Site",
     "Stage",
     "VGGConfig",
+    "adapt",
     "apply_masks",
     "as_wide_as",
     "block_numbers",

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nodelens.networks import cct, resnet, vgg, vit
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
-from nodelens.networks.published import TIMM, from_timm
+from nodelens.networks.published import TIMM, TimmConfig, TimmNetwork, from_timm, of_timm
 from nodelens.networks.sites import Site
 from nodelens.processes import by_first
 
@@ -42,6 +43,8 @@ FAMILIES = {
     "vit": Family(vit.ViT, vit.ViTConfig, vit.vit_config, vit.infer_config),
     "resnet": Family(resnet.ResNet, resnet.ResNetConfig, resnet.resnet_config, resnet.infer_config),
     "vgg": Family(vgg.VGG, vgg.VGGConfig, vgg.vgg_config, vgg.infer_config),
+    # By its name alone, `timm:…`, a network may also turn out to be of another family.
+    "timm": Family(TimmNetwork, TimmConfig, lambda *_: None, lambda *_: None),
 }
 
 
@@ -49,7 +52,7 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
     """A freshly initialised network by name (`cct_7_3x1`, `vgg16_bn`).
 
     Args:
-        name: a variant of one of the families.
+        name: a variant of one of the families, or `timm:` and the name of a network of timm.
         labels: number of outputs.
         image_size: side of the square input, in pixels.
         channels: 3 for colour, 1 for grey.
@@ -59,6 +62,8 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
     Raises:
         InputError: the name belongs to no family.
     """
+    if name.startswith(TIMM):
+        return of_timm(name, labels, image_size, channels, partial(_build, asked={}, source=name))
     for family in FAMILIES.values():
         config = family.by_name(name, labels, image_size, channels)
         if config is not None:
@@ -67,7 +72,7 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
             return family.network(config)
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
-        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn)"
+        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME"
     )
 
 
@@ -100,7 +105,7 @@ def sites(network: nn.Module) -> list[Site]:
         InputError: the network is of no known family.
     """
     if not isinstance(network, Network):
-        raise InputError(f"{type(network).__name__} does not say which sites it has; see docs/architecture.md")
+        raise InputError(f"{type(network).__name__} does not say which sites it has; nl.adapt finds them")
     return network.sites()
 
 
@@ -154,7 +159,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict[str, st
     Code in a pickle is never executed.
     """
     if str(source).startswith(TIMM):
-        return from_timm(str(source), lambda state, metadata: _build(state, metadata, {}, source))
+        return from_timm(str(source), partial(_build, asked={}, source=source))
     if str(source).startswith("hf:"):
         raise InputError(f"{source}: networks of the hub are loaded through timm; give timm:hf-hub:ORG/NAME")
     path = Path(source)

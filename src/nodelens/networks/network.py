@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from nodelens.networks.sites import Site
 Stage = Callable[[Tensor], Tensor]
 
 
+@runtime_checkable
 class Config(Protocol):
     """The fields that every family's frozen configuration dataclass has."""
 

@@ -1,59 +1,134 @@
-"""Networks that timm publishes, by name: `timm:vit_small_patch16_224.augreg_in1k`, `timm:resnet50.a1_in1k`."""
+"""Networks that timm publishes, by name: `timm:vit_small_patch16_224.augreg_in1k`, `timm:convnext_tiny.fb_in1k`.
+
+A network that one of nodelens's own families computes alike is taken for one of that family: then its heads can be
+studied and its layers pruned. Of any other the sites are found by running it, see `nodelens.networks.adapted`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nodelens.errors import InputError
+from nodelens.networks.adapted import Adapted
 from nodelens.networks.network import Network
 
 TIMM = "timm:"
 TOLERANCE = 1e-4
 """Difference of two ways to the same logits in float32, as a share of the largest."""
 
+Build = Callable[[Mapping[str, Tensor], Mapping[str, str]], Network]
+"""Makes a network of one of nodelens's own families of weights and metadata; an `InputError` where there is none."""
 
-def from_timm(
-    source: str, build: Callable[[Mapping[str, Tensor], Mapping[str, str]], Network]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and metadata of a network of timm, from timm's cache or the hub.
 
-    Its code is timm's, ours is another: that both compute the same is tried on a random image.
+@dataclass(frozen=True)
+class TimmConfig:
+    """A network of timm: its name there, its labels and its input."""
+
+    name: str
+    labels: int
+    image_size: int
+    channels: int = 3
+
+
+class TimmNetwork(Adapted):
+    """A network that timm builds."""
+
+    family = "timm"
+
+    def __init__(self, config: TimmConfig) -> None:
+        super().__init__(_created(config.name, _arguments(config)), config)
+
+
+def from_timm(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata of a network with the weights that timm publishes, from timm's cache or the hub.
 
     Args:
         source: `timm:` and timm's name.
-        build: makes a network of them.
 
     Raises:
-        InputError: timm is not installed, does not know the network or has no weights of it; the network is none that
-            nodelens can build.
+        InputError: timm is not installed, does not know the network or has no weights of it.
     """
+    name = source.removeprefix(TIMM)
+    theirs = _created(name, {}, pretrained=True)
+    described: Any = theirs.pretrained_cfg
+    state = dict(theirs.state_dict())
+    channels, image_size = described["input_size"][0], described["input_size"][-1]
+    metadata = {key: " ".join(map(str, described[key])) for key in ("mean", "std")}
+    metadata |= {"image_size": str(image_size), **_heads(theirs)}
+    if _alike(theirs, state, metadata, build, (channels, image_size)) is not None:
+        return state, metadata
+    config = TimmConfig(name, int(theirs.num_classes), image_size, channels)  # type: ignore[arg-type]
+    described_by_us = {"family": TimmNetwork.family, "config": json.dumps(dataclasses.asdict(config))}
+    return {f"network.{key}": tensor for key, tensor in state.items()}, metadata | described_by_us
+
+
+def of_timm(source: str, labels: int, image_size: int, channels: int, build: Build) -> Network:
+    """A freshly initialised network of timm.
+
+    Args:
+        source: `timm:` and timm's name.
+        labels: number of outputs.
+        image_size: side of the square input, in pixels.
+        channels: of the input.
+
+    Raises:
+        InputError: timm is not installed or does not know the network; it cannot be built for such images.
+    """
+    config = TimmConfig(source.removeprefix(TIMM), labels, image_size, channels)
+    theirs = _created(config.name, _arguments(config))
+    metadata = {"image_size": str(image_size), **_heads(theirs)}
+    own = _alike(theirs, theirs.state_dict(), metadata, build, (channels, image_size))
+    return TimmNetwork(config) if own is None else own
+
+
+def _created(name: str, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
     try:
         import timm
         from timm.models import load_state_dict_from_hf
     except ImportError as error:
-        raise InputError(f'{source} needs timm; pip install "nodelens[timm]"') from error
+        raise InputError(f'timm:{name} needs timm; pip install "nodelens[timm]"') from error
     if not signature(load_state_dict_from_hf).parameters["weights_only"].default:
         raise InputError(f"timm {timm.__version__} would execute code in a checkpoint; update it to 1.0.26 or later")
-    name = source.removeprefix(TIMM)
     try:
-        theirs = timm.create_model(name, pretrained=True).eval()
+        return timm.create_model(name, pretrained=pretrained, **arguments).eval()
     except Exception as error:  # of its own, of the hub's, of the connection
         raise InputError(f"timm cannot give {name}: {' '.join(str(error).split())}") from error
-    state = theirs.state_dict()
-    described: Any = theirs.pretrained_cfg
-    metadata = {key: " ".join(map(str, described[key])) for key in ("mean", "std")}
-    metadata["image_size"] = str(described["input_size"][-1])
-    heads = [module.num_heads for module in theirs.modules() if hasattr(module, "num_heads")]
-    metadata |= {"heads": str(heads[0])} if heads else {}
-    ours = build(state, metadata)
-    images = torch.randn(1, ours.config.channels, *[ours.config.image_size] * 2)
+
+
+def _arguments(config: TimmConfig) -> dict[str, Any]:
+    """Only networks whose weights depend on the size of the image want to be told it."""
+    described: Any = _created(config.name, {}).pretrained_cfg
+    size = {"img_size": config.image_size} if described.get("fixed_input_size") else {}
+    return {"num_classes": config.labels, "in_chans": config.channels, **size}
+
+
+def _heads(theirs: nn.Module) -> dict[str, str]:
+    heads = {str(module.num_heads) for module in theirs.modules() if hasattr(module, "num_heads")}
+    return {"heads": heads.pop()} if len(heads) == 1 else {}
+
+
+def _alike(
+    theirs: nn.Module, state: Mapping[str, Tensor], metadata: Mapping[str, str], build: Build, shape: tuple[int, int]
+) -> Network | None:
+    """The network of one of nodelens's own families that has these weights and computes the same, if there is one.
+
+    That both give the same logits is tried on a random image.
+    """
+    try:
+        ours = build(state, metadata)
+    except InputError:
+        return None
+    channels, image_size = shape
+    images = torch.randn(1, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected, found = theirs(images), ours(images)
-    if not torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max())):
-        raise InputError(f"{source} cannot be measured: with its weights, what nodelens builds gives other logits")
-    return state, metadata
+    same = torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
+    return ours if same else None

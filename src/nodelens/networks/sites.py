@@ -99,24 +99,29 @@ def reading(network: nn.Module, sites: Sequence[Site], reader: Reader) -> Iterat
         for site in sites:
             module = network.get_submodule(site.module)
             if site.reads == "input":
-                handles.append(module.register_forward_pre_hook(_input_hook(site.name, reader)))
+                handles.append(module.register_forward_pre_hook(_input_hook(site, reader)))
             else:
-                handles.append(module.register_forward_hook(_output_hook(site.name, reader)))
+                handles.append(module.register_forward_hook(_output_hook(site, reader)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _input_hook(name: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _input_hook(site: Site, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        reader(name, inputs[0])
+        reader(site.name, _in_layout(site, inputs[0]))
 
     return hook
 
 
-def _output_hook(name: str, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _output_hook(site: Site, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        reader(name, output)
+        reader(site.name, _in_layout(site, output))
 
     return hook
+
+
+def _in_layout(site: Site, activations: Tensor) -> Tensor:
+    """Tokens that lie in a square, (batch, row, column, node), one after another."""
+    return activations.flatten(1, 2) if site.layout == "tokens" and activations.ndim == 4 else activations

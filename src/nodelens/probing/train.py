@@ -15,6 +15,7 @@ from nodelens.data.augment import Augmentation
 from nodelens.data.datasets import ImageSet
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
+from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, reading
 from nodelens.probing.probes import Probes
@@ -29,6 +30,9 @@ from nodelens.training.learner import gradients
 from nodelens.training.optimizer import Optimizers, make_optimizer
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe
+
+VALUES_PER_WEIGHT = 4
+"""The weight, its gradient, and two moments of AdamW, in fp32."""
 
 
 def probe_epochs(training: ImageSet, batch_size: int = 128) -> int:
@@ -120,11 +124,12 @@ def train_probes(
         state: file that training is resumed from and saved to; None trains in memory only.
 
     Raises:
-        InputError: a network whose activations are not finite.
+        InputError: a network whose activations are not finite; probes for which the device has no room.
     """
     network.eval()
     recipe = dataclasses.replace(settings.recipe, batch_size=min(settings.recipe.batch_size, max(1, len(training))))
     device = device_of(network)
+    _check_room(sites, len(training.label_names), len(settings.seeds), device)
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
     optimizer = make_optimizer(probes, recipe)
     step, read = _resume(state, probes, optimizer), reads(network, probes)
@@ -182,6 +187,16 @@ def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, prec
     with torch.no_grad(), reading(network, sites, reader), autocast(device, precision):
         network(batch.images)
     return losses
+
+
+def _check_room(sites: Sequence[Site], labels: int, seeds: int, device: torch.device) -> None:
+    weights = seeds * labels * sum(site.nodes * site.positions for site in sites)
+    needed, there_is = 4 * weights * VALUES_PER_WEIGHT, memory_of(device)
+    if there_is is not None and needed > there_is:
+        raise InputError(
+            f"the probes of {len(sites)} sites need {needed / 2**30:.0f} GiB and there are {there_is / 2**30:.0f}; "
+            "choose fewer sites with --sites: every position of a filter is a weight for each label"
+        )
 
 
 def _check_losses(probes: Probes, losses: dict[str, Tensor]) -> None:

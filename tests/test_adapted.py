@@ -1,0 +1,206 @@
+"""Networks of others: their sites are found by running them, their activations are what their modules hand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.models import save_for_hf
+from torch import Tensor, nn
+
+import nodelens as nl
+from command_line import nodelens
+from nodelens.data import load_images
+from nodelens.data.normalisation import normalisation_of
+from nodelens.errors import InputError
+from nodelens.hardware import memory_of
+from nodelens.networks import Network, build_network, load_network, reading, sites
+from nodelens.networks.published import TimmNetwork
+from nodelens.probing import ProbeSettings, probe_recipe, train_probes
+from nodelens.runs import read_json
+
+TINY = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
+"""A ConvNeXt: its blocks hand on channels, and the layers within them tokens that lie in a square."""
+
+
+class Own(nn.Module):
+    """A classifier as somebody might have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3, padding=1)
+        self.twice = nn.ReLU()
+        self.last_axis = nn.Linear(6, 5)
+        self.dropout = nn.Dropout(0.5)
+        self.unused = nn.Linear(3, 3)
+        self.split = Split()
+        self.head = nn.Linear(5, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.twice(self.first(images)).permute(0, 2, 3, 1)
+        x = self.dropout(self.twice(self.last_axis(x)))
+        return self.head(self.split(x.flatten(1, 2))[0].mean(dim=1))
+
+
+class Split(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, x
+
+
+def seeded() -> Own:
+    torch.manual_seed(0)
+    return Own()
+
+
+def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
+    own = seeded().train()
+    network = nl.adapt(own, image_size=8, channels=1)
+    found = {site.name: (site.nodes, site.layout, site.positions) for site in nl.sites(network)}
+    assert found == {"first": (6, "channels", 64), "last_axis": (5, "tokens", 1), "head": (10, "units", 1)}
+    assert network.config.labels == 10
+    assert not network.training
+    assert not own.dropout.training
+
+
+def test_a_network_in_training_stays_so_while_its_sites_are_found() -> None:
+    with pytest.raises(InputError, match="this Sequential gives"):
+        nl.adapt(frozen := nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), image_size=4)
+    assert all(module.training for module in frozen.modules())
+    assert torch.equal(frozen[1].running_mean, torch.zeros(2))  # type: ignore[arg-type]
+
+
+def test_activations_are_what_the_modules_hand_on() -> None:
+    network, images = nl.adapt(seeded(), image_size=8, channels=1), torch.randn(3, 1, 8, 8)
+    read: dict[str, Tensor] = {}
+    with torch.inference_mode(), reading(network, sites(network), read.__setitem__):
+        logits = network(images)
+        own = seeded().eval()
+        first = own.first(images)
+        assert torch.equal(read["first"], first)
+        tokens = own.last_axis(first.relu().permute(0, 2, 3, 1)).reshape(3, 64, 5)
+        torch.testing.assert_close(read["last_axis"], tokens)
+        assert torch.equal(read["head"], logits)
+
+
+def test_nodes_of_a_network_of_one_s_own_are_measured() -> None:
+    network = nl.adapt(seeded(), image_size=8, channels=1)
+    data = tuple(load_images("digits", split).take(torch.arange(200), split) for split in ("train", "test"))
+    found = nl.measure(network, data, "last_axis", settings=ProbeSettings(probe_recipe(2)))
+    assert found["last_axis"].matrices.class_means.shape == (10, 5)
+    assert found["last_axis"].statistics(0.3).nodes == 5
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Linear(3, 3), "Linear cannot be run on images of 3 × 8 × 8"),
+        (nn.Conv2d(3, 4, 1), r"gives \(batch, label\) for images, this Conv2d gives \(2, 4, 8, 8\)"),
+        (Split(), "this Split gives tuple"),
+    ],
+)
+def test_what_is_no_classifier_of_images(network: nn.Module, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        nl.adapt(network, image_size=8)
+
+
+def test_probes_without_room_are_refused_in_one_sentence() -> None:
+    digits = load_images("digits", "train").take(torch.arange(8), "train")
+    network = nl.adapt(seeded(), image_size=8, channels=1)
+    huge = [site for site in sites(network) if site.name == "first"]
+    there_is = memory_of(torch.device("cpu"))
+    assert there_is is not None
+    settings = ProbeSettings(seeds=tuple(range(1 + there_is // (16 * 10 * 6 * 64))))
+    with pytest.raises(InputError, match=r"the probes of 1 sites need \d+ GiB and there are"):
+        train_probes(network, huge, digits, normalisation_of(digits), settings)
+
+
+@pytest.fixture(scope="module")
+def convnext() -> nn.Module:
+    torch.manual_seed(0)
+    described = {"input_size": (3, 32, 32)}
+    network = timm.create_model("convnext_tiny", num_classes=3, pretrained_cfg_overlay=described, **TINY)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def published(convnext: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What timm saves for the hub, read from disk instead."""
+    folder = tmp_path_factory.mktemp("timm")
+    save_for_hf(convnext, folder, model_args=TINY)
+    return f"timm:local-dir:{folder}"
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, generator = tmp_path_factory.mktemp("photographs"), torch.Generator().manual_seed(0)
+    for split, label in [(split, label) for split in ("train", "test") for label in ("dark", "light")]:
+        (folder / split / label).mkdir(parents=True)
+        for i in range(6):
+            pixels = torch.randint(0, 120, (32, 32, 3), generator=generator) + 120 * (label == "light")
+            Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / split / label / f"{i}.png")
+    return folder
+
+
+def test_any_network_of_timm_is_loaded_and_kept(convnext: nn.Module, published: str, tmp_path: Path) -> None:
+    network, images = load_network(published), torch.randn(2, 3, 32, 32)
+    assert isinstance(network, TimmNetwork)
+    assert (network.config.labels, network.config.image_size) == (3, 32)
+    with torch.inference_mode():
+        assert torch.equal(network(images), convnext(images))
+    layouts = {site.name: site.layout for site in sites(network)}
+    assert layouts["stages.2.blocks.0"] == "channels"
+    assert layouts["stages.1.blocks.0.norm"] == "tokens"
+    assert layouts["head.fc"] == "units"
+    nl.export_network(network, tmp_path / "kept.safetensors")
+    kept = load_network(tmp_path / "kept.safetensors")
+    with torch.inference_mode():
+        assert torch.equal(kept(images), convnext(images))
+
+
+def test_any_network_of_timm_is_measured_beside_an_untrained_one(
+    published: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("measure", published, "--data", str(photographs), "--epochs", "2", "--out", str(tmp_path))
+    assert nodelens(*asked) == 2
+    assert "measure it with --other-labels" in capsys.readouterr().err
+    assert nodelens(*asked, "--other-labels", "--sites", "stages.*.blocks.0") == 0
+    shown = capsys.readouterr().out
+    assert "stages.3.blocks.0" in shown
+    assert "untrained" in shown
+    assert nodelens("report", str(tmp_path)) == 0
+    assert read_json(tmp_path / "config.json")["measure"]["layers"] == []
+
+
+def test_any_network_of_timm_is_trained(photographs: Path, tmp_path: Path) -> None:
+    name = ("train", "timm:test_convnext", "--data", str(photographs), "--batch-size", "4", "--epochs", "1")
+    assert nodelens(*name, "--out", str(tmp_path / "run")) == 0
+    network = load_network(tmp_path / "run")
+    assert isinstance(network, TimmNetwork)
+    assert network.config == build_network("timm:test_convnext", 2, 32).config
+
+
+def test_a_vit_of_timm_becomes_one_of_ours() -> None:
+    network = build_network("timm:test_vit", 5, 160)
+    assert network.family == "vit"
+    assert isinstance(network, Network)
+    assert "block.1.attention" in [site.name for site in sites(network)]
+
+
+def test_what_computes_otherwise_is_no_vit_of_ours(tmp_path: Path) -> None:
+    size = {"img_size": 16, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    theirs = timm.create_model("vit_tiny_patch16_224", act_layer="relu", num_classes=4, **size).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    save_for_hf(theirs, tmp_path, model_args=size | {"act_layer": "relu"})
+    network, images = load_network(f"timm:local-dir:{tmp_path}"), torch.randn(2, 3, 16, 16)
+    assert isinstance(network, TimmNetwork)
+    with torch.inference_mode():
+        assert torch.equal(network(images), theirs(images))
+    assert "blocks.1" in [site.name for site in sites(network)]
