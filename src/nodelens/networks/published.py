@@ -44,7 +44,7 @@ class TimmNetwork(Adapted):
     family = "timm"
 
     def __init__(self, config: TimmConfig) -> None:
-        super().__init__(_created(config.name, _arguments(config)), config)
+        super().__init__(_untrained(config), config)
 
 
 def from_timm(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -57,13 +57,13 @@ def from_timm(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, s
         InputError: timm is not installed, does not know the network or has no weights of it.
     """
     name = source.removeprefix(TIMM)
-    theirs = _created(name, {}, pretrained=True)
+    theirs = _created(name, pretrained=True)
     described: Any = theirs.pretrained_cfg
     state = dict(theirs.state_dict())
     channels, image_size = described["input_size"][0], described["input_size"][-1]
     metadata = {key: " ".join(map(str, described[key])) for key in ("mean", "std")}
     metadata |= {"image_size": str(image_size), **_heads(theirs)}
-    if _alike(theirs, state, metadata, build, (channels, image_size)) is not None:
+    if _alike(theirs, state, metadata, build) is not None:
         return state, metadata
     config = TimmConfig(name, int(theirs.num_classes), image_size, channels)  # type: ignore[arg-type]
     described_by_us = {"family": TimmNetwork.family, "config": json.dumps(dataclasses.asdict(config))}
@@ -83,13 +83,13 @@ def of_timm(source: str, labels: int, image_size: int, channels: int, build: Bui
         InputError: timm is not installed or does not know the network; it cannot be built for such images.
     """
     config = TimmConfig(source.removeprefix(TIMM), labels, image_size, channels)
-    theirs = _created(config.name, _arguments(config))
+    theirs = _untrained(config)
     metadata = {"image_size": str(image_size), **_heads(theirs)}
-    own = _alike(theirs, theirs.state_dict(), metadata, build, (channels, image_size))
+    own = _alike(theirs, theirs.state_dict(), metadata, build)
     return TimmNetwork(config) if own is None else own
 
 
-def _created(name: str, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+def _created(name: str, pretrained: bool = False, **arguments: Any) -> nn.Module:
     try:
         import timm
         from timm.models import load_state_dict_from_hf
@@ -103,11 +103,14 @@ def _created(name: str, arguments: Mapping[str, Any], pretrained: bool = False) 
         raise InputError(f"timm cannot give {name}: {' '.join(str(error).split())}") from error
 
 
-def _arguments(config: TimmConfig) -> dict[str, Any]:
-    """Only networks whose weights depend on the size of the image want to be told it."""
-    described: Any = _created(config.name, {}).pretrained_cfg
-    size = {"img_size": config.image_size} if described.get("fixed_input_size") else {}
-    return {"num_classes": config.labels, "in_chans": config.channels, **size}
+def _untrained(config: TimmConfig) -> nn.Module:
+    shape: dict[str, Any] = {"num_classes": config.labels, "in_chans": config.channels}
+    theirs = _created(config.name, **shape)
+    described: Any = theirs.pretrained_cfg
+    # Networks whose weights depend on the size of the image want to be told it, others must not.
+    if described.get("fixed_input_size") and described["input_size"][-1] != config.image_size:
+        return _created(config.name, **shape, img_size=config.image_size)
+    return theirs
 
 
 def _heads(theirs: nn.Module) -> dict[str, str]:
@@ -115,9 +118,7 @@ def _heads(theirs: nn.Module) -> dict[str, str]:
     return {"heads": heads.pop()} if len(heads) == 1 else {}
 
 
-def _alike(
-    theirs: nn.Module, state: Mapping[str, Tensor], metadata: Mapping[str, str], build: Build, shape: tuple[int, int]
-) -> Network | None:
+def _alike(theirs: nn.Module, state: Mapping[str, Tensor], metadata: Mapping[str, str], build: Build) -> Network | None:
     """The network of one of nodelens's own families that has these weights and computes the same, if there is one.
 
     That both give the same logits is tried on a random image.
@@ -126,8 +127,8 @@ def _alike(
         ours = build(state, metadata)
     except InputError:
         return None
-    channels, image_size = shape
-    images = torch.randn(1, channels, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    shape = (1, ours.config.channels, ours.config.image_size, ours.config.image_size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected, found = theirs(images), ours(images)
     same = torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
