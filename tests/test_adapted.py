@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 import nodelens as nl
 from command_line import nodelens
 from nodelens.data import load_images
+from nodelens.data.examples import AsTheyAre
 from nodelens.data.normalisation import normalisation_of
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.networks import Network, build_network, load_network, reading, sites
 from nodelens.networks.published import TimmNetwork
-from nodelens.probing import ProbeSettings, probe_recipe, train_probes
+from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
 from nodelens.runs import read_json
 
+DIGITS = torch.zeros(2, 1, 8, 8)
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
 """A ConvNeXt: its blocks hand on channels, and the layers within them tokens that lie in a square."""
 
@@ -57,7 +60,7 @@ def seeded() -> Own:
 
 def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
     own = seeded().train()
-    network = nl.adapt(own, image_size=8, channels=1)
+    network = nl.adapt(own, DIGITS)
     found = {site.name: (site.nodes, site.layout, site.positions) for site in nl.sites(network)}
     assert found == {"first": (6, "channels", 64), "last_axis": (5, "tokens", 1), "head": (10, "units", 1)}
     assert network.config.labels == 10
@@ -67,13 +70,13 @@ def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
 
 def test_a_network_in_training_stays_so_while_its_sites_are_found() -> None:
     with pytest.raises(InputError, match="this Sequential gives"):
-        nl.adapt(frozen := nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), image_size=4)
+        nl.adapt(frozen := nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), torch.ones(2, 3, 4, 4))
     assert all(module.training for module in frozen.modules())
     assert torch.equal(frozen[1].running_mean, torch.zeros(2))  # type: ignore[arg-type]
 
 
 def test_activations_are_what_the_modules_hand_on() -> None:
-    network, images = nl.adapt(seeded(), image_size=8, channels=1), torch.randn(3, 1, 8, 8)
+    network, images = nl.adapt(seeded(), DIGITS), torch.randn(3, 1, 8, 8)
     read: dict[str, Tensor] = {}
     with torch.inference_mode(), reading(network, sites(network), read.__setitem__):
         logits = network(images)
@@ -86,7 +89,7 @@ def test_activations_are_what_the_modules_hand_on() -> None:
 
 
 def test_nodes_of_a_network_of_one_s_own_are_measured() -> None:
-    network = nl.adapt(seeded(), image_size=8, channels=1)
+    network = nl.adapt(seeded(), DIGITS)
     data = tuple(load_images("digits", split).take(torch.arange(200), split) for split in ("train", "test"))
     found = nl.measure(network, data, "last_axis", settings=ProbeSettings(probe_recipe(2)))
     assert found["last_axis"].matrices.class_means.shape == (10, 5)
@@ -96,19 +99,98 @@ def test_nodes_of_a_network_of_one_s_own_are_measured() -> None:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (nn.Linear(3, 3), "Linear cannot be run on images of 3 × 8 × 8"),
-        (nn.Conv2d(3, 4, 1), r"gives \(batch, label\) for images, this Conv2d gives \(2, 4, 8, 8\)"),
+        (nn.Linear(3, 3), r"Linear cannot be run on inputs of \(2, 3, 8, 8\)"),
+        (nn.Conv2d(3, 4, 1), r"gives \(batch, label\), this Conv2d gives \(2, 4, 8, 8\)"),
         (Split(), "this Split gives tuple"),
     ],
 )
 def test_what_is_no_classifier_of_images(network: nn.Module, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        nl.adapt(network, image_size=8)
+        nl.adapt(network, torch.zeros(2, 3, 8, 8))
+
+
+def test_one_input_shows_no_batch() -> None:
+    with pytest.raises(InputError, match="give at least two"):
+        nl.adapt(seeded(), DIGITS[:1])
+
+
+class Sorter(nn.Module):
+    """Tells by its words which of two kinds a text is; its output has the form of a transformer of the hub."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+        self.mix = nn.Linear(6, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, words: Tensor) -> object:
+        return SimpleNamespace(logits=self.head(self.mix(self.words(words)).relu().mean(dim=1)))
+
+
+def test_texts_are_measured_as_their_tokens() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 2
+    # Words 1 to 4 make a text of the first kind, 5 to 8 one of the second.
+    words = torch.randint(1, 5, (40, 3), generator=generator) + 4 * labels[:, None]
+    sorter = Sorter()
+    learnt, measured = (nl.Examples(words[half], labels[half], ("low", "high")) for half in (slice(20), slice(20, 40)))
+    network = nl.adapt(sorter, words[:2])
+    assert [(site.name, site.layout) for site in nl.sites(network)] == [
+        ("words", "tokens"),
+        ("mix", "tokens"),
+        ("head", "units"),
+    ]
+    found = nl.measure(
+        network, (learnt, measured), "words", settings=ProbeSettings(probe_recipe(100, learning_rate=0.1))
+    )
+    assert found["words"].accuracy == 1.0
+    # By hand: tokens pooled with the probe's shares, averaged over the texts of each label.
+    same = measure_probes(network, probes := trained_probes(network, learnt), measured, AsTheyAre(), batch_size=7)[0][
+        "words"
+    ]
+    activations = sorter.words(measured.inputs).detach()
+    shares = (activations @ probes["words"].pool_weight[0]).softmax(dim=1)
+    pooled = (shares[..., None] * activations).sum(dim=1)
+    expected = torch.stack([pooled[measured.labels == label].mean(dim=0) for label in (0, 1)])
+    torch.testing.assert_close(same.class_means, expected)
+
+
+def trained_probes(network: Network, learnt: nl.Examples) -> Probes:
+    words = [site for site in sites(network) if site.name == "words"]
+    return train_probes(network, words, learnt, AsTheyAre(), ProbeSettings(probe_recipe(3)))
+
+
+def test_a_network_that_reads_no_images_is_not_given_any() -> None:
+    network = nl.adapt(Sorter(), torch.ones(2, 3).long())
+    with pytest.raises(InputError, match="reads no square images as those of digits"):
+        nl.measure(network, "digits")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0]), "2 inputs with 1 labels are no test examples"),
+        (torch.tensor([0, 2]), "labels are numbers from 0 to 1"),
+        (torch.tensor([-1, 0]), "labels are numbers from 0 to 1"),
+    ],
+)
+def test_examples_that_are_none(labels: Tensor, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        nl.Examples(torch.zeros(2, 3), labels, ("a", "b"))
+
+
+def test_examples_are_told_apart_by_all_that_they_hold() -> None:
+    inputs, labels, names = torch.arange(6).reshape(2, 3), torch.tensor([0, 1]), ("a", "b")
+    first = nl.Examples(inputs, labels, names)
+    assert first.fingerprint == nl.Examples(inputs.clone(), labels.clone(), names).fingerprint
+    others = [(inputs + 1, labels), (inputs, 1 - labels), (inputs.int(), labels), (inputs[:, None], labels)]
+    assert len({first.fingerprint, *(nl.Examples(*other, names).fingerprint for other in others)}) == 5
 
 
 def test_probes_without_room_are_refused_in_one_sentence() -> None:
     digits = load_images("digits", "train").take(torch.arange(8), "train")
-    network = nl.adapt(seeded(), image_size=8, channels=1)
+    network = nl.adapt(seeded(), DIGITS)
     huge = [site for site in sites(network) if site.name == "first"]
     there_is = memory_of(torch.device("cpu"))
     assert there_is is not None

@@ -1,5 +1,6 @@
 """The public names; `nodelens/__init__.py` loads each when it is first used."""
 
+from .data.examples import Examples
 from .errors import InputError
 from .heads.accuracies import HeadAccuracies, SilencedHeads, head_accuracies, head_sites, silenced_heads
 from .measures import (
@@ -31,6 +32,7 @@ from .pruning.compact import compact
 from .pruning.prune import Pruned, prune
 
 __all__ = [
+    "Examples",
     "HeadAccuracies",
     "HeadSpecialization",
     "InputError",

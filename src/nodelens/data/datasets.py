@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -87,14 +88,7 @@ class ImageSet:
         Args:
             title: of the progress shown; none is shown without.
         """
-        own = own_slices(len(self), size)
-        read, total = 0, sum(where.stop - where.start for where in own)
-        with progress(title, total) if title and own else nullcontext() as bar:
-            for where in own:
-                yield where, self.batch(np.arange(where.start, where.stop)), self.labels[where]
-                read += where.stop - where.start
-                if bar is not None:
-                    bar.reach(read)
+        return own_batches(self, size, title)
 
     def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> "ImageSet":
         """The subset at these positions, in their order; copies no pixels.
@@ -121,6 +115,27 @@ class ImageSet:
         mean = shares @ levels
         deviation = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(axis=1))
         return tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """What can be handed out in batches with labels."""
+
+    @property
+    def labels(self) -> Tensor: ...
+    def batch(self, positions: np.ndarray) -> Tensor: ...
+
+
+def own_batches(examples: Labelled, size: int, title: str = "") -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The batches that this process reads, see `ImageSet.own_batches`."""
+    own = own_slices(len(examples.labels), size)
+    read, total = 0, sum(where.stop - where.start for where in own)
+    with progress(title, total) if title and own else nullcontext() as bar:
+        for where in own:
+            yield where, examples.batch(np.arange(where.start, where.stop)), examples.labels[where]
+            read += where.stop - where.start
+            if bar is not None:
+                bar.reach(read)
 
 
 def own_slices(images: int, size: int) -> Sequence[slice]:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
 from nodelens.networks.network import Config, Network
 from nodelens.networks.sites import Site
 
-IMAGES = 2
-"""That the sites are found with: the axis of this size is the batch's."""
-
 
 @dataclass(frozen=True)
 class AdaptedConfig:
-    """The input and output of a network."""
+    """The output of a network, and its input.
+
+    Attributes:
+        image_size: side in pixels of the images that it reads; 0 where its inputs are no square images.
+        channels: of these images, or 0.
+    """
 
     labels: int
-    image_size: int
-    channels: int = 3
+    image_size: int = 0
+    channels: int = 0
 
 
 class Adapted(Network):
@@ -37,50 +38,52 @@ class Adapted(Network):
 
     family = "adapted"
 
-    def __init__(self, network: nn.Module, config: Config) -> None:
+    def __init__(self, network: nn.Module, config: Config, example: Shaped[Tensor, "batch ..."]) -> None:
         super().__init__()
         self.config = config
         self.checkpoint_metadata = {}
         self.network = network
-        self._sites = found_sites(network, config)
+        self._sites = found_sites(network, example)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
-        return self.network(images)  # type: ignore[no-any-return]
+    def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
+        return _logits(self.network(inputs))  # type: ignore[no-any-return]
 
     def sites(self) -> list[Site]:
         """The outputs of the modules that run once, in the order in which they arise; see `found_sites`."""
         return self._sites
 
 
-def adapt(network: nn.Module, image_size: int, channels: int = 3) -> Adapted:
-    """Any classifier of images, to be measured.
+def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
+    """Any classifier, to be measured.
 
     Its sites are the outputs of its modules, by their paths: `layer4.1.conv2`. For pruning and heads, more has to be
     known of a network: see docs/architecture.md.
 
     Args:
-        network: from normalised images (batch, channel, height, width) to logits (batch, label) or features; it is
-            used as it is and put in eval mode.
-        image_size: side in pixels of its square input.
-        channels: of its input.
+        network: from inputs to logits (batch, label), or to an object with such `logits`; it is used as it is and put
+            in eval mode.
+        example: at least two of its inputs, such as ``torch.zeros(2, 3, 32, 32)``; only their shape and kind matter.
 
     Raises:
-        InputError: it cannot be run on such images, or gives no (batch, label).
+        InputError: it cannot be run on them, or gives no (batch, label).
 
-    >>> network = adapt(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)), image_size=8)
+    >>> classifier = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    >>> network = adapt(classifier, torch.zeros(2, 3, 8, 8))
     >>> [(site.name, site.nodes, site.layout, site.positions) for site in network.sites()]
     [('0', 4, 'channels', 36), ('1', 4, 'channels', 36), ('2', 144, 'units', 1), ('3', 10, 'units', 1)]
     """
-    config = AdaptedConfig(0, image_size, channels)
-    with _evaluating(network):
-        logits = _run(network, config)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != IMAGES:
+    if len(example) < 2:
+        raise InputError("one input does not show which axis is the batch's; give at least two")
+    logits = _logits(_run(network, example))
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"a classifier gives (batch, label) for images, this {type(network).__name__} gives {found}")
-    return Adapted(network, AdaptedConfig(logits.shape[1], image_size, channels)).eval()
+        raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
+    shape = example.shape[1:]
+    of_images = (shape[1], shape[0]) if len(shape) == 3 and shape[1] == shape[2] else ()
+    return Adapted(network, AdaptedConfig(logits.shape[1], *of_images), example).eval()
 
 
-def found_sites(network: nn.Module, config: Config) -> list[Site]:
+def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> list[Site]:
     """The outputs of all modules but the network itself that can be measured.
 
     A module is left out that runs more than once or not at all, that hands on its input as it is (dropout), or whose
@@ -88,36 +91,32 @@ def found_sites(network: nn.Module, config: Config) -> list[Site]:
     (batch, side, side, node); the last are tokens.
 
     Raises:
-        InputError: the network cannot be run on images of its size.
+        InputError: the network cannot be run on the example.
     """
     runs: dict[str, int] = {}
     sites: dict[str, Site] = {}
-    handles = []
 
-    def watch(name: str, module: nn.Module) -> None:
+    def watching(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             runs[name] = runs.get(name, 0) + 1
-            shape = _layout(output)
+            shape = _layout(output, len(example))
             if shape is not None and not any(output is one for one in inputs):
                 sites[name] = Site(name, shape[0], f"network.{name}", "output", *shape[1:])
 
-        handles.append(module.register_forward_hook(hook))
+        return hook
 
-    for name, module in network.named_modules():
-        if name:
-            watch(name, module)
+    handles = [module.register_forward_hook(watching(name)) for name, module in network.named_modules() if name]
     try:
-        with _evaluating(network):
-            _run(network, config)
+        _run(network, example)
     finally:
         for handle in handles:
             handle.remove()
     return [site for name, site in sites.items() if runs[name] == 1]
 
 
-def _layout(output: Any) -> tuple[int, Any, int] | None:
+def _layout(output: Any, batch: int) -> tuple[int, Any, int] | None:
     """Nodes, layout and positions of what a module hands on; None where it is nothing that a probe can read."""
-    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (IMAGES,):
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (batch,):
         return None
     shape = output.shape
     if len(shape) == 2:
@@ -131,26 +130,21 @@ def _layout(output: Any) -> tuple[int, Any, int] | None:
     return None
 
 
-def _run(network: nn.Module, config: Config) -> Any:
-    weight = next(network.parameters(), torch.empty(0))
-    side = config.image_size
-    images = torch.zeros(IMAGES, config.channels, side, side, device=weight.device, dtype=weight.dtype)
-    try:
-        with torch.no_grad():
-            return network(images)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        wanted = f"images of {config.channels} × {side} × {side}"
-        raise InputError(f"{type(network).__name__} cannot be run on {wanted}: {reason}") from error
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """In eval mode, and afterwards as it was."""
+def _run(network: nn.Module, example: Tensor) -> Any:
+    """Its output in eval mode; afterwards its modules are as they were."""
     training = {module: module.training for module in network.modules()}
+    device = next((weight.device for weight in network.parameters()), example.device)
     network.eval()
     try:
-        yield
+        with torch.no_grad():
+            return network(example.to(device))
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        reason, shape = " ".join(str(error).split()), tuple(example.shape)
+        raise InputError(f"{type(network).__name__} cannot be run on inputs of {shape}: {reason}") from error
     finally:
         for module, was in training.items():
             module.training = was
+
+
+def _logits(output: Any) -> Any:
+    return getattr(output, "logits", output)

@@ -44,7 +44,8 @@ class TimmNetwork(Adapted):
     family = "timm"
 
     def __init__(self, config: TimmConfig) -> None:
-        super().__init__(_untrained(config), config)
+        example = torch.zeros(2, config.channels, config.image_size, config.image_size)
+        super().__init__(_untrained(config), config, example)
 
 
 def from_timm(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from html import escape
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
 from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Examples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
@@ -89,7 +90,7 @@ class Measurement(Mapping[str, SiteMeasurement]):
             values = {"accuracy": site.accuracy, **site.statistics().scalars()}
             cells = "".join(f"<td>{values[key]:.3g}</td>" for key in names)
             rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-        caption = f"{escape(self.split)} images, threshold 0.3, greedy clusters"
+        caption = f"{escape(self.split)}, threshold 0.3, greedy clusters"
         return f"<table><caption>{caption}</caption><tr>{head}</tr>{''.join(rows)}</table>"
 
 
@@ -113,7 +114,7 @@ class LabelSums:
 
     def add_batch(
         self,
-        inputs: Float[Tensor, "batch channel height width"],
+        inputs: Shaped[Tensor, "batch ..."],
         labels: Int[Tensor, " batch"],
         precision: Precision,
     ) -> None:
@@ -187,7 +188,7 @@ class _Alike:
 def measure_probes(
     network: nn.Module,
     probes: Probes,
-    images: ImageSet,
+    images: ImageSet | Examples,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 256,
@@ -217,7 +218,7 @@ def measure_probes(
         return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 
-def label_counts(images: ImageSet) -> Int[Tensor, " label"]:
+def label_counts(images: ImageSet | Examples) -> Int[Tensor, " label"]:
     """Images per label.
 
     Raises:
@@ -235,7 +236,7 @@ def label_counts(images: ImageSet) -> Int[Tensor, " label"]:
 
 
 def _measurement(
-    probes: Probes, sums: LabelSums, counts: Int[Tensor, " label"], images: ImageSet, index: int
+    probes: Probes, sums: LabelSums, counts: Int[Tensor, " label"], images: ImageSet | Examples, index: int
 ) -> Measurement:
     by_site = {}
     for probe in probes:
@@ -253,4 +254,4 @@ def _measurement(
             correct / len(images),
             counts,
         )
-    return Measurement(by_site, images.split, probes.seeds[index], images.label_names)
+    return Measurement(by_site, images.split, probes.seeds[index], tuple(images.label_names))

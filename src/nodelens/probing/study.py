@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nodelens.data.datasets import ImageSet, load_images
+from nodelens.data.examples import AsTheyAre, Examples
 from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
@@ -79,8 +80,11 @@ def load_probing_data(
         other_labels: what the network's own outputs stand for is of no account.
 
     Raises:
-        InputError: an unknown data set or split; another number of labels than the network's outputs.
+        InputError: an unknown data set or split; another number of labels than the network's outputs; a network that
+            reads no images.
     """
+    if not network.config.image_size:
+        raise InputError(f"this network reads no square images as those of {name}; give its inputs as nl.Examples")
 
     def images(split: str) -> ImageSet:
         return load_images(name, split, image_size=network.config.image_size, skip_undecodable=skip_undecodable)
@@ -161,7 +165,7 @@ def recorded_probe(run: RunDirectory) -> ProbeSettings | None:
 
 def measure(
     network: Network,
-    data: str | tuple[ImageSet, ImageSet],
+    data: str | tuple[ImageSet, ImageSet] | tuple[Examples, Examples],
     sites: str | Sequence[str] = "*",
     *,
     split: str = "test",
@@ -172,7 +176,7 @@ def measure(
 
     Args:
         network: a network that knows its sites; it is left as it is.
-        data: name of a data set, or the images to learn and the images to measure.
+        data: name of a data set; or the images to learn and the images to measure, or inputs of any other kind.
         sites: glob patterns such as `block.*.linear2`.
         split: split to measure, where `data` is a name.
         settings: how the probes are trained; by default one probe per site, in fp32.
@@ -183,15 +187,18 @@ def measure(
     """
     if isinstance(data, str):
         loaded = load_probing_data(network, data, [split], other_labels=other_labels)
+        data, scale = (loaded.training, loaded.measured[split]), loaded.normalisation
+    elif isinstance(data[0], Examples):
+        scale = AsTheyAre()
     else:
-        recorded = normalisation_from(network.checkpoint_metadata)
-        loaded = ProbingData(data[0], {split: data[1]}, recorded or normalisation_of(data[0]))
+        scale = normalisation_from(network.checkpoint_metadata) or normalisation_of(data[0])
+    learnt, measured = data
     if settings is None:
-        settings = ProbeSettings(probe_recipe(probe_epochs(loaded.training), flip=learnt_flip(network)))
+        settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
     chosen = select_sites(sites_of(frozen), sites)
-    probes = train_probes(frozen, chosen, loaded.training, loaded.normalisation, settings)
-    found = measure_probes(frozen, probes, loaded.measured[split], loaded.normalisation, settings.precision)[0]
+    probes = train_probes(frozen, chosen, learnt, scale, settings)
+    found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from nodelens.data.augment import augment, mix
 from nodelens.data.datasets import ImageSet
 from nodelens.data.draws import Draws
+from nodelens.data.examples import Examples
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import Part
 from nodelens.data.resident import ResidentImages, near
@@ -52,14 +53,14 @@ class Batch:
 
     step: int
     epoch: int
-    images: Float[Tensor, "batch channel height width"]
+    images: Shaped[Tensor, "batch ..."]
     targets: Float[Tensor, "batch label"]
     learning_rate: float
     ends_epoch: bool
     share: float = 1.0
 
 
-def steps_per_epoch(training: ImageSet, recipe: Recipe) -> int:
+def steps_per_epoch(training: ImageSet | Examples, recipe: Recipe) -> int:
     """Whole batches in an epoch; what is left over is seen in other epochs.
 
     Raises:
@@ -75,7 +76,7 @@ def steps_per_epoch(training: ImageSet, recipe: Recipe) -> int:
 
 
 def training_batches(
-    training: ImageSet,
+    training: ImageSet | Examples,
     recipe: Recipe,
     seed: int,
     normalisation: Normalisation,
@@ -90,7 +91,8 @@ def training_batches(
         InputError: the split is smaller than a batch, or a batch too small for so many processes.
     """
     steps, part = steps_per_epoch(training, recipe), own_part(recipe.batch_size)
-    source, at_once = near(training, device), prepared_at_once(len(part) * math.prod(training.image_shape), device)
+    source = training if isinstance(training, Examples) else near(training, device)
+    at_once = prepared_at_once(len(part) * math.prod(training.image_shape), device)
     for epoch in range(first_step // steps, recipe.epochs):
         order = _on(source.labels.device, epoch_order(len(training), seed, epoch))
         batches = order[: steps * recipe.batch_size].view(steps, recipe.batch_size)
@@ -150,7 +152,7 @@ def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, " image"]:
 
 
 def prepare(
-    training: ImageSet | ResidentImages,
+    training: ImageSet | ResidentImages | Examples,
     chosen: Int[Tensor, "batch whole"],
     part: Part,
     recipe: Recipe,
@@ -158,8 +160,10 @@ def prepare(
     steps: range,
     normalisation: Normalisation,
     device: torch.device,
-) -> tuple[Float[Tensor, "image channel height width"], Float[Tensor, "image label"]]:
+) -> tuple[Shaped[Tensor, "image ..."], Float[Tensor, "image label"]]:
     """A part of each of a few steps' batches, augmented, with its smoothed, perhaps mixed, targets.
+
+    Inputs that are no images stay as they are.
 
     Args:
         chosen: the images of each step's batch.
@@ -172,8 +176,10 @@ def prepare(
     draws = Draws(tuple(torch.Generator(device).manual_seed(one) for one in seeds), part)
     own = part.of(chosen.mT).mT.flatten()
     pixels, labels = training.batch(own).to(device), training.labels[own].to(device)
-    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, draws)
     # F.one_hot would look at the labels' values.
     known = torch.arange(len(training.label_names), device=device)
     targets = (labels[:, None] == known) * (1 - recipe.label_smoothing) + recipe.label_smoothing / len(known)
+    if isinstance(training, Examples):
+        return pixels, targets
+    images = augment(pixels, recipe.augmentation, normalisation.mean, normalisation.std, draws)
     return mix(images, targets, recipe.augmentation, draws)

@@ -1,0 +1,92 @@
+"""Inputs of any kind, which a network is given as they are: tokens of texts, spectra, rows of a table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int64, Shaped
+from torch import Tensor
+
+from nodelens.data.datasets import own_batches
+from nodelens.data.normalisation import Normalisation
+from nodelens.data.sources import hashed
+from nodelens.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Inputs with their labels; what measuring asks of an `ImageSet`.
+
+    Attributes:
+        inputs: what the network is given, one per row.
+        labels: of each of them.
+        label_names: one per label.
+        split: what they are called, such as `test`.
+        name: of the data set.
+
+    Raises:
+        InputError: no inputs, not as many labels, or a label that has no name.
+
+    >>> words = Examples(torch.tensor([[4, 7, 0], [5, 0, 0]]), torch.tensor([1, 0]), ("greeting", "question"))
+    >>> len(words), words.take(torch.tensor([1]), "short").labels
+    (2, tensor([0]))
+    """
+
+    inputs: Shaped[Tensor, "_example ..."]
+    labels: Int64[Tensor, " example"]
+    label_names: Sequence[str]
+    split: str = "test"
+    name: str = "examples"
+
+    def __post_init__(self) -> None:
+        if not len(self.labels) or len(self.inputs) != len(self.labels):
+            raise InputError(f"{len(self.inputs)} inputs with {len(self.labels)} labels are no {self.split} examples")
+        if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.label_names):
+            raise InputError(f"labels are numbers from 0 to {len(self.label_names) - 1}, as many as there are names")
+
+    def __len__(self) -> int:
+        """Number of inputs."""
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return tuple(self.inputs.shape[1:])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits; a hash of all of them."""
+        parts = (self.inputs, self.labels)
+        content = [hashlib.blake2b(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in parts]
+        return hashed([str(self.inputs.dtype), *self.inputs.shape, *content])
+
+    def batch(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"]) -> Shaped[Tensor, "batch ..."]:
+        """The inputs at these positions."""
+        return self.inputs[torch.as_tensor(positions, device=self.inputs.device)]
+
+    def own_batches(
+        self, size: int, title: str = ""
+    ) -> Iterator[tuple[slice, Shaped[Tensor, "batch ..."], Int64[Tensor, "batch"]]]:
+        """Where they stand, inputs and labels of the batches that this process reads, as those of an `ImageSet`."""
+        return own_batches(self, size, title)
+
+    def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> Examples:
+        """Those at these positions, in their order."""
+        wanted = torch.as_tensor(positions)
+        return replace(self, inputs=self.inputs[wanted], labels=self.labels[wanted], split=split_name)
+
+
+class AsTheyAre(Normalisation):
+    """Inputs that are not scaled."""
+
+    def __init__(self) -> None:
+        super().__init__((), ())
+
+    def applied(self, images: Shaped[Tensor, "batch ..."], device: torch.device) -> Shaped[Tensor, "batch ..."]:
+        """What a network is given on a device."""
+        return images.to(device)
