@@ -253,7 +253,7 @@ def test_variant_names() -> None:
     assert cct_config("cct_7_3x1x", 10, 32, 3) is None
     with pytest.raises(InputError, match="cct_5_3x1: CCT comes with 2, 4, 6, 7, 14 layers"):
         build_network("cct_5_3x1", 10, 32)
-    with pytest.raises(InputError, match="unknown network 'resnet18'"):
-        build_network("resnet18", 10, 32)
+    with pytest.raises(InputError, match="unknown network 'alexnet'"):
+        build_network("alexnet", 10, 32)
     with pytest.raises(InputError, match="4 heads do not divide a width of 18"):
         build_network("cct_2_3x1_18", 10, 32)

@@ -21,10 +21,8 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth
-from nodelens.networks.layers import Layer
-from nodelens.networks.network import Network, Stage
-from nodelens.networks.sites import Site
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, initialise
+from nodelens.networks.network import Stage
 
 
 @dataclass(frozen=True)
@@ -184,11 +182,7 @@ class Classifier(nn.Module):
         self.attention_pool = nn.Linear(config.width, 1)
         self.fc = nn.Linear(config.width, config.labels)
         nn.init.trunc_normal_(self.positional_emb, std=0.2)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        initialise(self)
 
     def place(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
         """Tell the tokens where they are; under autocast the residual stream keeps the tokens' format."""
@@ -201,7 +195,7 @@ class Classifier(nn.Module):
         return self.fc((weights.transpose(1, 2) @ x).squeeze(1))  # type: ignore[no-any-return]
 
 
-class CCT(Network):
+class CCT(Transformer):
     """A compact convolutional transformer.
 
     >>> network = CCT(CCTConfig(labels=100))
@@ -210,6 +204,7 @@ class CCT(Network):
     """
 
     family = "cct"
+    output = "classifier.fc"
 
     def __init__(self, config: CCTConfig) -> None:
         super().__init__()
@@ -217,12 +212,6 @@ class CCT(Network):
         self.checkpoint_metadata = {}
         self.tokenizer = Tokenizer(config)
         self.classifier = Classifier(config)
-
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
-        x = images
-        for stage in self.stages():
-            x = stage(x)
-        return x
 
     def stages(self) -> list[Stage]:
         """The tokens, each block, and the way from the last block to the logits."""
@@ -236,17 +225,7 @@ class CCT(Network):
         assumed, heads = infer_config(state, {}), self.config.heads_of_blocks
         return {} if assumed is None or assumed.heads_of_blocks == heads else {"heads": heads}
 
-    def sites(self) -> list[Site]:
-        """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""
-        return [site for block in self._encoders() for site in block.sites()]
-
-    def layers(self) -> list[Layer]:
-        """QKV, projection, Linear1 and Linear2 of every block (paper, Table 3), and the output layer."""
-        last = self.config.layers
-        output = Layer("output", "classifier.fc", f"block.{last}.linear2", None, last + 1, "classifier.fc")
-        return [*(layer for block in self._encoders() for layer in block.layers()), output]
-
-    def _encoders(self) -> list[EncoderBlock]:
+    def encoders(self) -> list[EncoderBlock]:
         return [
             EncoderBlock(
                 number,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nodelens.networks.layers import Layer
+from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
 
@@ -86,6 +88,46 @@ class EncoderBlock:
     @property
     def _name(self) -> str:
         return f"block.{self.number}"
+
+
+class Transformer(Network):
+    """A network of encoder blocks.
+
+    Attributes:
+        output: path of the layer to the labels.
+    """
+
+    output: ClassVar[str]
+
+    def encoders(self) -> list[EncoderBlock]:
+        """Its blocks, in the order of the data's way."""
+        raise NotImplementedError
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
+        x = images
+        for stage in self.stages():
+            x = stage(x)
+        return x
+
+    def sites(self) -> list[Site]:
+        """All sites, block by block in the order of the data's way (paper, Fig. 1 and Table 3)."""
+        return [site for block in self.encoders() for site in block.sites()]
+
+    def layers(self) -> list[Layer]:
+        """QKV, projection, Linear1 and Linear2 of every block (paper, Table 3), and the layer to the labels, if any."""
+        blocks = self.encoders()
+        last = len(blocks)
+        output = Layer("output", self.output, f"block.{last}.linear2", None, last + 1, self.output)
+        return [*(layer for block in blocks for layer in block.layers()), *[output] * bool(self.config.labels)]
+
+
+def initialise(network: nn.Module) -> None:
+    """Fully connected layers as transformers begin with: normal weights of 0.02, cut off at two, and no biases."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class StochasticDepth(nn.Module):

@@ -21,10 +21,8 @@ from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.cct import SIZES as CCT_SIZES
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth
-from nodelens.networks.layers import Layer
-from nodelens.networks.network import Network, Stage
-from nodelens.networks.sites import Site
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, initialise
+from nodelens.networks.network import Stage
 
 HEAD_SIZE = 64
 """Nodes of an attention head in all of timm's published variants."""
@@ -200,7 +198,7 @@ class Block(nn.Module):
         return self.drop_path(x, self.ls2(self.mlp(self.norm2(x))))  # type: ignore[no-any-return]
 
 
-class ViT(Network):
+class ViT(Transformer):
     """A vision transformer.
 
     >>> network = ViT(ViTConfig(layers=12, width=192, heads=3, feedforward=768))  # timm's vit_tiny_patch16_224
@@ -209,6 +207,7 @@ class ViT(Network):
     """
 
     family = "vit"
+    output = "head"
     cls_token: nn.Parameter | None
     reg_token: nn.Parameter | None
     norm: nn.Module
@@ -233,17 +232,7 @@ class ViT(Network):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for token in self._prefix():
             nn.init.normal_(token, std=1e-6)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
-        x = images
-        for stage in self.stages():
-            x = stage(x)
-        return x
+        initialise(self)
 
     def stages(self) -> list[Stage]:
         """The tokens, each block, and the way from the last block to the logits."""
@@ -253,12 +242,9 @@ class ViT(Network):
         x = self.patch_embed(images)
         before = [token.to(x.dtype).expand(len(x), -1, -1) for token in self._prefix()]
         places = self.pos_embed.to(x.dtype)
-        x = (
-            torch.cat([*before, x], dim=1) + places
-            if self.config.placed_prefix
-            else torch.cat([*before, x + places], 1)
-        )
-        return x
+        if not self.config.placed_prefix:
+            return torch.cat([*before, x + places], dim=1)
+        return torch.cat([*before, x], dim=1) + places
 
     def _prefix(self) -> list[nn.Parameter]:
         return [token for token in (self.cls_token, self.reg_token) if token is not None]
@@ -273,17 +259,7 @@ class ViT(Network):
         assumed, heads = infer_config(state, {}), self.config.heads
         return {} if assumed is None or assumed.heads == heads else {"heads": heads}
 
-    def sites(self) -> list[Site]:
-        """All sites, block by block in the order of the data's way, called as a CCT's."""
-        return [site for block in self._encoders() for site in block.sites()]
-
-    def layers(self) -> list[Layer]:
-        """QKV, projection, Linear1 and Linear2 of every block, and the output layer if there is one."""
-        last = self.config.layers
-        output = [Layer("output", "head", f"block.{last}.linear2", None, last + 1, "head")] * bool(self.config.labels)
-        return [*(layer for block in self._encoders() for layer in block.layers()), *output]
-
-    def _encoders(self) -> list[EncoderBlock]:
+    def encoders(self) -> list[EncoderBlock]:
         return [
             EncoderBlock(
                 number,
