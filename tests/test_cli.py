@@ -277,7 +277,7 @@ def nan_weight() -> dict[str, torch.Tensor]:
 
 
 BAD_INPUT = {
-    "unknown network": (["train", "resnet50"], "unknown network 'resnet50'"),
+    "unknown network": (["train", "alexnet"], "unknown network 'alexnet'"),
     "a network without layers": (["train", "cct_0_3x1_64"], "at least one layer"),
     "a network without tokenizer": (["train", "cct_2_3x0_64"], "at least one layer, a kernel and a convolution"),
     "unknown recipe": (["train", TINY, "--recipe", "none"], "unknown recipe 'none'"),
@@ -438,7 +438,7 @@ def test_a_label_that_never_occurs_is_named(tmp_path: Path, capsys: pytest.Captu
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     from nodelens.errors import InputError
 
-    monkeypatch.setattr(sys, "argv", ["nodelens", "--debug", "train", "resnet50"])
+    monkeypatch.setattr(sys, "argv", ["nodelens", "--debug", "train", "alexnet"])
     with pytest.raises(InputError):
         main()
 

@@ -242,7 +242,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads of the process are read from Linux")
-@pytest.mark.parametrize(("arguments", "code"), [(["train", "--help"], 0), (["train", "resnet50"], 2)])
+@pytest.mark.parametrize(("arguments", "code"), [(["train", "--help"], 0), (["train", "alexnet"], 2)])
 def test_processes_leave_their_group_before_they_end(tmp_path: Path, arguments: list[str], code: int) -> None:
     program = """
 import atexit
@@ -272,11 +272,11 @@ def test_the_run_directory_need_be_on_the_first_machine_only(two: Path, tmp_path
 
 
 def test_bad_input_is_said_once(tmp_path: Path) -> None:
-    command = ("-m", "nodelens", "train", "resnet50", "--data", "digits", "--out", str(tmp_path / "run"))
+    command = ("-m", "nodelens", "train", "alexnet", "--data", "digits", "--out", str(tmp_path / "run"))
     found = together(2, *command, "--precision", "fp32")
     assert [code for code, *_ in found] == [2, 2]
     said = "".join(output + errors for _, output, errors in found)
-    assert said.count("nodelens: unknown network 'resnet50'") == 1
+    assert said.count("nodelens: unknown network 'alexnet'") == 1
     assert "Traceback" not in said
 
 
