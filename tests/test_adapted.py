@@ -245,6 +245,15 @@ def test_any_network_of_timm_is_loaded_and_kept(convnext: nn.Module, published: 
         assert torch.equal(kept(images), convnext(images))
 
 
+def test_the_sites_of_a_network_are_listed(published: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nodelens("sites", published) == 0
+    shown = capsys.readouterr().out.splitlines()
+    found = sites(load_network(published))
+    assert shown[0].startswith(f"{len(found)} sites of timm:local-dir:")
+    listed = [line.split() for line in shown[3:] if line.strip()]
+    assert listed == [[site.name, site.layout, str(site.nodes), str(site.positions)] for site in found]
+
+
 def test_any_network_of_timm_is_measured_beside_an_untrained_one(
     published: str, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

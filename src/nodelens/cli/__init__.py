@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from nodelens.cli.heads import heads
-from nodelens.cli.measuring import measure
+from nodelens.cli.measuring import measure, sites
 from nodelens.cli.pruning import export, gain, prune
 from nodelens.cli.report import report
 from nodelens.cli.studies import quickstart, reproduce
@@ -21,7 +21,7 @@ from nodelens.interruption import Interrupted, heeding_signals
 from nodelens.memory import keep_freed_memory
 
 # In the order in which a user meets them.
-COMMANDS = (quickstart, train, measure, heads, prune, gain, export, report, reproduce)
+COMMANDS = (quickstart, train, sites, measure, heads, prune, gain, export, report, reproduce)
 
 app = typer.Typer(
     help="See what every node of a trained network has learned to recognise.",

@@ -83,3 +83,15 @@ def measure(
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)
     show(tables)
     output.print(f"run directory {run.path}")
+
+
+def sites(source: Source, heads: Heads = None) -> None:
+    """List the places of a network where nodes can be measured: names for --sites, and what is there."""
+    from nodelens.networks import load_network
+    from nodelens.report.tables import TextTable
+
+    found = load_network(source, heads=heads).sites()
+    table = TextTable(f"{len(found)} sites of {source}", ("site", "layout", "nodes", "positions", "heads"))
+    for site in found:
+        table.add_group([site.name, site.layout, *(str(n or "") for n in (site.nodes, site.positions, site.heads))])
+    show([table])

@@ -168,7 +168,9 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict[str, st
             raise InputError(f"{path} holds no model.safetensors; finish `nodelens train … --out {path}` first")
         path = path / "model.safetensors"
     if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}; give a run directory, a .safetensors or a .pth file")
+        raise InputError(
+            f"there is no checkpoint {path}; give a run directory, a .safetensors or a .pth file, or timm:NAME"
+        )
     return _read_pickle(path) if path.suffix in (".pth", ".pt", ".bin") else _read_safetensors(path)
 
 

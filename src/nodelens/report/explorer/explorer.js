@@ -885,9 +885,11 @@
       }
     };
   }
-  function explanation({ labels }, state) {
+  function explanation({ labels, layers }, state) {
     const beside = "Shift-click a site to put it beside the first.";
-    return labels.includes(state.label) ? `Number of nodes whose diagonal holds \u201C${state.label}\u201D. ${beside}` : `Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that ANDC would remove. ${beside}`;
+    if (labels.includes(state.label)) return `Number of nodes whose diagonal holds \u201C${state.label}\u201D. ${beside}`;
+    const percentages = layers.length ? "Percentages: weights of the layer that ANDC would remove. " : "";
+    return `Data flows from the bottom up, and in a block from left to right. ${percentages}${beside}`;
   }
   function* fillIn({ network, boxes, links }, state) {
     const block = network.sites.get(state.sides[0].site)?.data.block;
@@ -911,18 +913,20 @@
   }
   function drawNetwork(network, choose) {
     const drawn = { network, rows: [], boxes: [], links: /* @__PURE__ */ new Map() };
-    drawn.rows = byBlock(network).map(([block, sites]) => drawBlock(drawn, block, sites, choose));
+    const rows = byRow(network), longest = Math.max(...rows.map(([name]) => name.length));
+    drawn.rows = rows.map(([name, sites]) => drawRow(drawn, name, sites, choose));
+    for (const row of drawn.rows) row.style.setProperty("--longest", `${longest}ch`);
     return drawn;
   }
-  function drawBlock({ network, boxes, links }, block, sites, choose) {
+  function drawRow({ network, boxes, links }, name, sites, choose) {
     const row = element(
       "div",
-      { class: "block", role: "group", "aria-label": `block ${block}` },
-      element("span", { class: "block-name" }, block ? `block ${block}` : "")
+      { class: "block", role: "group", "aria-label": name },
+      element("span", { class: "block-name" }, name)
     );
     const main = sites.filter((one) => !one.data.name.endsWith(NO_SKIP));
     main.forEach((site, i) => {
-      if (i) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
+      if (i && site.data.block) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
       const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
       const own = [site, ...bare ? [bare] : []].map((one) => makeBox(network, one, choose));
       boxes.push(...own);
@@ -935,10 +939,12 @@
   function joins(layer, source, target) {
     return layer.source === source.data.name && layer.target === target.data.name;
   }
-  function byBlock(network) {
+  function byRow(network) {
     const found = /* @__PURE__ */ new Map();
     for (const site of network.sites.values()) {
-      found.set(site.data.block, [...found.get(site.data.block) ?? [], site]);
+      const { block, name } = site.data;
+      const row = block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
+      found.set(row, [...found.get(row) ?? [], site]);
     }
     return [...found].reverse();
   }
@@ -949,7 +955,8 @@
   }
   function makeBox(network, site, choose) {
     const bare = site.data.name.endsWith(NO_SKIP);
-    const short = bare ? "no skip" : site.data.name.split(".").slice(site.data.block ? 2 : 0).join(".") || site.data.name;
+    const parts2 = site.data.name.split(".");
+    const short = bare ? "no skip" : parts2.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
     const value = element("span", { class: "value" });
     const button = element("button", {
       type: "button",

@@ -1,4 +1,5 @@
-// The drawing of a network: a row per block, the last on top; within a row data flows from left to right.
+// The drawing of a network: a row per block, the last on top; within a row data flows from left to right. Of a network
+// whose blocks are unknown, a row for each module that contains others.
 
 import { dilution, outputDilution } from "../measures/masks.js";
 import { counted, element, percent, select, setAttributes, shown } from "./element.js";
@@ -75,12 +76,11 @@ export function drawing(networks, choose, showIn) {
  * @param {Network} network
  * @param {State} state
  */
-function explanation({ labels }, state) {
+function explanation({ labels, layers }, state) {
   const beside = "Shift-click a site to put it beside the first.";
-  return labels.includes(state.label)
-    ? `Number of nodes whose diagonal holds “${state.label}”. ${beside}`
-    : "Data flows from the bottom up, and in a block from left to right. Percentages: weights of the layer that "
-      + `ANDC would remove. ${beside}`;
+  if (labels.includes(state.label)) return `Number of nodes whose diagonal holds “${state.label}”. ${beside}`;
+  const percentages = layers.length ? "Percentages: weights of the layer that ANDC would remove. " : "";
+  return `Data flows from the bottom up, and in a block from left to right. ${percentages}${beside}`;
 }
 
 /**
@@ -126,22 +126,24 @@ export function removed(network, layer, { threshold, rule }) {
 function drawNetwork(network, choose) {
   /** @type {Drawn} */
   const drawn = { network, rows: [], boxes: [], links: new Map() };
-  drawn.rows = byBlock(network).map(([block, sites]) => drawBlock(drawn, block, sites, choose));
+  const rows = byRow(network), longest = Math.max(...rows.map(([name]) => name.length));
+  drawn.rows = rows.map(([name, sites]) => drawRow(drawn, name, sites, choose));
+  for (const row of drawn.rows) row.style.setProperty("--longest", `${longest}ch`);
   return drawn;
 }
 
 /**
  * @param {Drawn} drawn its boxes and links are added to
- * @param {number} block
+ * @param {string} name
  * @param {Site[]} sites
  * @param {Choose} choose
  */
-function drawBlock({ network, boxes, links }, block, sites, choose) {
-  const row = element("div", { class: "block", role: "group", "aria-label": `block ${block}` },
-    element("span", { class: "block-name" }, block ? `block ${block}` : ""));
+function drawRow({ network, boxes, links }, name, sites, choose) {
+  const row = element("div", { class: "block", role: "group", "aria-label": name },
+    element("span", { class: "block-name" }, name));
   const main = sites.filter((one) => !one.data.name.endsWith(NO_SKIP));
   main.forEach((site, i) => {
-    if (i) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
+    if (i && site.data.block) row.append(arrow(network.layers.find((one) => joins(one, main[i - 1], site)), links));
     const bare = sites.find((one) => one.data.name === site.data.name + NO_SKIP);
     const own = [site, ...(bare ? [bare] : [])].map((one) => makeBox(network, one, choose));
     boxes.push(...own);
@@ -159,13 +161,15 @@ function joins(layer, source, target) {
 
 /**
  * @param {Network} network
- * @returns {[number, Site[]][]} the last block first
+ * @returns {[string, Site[]][]} the last first
  */
-function byBlock(network) {
-  /** @type {Map<number, Site[]>} */
+function byRow(network) {
+  /** @type {Map<string, Site[]>} */
   const found = new Map();
   for (const site of network.sites.values()) {
-    found.set(site.data.block, [...(found.get(site.data.block) ?? []), site]);
+    const { block, name } = site.data;
+    const row = block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
+    found.set(row, [...(found.get(row) ?? []), site]);
   }
   return [...found].reverse();
 }
@@ -188,7 +192,8 @@ function arrow(layer, links) {
  */
 function makeBox(network, site, choose) {
   const bare = site.data.name.endsWith(NO_SKIP);
-  const short = bare ? "no skip" : site.data.name.split(".").slice(site.data.block ? 2 : 0).join(".") || site.data.name;
+  const parts = site.data.name.split(".");
+  const short = bare ? "no skip" : parts.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
   const value = element("span", { class: "value" });
   const button = element("button", {
     type: "button", class: bare ? "box bare" : "box", disabled: !site.explored,
