@@ -250,7 +250,7 @@ def test_the_sites_of_a_network_are_listed(published: str, capsys: pytest.Captur
     shown = capsys.readouterr().out.splitlines()
     found = sites(load_network(published))
     assert shown[0].startswith(f"{len(found)} sites of timm:local-dir:")
-    listed = [line.split() for line in shown[3:] if line.strip()]
+    listed = [line.split() for line in shown[4:] if line.strip()]
     assert listed == [[site.name, site.layout, str(site.nodes), str(site.positions)] for site in found]
 
 
