@@ -60,9 +60,9 @@ def test_pairs_of_one_domain_are_counted_within_clusters(example: ModuleType) ->
 def test_a_text_transformer_is_trained_and_measured(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_intents(tmp_path, "train", 60)
+    write_intents(tmp_path, "train", 40)
     write_intents(tmp_path, "test", 5)
-    asked = (str(tmp_path), "--out", str(tmp_path / "run"), "--epochs", "15", "--probe-epochs", "10", "--seeds", "1")
+    asked = (str(tmp_path), "--out", str(tmp_path / "run"), "--epochs", "12", "--probe-epochs", "3", "--seeds", "1")
     monkeypatch.setattr(sys, "argv", ["text.py", *asked])
     fast = torch.backends.mha.get_fastpath_enabled()
     try:

@@ -140,8 +140,7 @@ def test_a_vit_whose_tokens_are_no_square_is_refused(vit: ViT, tmp_path: Path) -
         load_network(tmp_path / "odd.safetensors")
 
 
-@pytest.mark.parametrize("multiple", [1, 2])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("multiple", "seed"), [(1, 0), (1, 1), (2, 2)])
 def test_a_compacted_vit_computes_the_same_with_fewer_weights(vit: ViT, multiple: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     masks = {}

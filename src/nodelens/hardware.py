@@ -20,7 +20,7 @@ MATRIX_UNITS = bool(_capabilities().get("amx_bf16", False))
 def memory_of(device: torch.device) -> int | None:
     """Bytes of memory that a device has in all; None where nothing tells."""
     if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
+        return torch.cuda.mem_get_info(device)[1]
     known = getattr(os, "sysconf_names", {})
     if device.type != "cpu" or not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= known.keys():
         return None
