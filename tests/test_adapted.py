@@ -21,6 +21,7 @@ from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.networks import Network, build_network, load_network, reading, sites
 from nodelens.networks.published import TimmNetwork
+from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
 from nodelens.runs import read_json
 
@@ -281,6 +282,20 @@ def test_a_vit_of_timm_becomes_one_of_ours() -> None:
     assert network.family == "vit"
     assert isinstance(network, Network)
     assert "block.1.attention" in [site.name for site in sites(network)]
+
+
+def test_a_fresh_layer_scale_hides_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"img_size": 16, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 4}
+
+    def kind(activation: str) -> nn.Module:
+        return timm.create_model("deit3_small_patch16_224", act_layer=activation, **size).eval()
+
+    for activation, family in (("relu", "timm"), ("gelu", "vit")):
+        monkeypatch.setattr("nodelens.networks.published._untrained", lambda _, activation=activation: kind(activation))
+        network = build_network("timm:own", 4, 16)
+        assert network.family == family
+        if isinstance(network, ViT):
+            assert network.blocks[0].ls1.gamma.abs().max() < 1e-4  # fresh as timm made it
 
 
 def test_what_computes_otherwise_is_no_vit_of_ours(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from nodelens.networks.adapted import Adapted
 from nodelens.networks.network import Network
 
 TIMM = "timm:"
+PERTURBATION = 0.1
+"""Of the weights of a fresh network, for that comparison."""
 TOLERANCE = 1e-4
 """Difference of two ways to the same logits in float32, as a share of the largest."""
 
@@ -86,8 +88,18 @@ def of_timm(source: str, labels: int, image_size: int, channels: int, build: Bui
     config = TimmConfig(source.removeprefix(TIMM), labels, image_size, channels)
     theirs = _untrained(config)
     metadata = {"image_size": str(image_size), **_heads(theirs)}
-    own = _alike(theirs, theirs.state_dict(), metadata, build)
-    return TimmNetwork(config) if own is None else own
+    fresh = {key: tensor.clone() for key, tensor in theirs.state_dict().items()}
+    _perturb(theirs)
+    alike = _alike(theirs, theirs.state_dict(), metadata, build)
+    return TimmNetwork(config) if alike is None else build(fresh, metadata)
+
+
+def _perturb(theirs: nn.Module) -> None:
+    """Give every part a say in the logits: a fresh LayerScale or output layer hides what the others compute."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(PERTURBATION * torch.randn(weight.shape, generator=generator))
 
 
 def _created(name: str, pretrained: bool = False, **arguments: Any) -> nn.Module:
