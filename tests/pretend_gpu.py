@@ -99,6 +99,7 @@ class PretendGPU(TorchDispatchMode):
     Attributes:
         waits: operations that make the host wait for a GPU, and how often.
         launches: operations that a GPU is asked for; views are none.
+        refuses_to_wait: torch's mode for debugging; 2 raises.
     """
 
     def __init__(self) -> None:
@@ -106,6 +107,7 @@ class PretendGPU(TorchDispatchMode):
         self.waits: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
         self.recorded: list[Operation] | None = None
+        self.refuses_to_wait = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = dict(kwargs or {}), str(func)
@@ -125,6 +127,8 @@ class PretendGPU(TorchDispatchMode):
         to_host = asked == "cpu"
         if to_host or name in WAITS or (name == "aten.copy_.default" and not isinstance(args[0], OnGPU)):
             self.waits[name] += 1
+            if self.refuses_to_wait:
+                raise RuntimeError("called a synchronizing CUDA operation")
         self.launches[name] += not is_view(func)
         if self.recorded is not None and (to_host or name in WAITS or any(leaf.ndim for leaf in here)):
             raise RuntimeError(f"{name}: operation not permitted when stream is capturing")
@@ -158,6 +162,9 @@ class Graph:
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
+
+    def pool(self) -> object:
+        return self
 
     def replay(self) -> None:
         for func, args, kwargs, before in self.operations:
@@ -201,7 +208,6 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         "Stream": mock.Mock,
         "stream": lambda stream: contextlib.nullcontext(),
         "CUDAGraph": Graph,
-        "graph_pool_handle": object,
     }
     with contextlib.ExitStack() as stack:
         for name, value in cuda.items():
@@ -214,6 +220,15 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         stack.enter_context(mock.patch.object(torch.inference_mode, "__exit__", with_gradients_again))
         stack.enter_context(mock.patch("nodelens.data.draws.Draws.device", GPU))
         gpu = PretendGPU()
+
+        def refuse(mode: str | int) -> None:
+            gpu.refuses_to_wait = {"default": 0, "error": 2}.get(mode, mode)  # type: ignore[call-overload]
+
+        def refuses() -> int:
+            return gpu.refuses_to_wait
+
+        stack.enter_context(mock.patch.object(torch.cuda, "set_sync_debug_mode", refuse))
+        stack.enter_context(mock.patch.object(torch.cuda, "get_sync_debug_mode", refuses))
 
         @contextlib.contextmanager
         def recording(graph: Graph, **options: object) -> Iterator[None]:

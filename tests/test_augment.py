@@ -28,6 +28,7 @@ from nodelens.data.mixing import MixDraw, draw_mix, draw_shares, kept_pixels, mi
 from nodelens.data.part import Part, whole
 from nodelens.data.randaugment import Operation, RandAugmentDraw, draw_rand_augment, rand_augment
 from nodelens.errors import InputError
+from nodelens.replay import nothing_waits
 
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 FILL = (125, 10, 200)
@@ -609,10 +610,7 @@ def test_nothing_depends_on_a_value_on_the_device(augmentation):
 def test_nothing_waits_for_the_gpu(augmentation):
     generators = tuple(torch.Generator("cuda").manual_seed(seed) for seed in range(2))
     images, targets = noise_images(16, 12, 12, 3).cuda(), one_hot_targets(16, 10).cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with nothing_waits():
         together = Draws(generators, whole(8))
         mixed, _ = mix(augment(images, augmentation, MEAN, STD, together), targets, RECIPE, together)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert mixed.isfinite().all()

@@ -26,7 +26,7 @@ from nodelens.data.resident import ResidentImages, moved, near
 from nodelens.networks import build_network, reading
 from nodelens.probing import ProbeSettings, probe_recipe, train_probes
 from nodelens.progress import console
-from nodelens.replay import WARM_UP, Replayed
+from nodelens.replay import WARM_UP, Replayed, nothing_waits, replayed
 from nodelens.runs import RunDirectory
 from nodelens.training import TrainSettings, accuracy, recipe, train
 from nodelens.training.batches import Batch, prepare, training_batches
@@ -194,7 +194,7 @@ def test_a_step_is_replayed_with_new_inputs() -> None:
             assert replayed(x.to("cuda")).cpu().item() == (x * weight).sum() + 1
         assert len(calls) == recorded
         assert gpu.launches.total() - launches < 10
-        with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+        with pytest.raises(RuntimeError, match="synchronizing CUDA operation"):
             Replayed(lambda x: x.sum().item(), torch.zeros(2).to("cuda"))
 
 
@@ -253,12 +253,9 @@ def test_no_step_waits_for_the_gpu(optimizer: str, digits: ImageSet) -> None:
     learner = Learner(network.train(), chosen, 0, "bf16")
     batches = training_batches(digits, chosen, 0, normalisation_of(digits), cuda)
     learner.learn(next(batches))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with nothing_waits():
         for batch in batches:
             learner.learn(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert learner.step == 12
 
 
@@ -275,6 +272,37 @@ def test_replayed_steps_are_those_launched_one_by_one(precision: Precision, digi
         assert isinstance(learner._forward_backward, Replayed) == replay
         found.append({name: weight.cpu() for name, weight in network.state_dict().items()})
     assert_close(found[0], found[1], 1e-3 if precision == "fp32" else 3e-2)
+
+
+@GPU
+def test_several_functions_are_replayed_one_after_another_and_in_turns() -> None:
+    def doubled(x: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * x, torch.rand(3, device="cuda")
+
+    x, drawn = torch.arange(3.0, device="cuda"), []
+    for _ in range(3):  # each forgotten before the next
+        assert torch.equal(Replayed(doubled, x)(x + 1)[0], 2 * (x + 1))
+    first, second = Replayed(doubled, x), Replayed(lambda y: doubled(y + 1), x)
+    for step in range(3):
+        for one, expected in ((first, 2 * (x + step)), (second, 2 * (x + step + 1))):
+            found, numbers = one(x + step)
+            assert torch.equal(found, expected)
+            drawn += numbers.tolist()
+    assert len(set(drawn)) == 18
+
+
+@GPU
+def test_what_waits_is_launched_one_by_one_with_the_same_random_numbers() -> None:
+    def waiting(x: Tensor) -> Tensor:
+        return x + torch.rand(3, device="cuda") * bool(x.sum() > -1)
+
+    x = torch.zeros(3, device="cuda")
+    work = replayed(waiting, x)
+    assert work is waiting
+    torch.manual_seed(3)
+    expected = torch.rand(3, device="cuda")
+    torch.manual_seed(3)
+    assert torch.equal(work(x), expected)
 
 
 @GPU
@@ -346,7 +374,7 @@ def some(*arguments):
             raise SystemExit(3)
         yield batch
 loop.training_batches = some
-settings = TrainSettings("cct_2_3x1_16", short, seed=1, compile=True, compile_mode="reduce-overhead")
+settings = TrainSettings("cct_2_3x1_16", short, seed=1, compile=True)
 train(settings, images, images, RunDirectory(__import__("pathlib").Path(out)), checkpoint_seconds=0.0)
 """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -29,7 +31,7 @@ class Replayed(Generic[T]):
         inputs: of the shapes and formats of all calls; their values do not matter.
 
     Raises:
-        RuntimeError: the function does what cannot be recorded.
+        RuntimeError: the function waits for the device, or does what cannot be recorded.
     """
 
     def __init__(self, work: Callable[..., T], *inputs: Tensor) -> None:
@@ -37,12 +39,15 @@ class Replayed(Generic[T]):
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP - 1):
+                work(*self._inputs)
+            # A recording that fails leaves torch's random numbers unusable; so what waits is refused before.
+            with nothing_waits():
                 work(*self._inputs)
         torch.cuda.current_stream().wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads (the one that watches over NCCL) may ask the device meanwhile.
-        with torch.cuda.graph(self._graph, pool=_memory(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=_memory().pool(), capture_error_mode="thread_local"):
             self._found = work(*self._inputs)
 
     def __call__(self, *inputs: Tensor) -> T:
@@ -64,6 +69,23 @@ def replayed(work: Callable[..., T], *inputs: Tensor) -> Callable[..., T]:
         return work
 
 
+@contextmanager
+def nothing_waits() -> Iterator[None]:
+    """Within it, what makes the host wait for a GPU raises RuntimeError; for the whole process."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch does not notice all that waits
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
 @cache
 def _memory() -> Any:
-    return torch.cuda.graph_pool_handle()
+    """A recording that nobody replays: the memory that all share is given back with the last one that uses it."""
+    kept = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(kept, capture_error_mode="thread_local"):
+        torch.zeros((), device="cuda")
+    return kept

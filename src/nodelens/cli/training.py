@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,8 +41,8 @@ def train(
     held_out: Annotated[float, typer.Option(help="Share of these left out, for prune to decide on.")] = 0.0,
     test_split: Annotated[str, typer.Option(help="Images that are only looked at.")] = "test",
     keep_every: Annotated[int, typer.Option(help="Keep the weights of every that many epochs.")] = 0,
+    test_every: Annotated[int, typer.Option(help="Look at the accuracy after every that many epochs.")] = 1,
     compile_network: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
-    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="With --compile: replay each step.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
     skip_undecodable: SkipUndecodable = False,
     assign_diagonals: Annotated[int | None, typer.Option(help="Labels per node, assigned in advance (A-ANDC).")] = None,
@@ -70,7 +70,6 @@ def train(
         assigned=_assignment(assign_diagonals, assign_layers, assign_control),
         enforced=_enforced(assign_heads, head_weight, head_blocks),
         heads=tuple(whole_numbers("--heads", heads)) if heads else None,
-        compile_mode=_compile_mode(compile_network, cuda_graphs),
     )
     training, test = (
         load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
@@ -78,11 +77,11 @@ def train(
     )
     if held_out:
         training, _ = holdout(training, held_out)
-    _train(settings, precision, training, test, RunDirectory(out), tensorboard)
+    _train(settings, precision, training, test, RunDirectory(out), tensorboard=tensorboard, test_every=test_every)
 
 
 def _train(
-    settings: TrainSettings, precision: str, training: ImageSet, test: ImageSet, run: RunDirectory, tensorboard: bool
+    settings: TrainSettings, precision: str, training: ImageSet, test: ImageSet, run: RunDirectory, **how: Any
 ) -> None:
     """Train in a run directory, and say what was reached."""
     from nodelens.networks import masks_of
@@ -92,18 +91,12 @@ def _train(
 
     with run.claimed():
         resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
-        masks = masks_of(train_network(resolved, training, test, run, tensorboard=tensorboard))
+        masks = masks_of(train_network(resolved, training, test, run, **how))
         report_training(run)
         last = training_events(run)[-1]
     if masks:
         output.print(f"{total_dilution(masks):.4f} of the weights of {len(masks)} layers were left out from the start")
     output.print(f"test accuracy {last['test_accuracy']:.4f} after {last['epoch']} epochs; run directory {run.path}")
-
-
-def _compile_mode(compile_network: bool, cuda_graphs: bool) -> str | None:
-    if cuda_graphs and not compile_network:
-        raise InputError("--cuda-graphs replays compiled steps; give --compile too")
-    return "reduce-overhead" if cuda_graphs else None
 
 
 def _enforced(how: str | None, weight: float, blocks: str | None) -> EnforcedHeads | None:

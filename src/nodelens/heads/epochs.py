@@ -105,7 +105,7 @@ def study_epochs(
     wanted = MeasureSettings(names, (settings.split,), settings.probe, untrained=False)
     probe = dataclasses.asdict(settings.probe)
     RunDirectory(run.path / EPOCHS).configure("measure", {"probe": probe, "network": fingerprint(network)})
-    reached = {event["epoch"]: event["test_accuracy"] for event in trained.events("train")}
+    reached = {event["epoch"]: event.get("test_accuracy") for event in trained.events("train")}
     epochs = saved_epochs(trained, every)
     found = []
     for epoch in [*([BEGINNING] if _beginning_is_known(trained) else []), *epochs]:

@@ -68,7 +68,8 @@ def learning_curve_figure(events: Sequence[Event], into: Panels = None) -> Figur
 
 def draw_epochs(axes: Axes, events: Sequence[Event], name: str, label: str) -> None:
     """One quantity of the log against the epoch."""
-    axes.plot([event["epoch"] for event in events], [event[name] for event in events], color=BLUE, linewidth=1.6)
+    known = [event for event in events if name in event]
+    axes.plot([event["epoch"] for event in known], [event[name] for event in known], color=BLUE, linewidth=1.6)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(label, loc="left", fontsize=9)

@@ -10,6 +10,8 @@ from torch.optim import SGD, AdamW, Muon, Optimizer
 
 from nodelens.errors import InputError
 from nodelens.networks import Network, layer_weight, masks_of
+from nodelens.shards import is_sharded
+from nodelens.training.muon import StackedMuon
 from nodelens.training.recipe import Recipe
 
 
@@ -85,8 +87,9 @@ def make_optimizer(
     matrices = groups([weight for weight in trained if weight in hidden])
     if not matrices:
         return Optimizers(AdamW(groups(trained), lr=rate, fused=True))
+    muon = Muon if is_sharded(network) else StackedMuon
     return Optimizers(
-        Muon(matrices, lr=rate, momentum=chosen.momentum, adjust_lr_fn="match_rms_adamw"),
+        muon(matrices, lr=rate, momentum=chosen.momentum, adjust_lr_fn="match_rms_adamw"),
         AdamW(groups([weight for weight in trained if weight not in hidden]), lr=rate, fused=True),
     )
 
