@@ -8,9 +8,10 @@
 # On the machine with the GPU:
 #   paper_scale.sh join PARTS TARGET          check the parts and unpack them into the folder TARGET
 #   paper_scale.sh setup [FOLDER]             install this checkout, and the wheels in FOLDER, without a network
-#   paper_scale.sh run [--scale SCALE] [--minutes M] [--out RUNS] [STEP…]
-#                                             go on with the steps for at most M (9) minutes
-#   paper_scale.sh steps [--out RUNS]         the steps, which of them are finished, expected minutes on an H100
+#   paper_scale.sh run [--scale SCALE] [--checkpoint FILE] [--minutes M] [--out RUNS] [STEP…]
+#                                             go on with the steps for at most M (9) minutes; with a checkpoint its
+#                                             network is measured, where else CCT-7/3x1 would be trained
+#   paper_scale.sh steps [--out RUNS]         the steps, which of them are finished, expected minutes on an H200
 #   paper_scale.sh collect RUNS FOLDER        what is worth bringing back, in files of at most 16 MiB
 #
 # `run` ends with 0 when all steps are finished, with 3 when its time is up: call it again, it goes on. Any other code
@@ -23,9 +24,10 @@ readonly TIME_IS_UP=3 SMALL=$((16 * 1024 * 1024))
 # Of little value: a step that would be begun and stopped at once.
 readonly LEAST_SECONDS=${LEAST_SECONDS:-20}
 
-# In the order of their value, should the time be short. Minutes: derived from counted FLOP, not measured (docs/gpu.md).
+# In the order of their value, should the time be short. Minutes: of `network` from measured steps, else derived from
+# counted FLOP (docs/gpu.md).
 readonly STEPS=(
-  "network:12:CCT-7/3x1 on CIFAR-100, 300 epochs; probes of all its sites"
+  "network:16:CCT-7/3x1 on CIFAR-100, 300 epochs (12 minutes); probes of all its sites"
   "nodes:3:Tables 1 and 2, Figs. 3 to 5"
   "heads:3:Table 4, Figs. 7 to 11"
   "pruning:14:Table 3, the output layer"
@@ -98,7 +100,7 @@ setup() {
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 reproduce() {
-  limited "${nodelens[@]}" reproduce all --scale "$scale" --out "$runs/cct" --parts "$1" "${@:2}"
+  limited "${nodelens[@]}" reproduce all --scale "$scale" "${checkpoint[@]}" --out "$runs/cct" --parts "$1" "${@:2}"
 }
 
 step_network() { reproduce network; }
@@ -144,11 +146,12 @@ limited() {
 }
 
 run_steps() {
-  local scale=paper minutes=9 runs=runs/paper chosen=() entry name code
+  local scale=paper minutes=9 runs=runs/paper checkpoint=() chosen=() entry name code
   while (($#)); do
     [[ $1 != --* || $# -ge 2 ]] || fail "$1 without a value"
     case $1 in
       --scale) scale=$2 && shift 2 ;;
+      --checkpoint) checkpoint=(--checkpoint "$2") && shift 2 ;;
       --minutes) minutes=$2 && shift 2 ;;
       --out) runs=$2 && shift 2 ;;
       --*) fail "unknown option $1" ;;
@@ -223,7 +226,7 @@ case $command in
   steps) list_steps "$@" ;;
   collect) (($# == 2)) || fail "collect RUNS FOLDER" && collect "$@" ;;
   *)
-    sed -n '2,21s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,23s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nodelens.data import ImageSet, load_images, normalisation_of
+from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import whole
 from nodelens.data.resident import ResidentImages, moved, near
@@ -207,6 +207,22 @@ def test_labels_given_to_heads_are_learnt_in_replayed_steps(digits: ImageSet, tm
         on_gpu = {name: weight.cpu() for name, weight in found.items()}
     assert gpu.launches["aten.max_pool2d_with_indices_backward.default"] == WARM_UP + 1  # of twelve steps
     assert_close(on_gpu, dict(on_cpu), 1e-3)
+
+
+def test_averages_of_batch_normalisation_are_moved_once_a_step(digits: ImageSet) -> None:
+    found: list[dict[str, Tensor]] = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+        with pretend_gpu() if device == "cuda" and not torch.cuda.is_available() else nullcontext():
+            there, plain = torch.device(device), replace(RECIPE, augmentation=Augmentation(flip=0.0))
+            learner = Learner(network.to(there).train(), plain, 0, "fp32")
+            for batch in training_batches(digits, plain, 0, normalisation_of(digits), there):
+                learner.learn(batch)
+            assert isinstance(learner._forward_backward, Replayed) == (device == "cuda")
+            found.append({name: value.detach().cpu() for name, value in network.state_dict().items()})
+    assert found[0]["1.num_batches_tracked"] == 12
+    assert_close(found[1], found[0], 1e-3)
 
 
 @NO_GPU

@@ -129,6 +129,17 @@ def test_a_call_ends_in_time_and_the_next_one_goes_on(tmp_path: Path) -> None:
     assert len(log.read_text().splitlines()) == before
 
 
+def test_a_checkpoint_stands_for_the_network(tmp_path: Path) -> None:
+    stub, log, runs = tmp_path / "stub.py", tmp_path / "log", tmp_path / "runs"
+    stub.write_text(STUB.replace("time.sleep(60)", "pass"))
+    environment = {"NODELENS": f"{sys.executable} {stub} {log}"}
+    done = script("run", "--checkpoint", "a b.safetensors", "--out", runs, "network", "nodes", environment=environment)
+    assert done.returncode == 0, done.stderr
+    network, nodes = log.read_text().splitlines()
+    assert network == f"reproduce all --scale paper --checkpoint a b.safetensors --out {runs}/cct --parts network"
+    assert "--checkpoint a b.safetensors" in nodes
+
+
 def test_a_step_that_others_killed_has_failed(tmp_path: Path) -> None:
     stub = tmp_path / "stub.sh"
     stub.write_text("kill -KILL $$\n")

@@ -11,6 +11,7 @@ from torch import nn
 from nodelens.errors import InputError
 from nodelens.networks import apply_masks, build_network, layer_weight
 from nodelens.training import RECIPES, Recipe, recipe
+from nodelens.training.muon import StackedMuon
 from nodelens.training.optimizer import make_optimizer
 
 STEPS = 10
@@ -186,6 +187,33 @@ def test_muon_and_adamw_go_on_from_their_states() -> None:
             optimizer.step()
         found.append(network.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_stacked_matrices_take_the_steps_of_torch_s_muon() -> None:
+    shapes = [(24, 8), (8, 8), (24, 8), (8, 16), (8, 8), (16, 8), (24, 8)]
+    how = {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.3, "adjust_lr_fn": "match_rms_adamw"}
+    torch.manual_seed(0)
+    start = [torch.randn(shape) for shape in shapes]
+    # Of directions nearly as long as one another: of a short one, rounding in bf16 would decide where it goes.
+    directions = [nn.init.orthogonal_(torch.empty(shape)) for shape in shapes]
+    ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    stacked, each = StackedMuon(ours, **how), torch.optim.Muon(theirs, **how)
+    for step in range(4):
+        for one, other, direction in zip(ours, theirs, directions, strict=True):
+            one.grad = (step + 1) * direction + 0.1 * torch.randn_like(direction)
+            other.grad = one.grad.clone()
+        if step == 3:
+            ours[0].grad = theirs[0].grad = None
+            stacked.load_state_dict(each.state_dict())
+        before = [weight.detach().clone() for weight in theirs]
+        stacked.step()
+        each.step()
+        for one, other, old in zip(ours, theirs, before, strict=True):
+            largest = (other - old).abs().max().item()
+            assert (largest == 0) == (other is theirs[0] and step == 3)
+            # Both round in bf16; the product of a stack may be another one than that of a matrix.
+            torch.testing.assert_close(one.detach(), other.detach(), rtol=0, atol=0.02 * largest)
+            one.data.copy_(other.data)
 
 
 def test_a_checkpoint_of_one_optimizer_is_still_read() -> None:

@@ -261,6 +261,12 @@ def test_a_checkpoint_is_called_by_its_name(tmp_path: Path) -> None:
         assert ("the checkpoint is no" in page) == (name == "other")
 
 
+def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
+    network = build_network(scales.SCALES["paper"].network, 10, 8, 1)
+    found = scales.of_checkpoint(scales.SCALES["smoke"], network)
+    assert found == replace(scales.SCALES["smoke"], differs="probes were trained for 91 epochs, not 50")
+
+
 def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, sentence in (
         (["--parts", "table9"], "'table9' is no part of the paper"),

@@ -166,6 +166,21 @@ def test_a_killed_run_goes_on_by_muon(
     assert_same_run(killed, whole)
 
 
+def test_the_accuracy_is_looked_at_seldom_if_so_asked(
+    training: ImageSet, test_images: ImageSet, undisturbed: RunDirectory, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path)
+    train(SETTINGS, training, test_images, run, test_every=2)
+    assert run.model.read_bytes() == undisturbed.model.read_bytes()
+    known = {event["epoch"]: event["test_accuracy"] for event in training_events(undisturbed)}
+    assert [event.get("test_accuracy") for event in training_events(run)] == [None, known[2], known[3]]
+    report_training(run)
+    assert (tmp_path / "tables" / "training.csv").read_text().splitlines()[1].count(",") == 5
+    with pytest.raises(InputError, match="--test-every 0: give a number of epochs, at least 1"):
+        train(SETTINGS, training, test_images, RunDirectory(tmp_path / "other"), test_every=0)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_resumed_run_goes_on_where_it_was(
     training: ImageSet, test_images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,9 +98,22 @@ def of_checkpoint(scale: Scale, network: Network) -> Scale:
     """
     config = network.config
     check_fits(network, load_images(scale.data, "train", image_size=config.image_size))
-    own = build_network(scale.network, config.labels, config.image_size, config.channels)
-    alike = _shapes(network) == _shapes(own)
-    return scale if alike else replace(scale, differs=f"the checkpoint is no {scale.network}, which the scale trains")
+    return replace(scale, differs=_difference(scale, network))
+
+
+def _difference(scale: Scale, network: Network) -> str:
+    """In what a checkpoint's network, as the scale measures it, differs from the paper's."""
+    config, paper = network.config, SCALES["paper"]
+
+    def is_alike(name: str) -> bool:
+        own = build_network(name, config.labels, config.image_size, config.channels)
+        return _shapes(network) == _shapes(own)
+
+    if is_alike(scale.network):
+        return scale.differs
+    if is_alike(paper.network):
+        return f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
+    return f"the checkpoint is no {scale.network}, which the scale trains"
 
 
 def _shapes(network: Network) -> dict[str, Size]:
@@ -116,7 +129,9 @@ def trained_network(
     training, test = (load_images(scale.data, split, image_size=scale.image_size) for split in ("train", "test"))
     # On a CPU it does not pay; what was trained before is trained on, or only read, as it was begun.
     compiled = run.settings("train").get("compile", default_device().type == "cuda")
-    train(TrainSettings(scale.network, recipe_of(scale), seed, precision, compiled), training, test, run)
+    settings = TrainSettings(scale.network, recipe_of(scale), seed, precision, compiled)
+    # There, looking at the test images takes a tenth of the time of an epoch.
+    train(settings, training, test, run, test_every=10 if compiled else 1)
     return load_network(run.path)
 
 

@@ -20,6 +20,9 @@ from nodelens.training.optimizer import make_optimizer
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe
 
+Step = Callable[[Tensor, Tensor], Tensor]
+"""Finds the gradients for a batch's inputs and targets, and returns the loss."""
+
 
 def gradients(network: nn.Module) -> list[Tensor]:
     """The gradients that a network's parameters have."""
@@ -58,8 +61,8 @@ class Learner:
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
         term: what is added to the cross-entropy of the batch just read, of its targets; it is not logged.
-        replay: whether a GPU replays the steps as recorded in the first one. Batch normalisation, whose averages change
-            with each pass, is not replayed.
+        replay: whether a GPU replays the steps as recorded in the first one; what several processes share in a pass
+            (shards, batch normalisation) is not replayed.
 
     Raises:
         InputError: batch normalisation under several processes on a CPU.
@@ -86,8 +89,8 @@ class Learner:
         self.precision: Precision = precision
         self.forward = network if forward is None else forward
         self.term = term
-        self._replay = replay and not is_sharded(network) and not _normed(network)
-        self._forward_backward: Callable[[Tensor, Tensor], Tensor] | None = None
+        self._replay = replay and not is_sharded(network) and not (size() > 1 and _normed(network))
+        self._forward_backward: Step | None = None
         self.step = 0
         self.loss_sum = torch.zeros((), device=device_of(network))
 
@@ -102,7 +105,7 @@ class Learner:
         inputs = batch.images if inputs is None else inputs
         if self._forward_backward is None:
             work = partial(self._gradients, share=batch.share)
-            self._forward_backward = replayed(work, inputs, batch.targets) if self._replay else work
+            self._forward_backward = self._recorded(work, inputs, batch.targets) if self._replay else work
         # Each process drops out what it likes: other images, other draws.
         torch.manual_seed(seed_of(self.seed, DROPOUT, batch.step, *([rank()] if rank() else [])))
         loss = self._forward_backward(inputs, batch.targets)
@@ -112,6 +115,14 @@ class Learner:
             self.optimizer.zero_grad()
         self.loss_sum += loss
         self.step = batch.step + 1
+
+    def _recorded(self, work: Step, *inputs: Tensor) -> Step:
+        """`replayed`, which calls the function a few times: averages of batch normalisation stay as they were."""
+        before = [buffer.clone() for buffer in self.network.buffers()]
+        found = replayed(work, *inputs)
+        for buffer, value in zip(self.network.buffers(), before, strict=True):
+            buffer.copy_(value)
+        return found
 
     def _gradients(self, inputs: Tensor, targets: Tensor, share: float) -> Tensor:
         """Find the gradients of every trained parameter, and return the loss: this process's part of both."""
