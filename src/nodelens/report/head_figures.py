@@ -133,7 +133,7 @@ def ratio_figure(rows: Sequence[Row], labels: int, title: str, into: Panels = No
         figure, panels = panels_of(into, down, across, size, sharex=True, sharey=True)
         for i, axes in enumerate(panels.flat):
             if i >= len(blocks):
-                axes.set_visible(False)
+                axes.axis("off")
                 continue
             draw_ratio(axes, rows, blocks[i])
             axes.set_title(f"block {blocks[i]}", loc="left", fontsize=9)
@@ -143,7 +143,10 @@ def ratio_figure(rows: Sequence[Row], labels: int, title: str, into: Panels = No
         for axes in panels[:, 0]:
             axes.set_ylabel(f"labels owned, of {labels}")
         panels[0, 0].set_ylim(bottom=0)
-        panels.flat[len(blocks) - 1].legend(frameon=False, fontsize=7, loc="upper right")
+        known = panels[0, 0].get_legend_handles_labels()
+        # In an empty panel, if there is one: the last block's curve may stay high.
+        spare = min(len(blocks), panels.size - 1)
+        panels.flat[spare].legend(*known, frameon=False, fontsize=7, loc="upper right")
         head_line(figure, title, into)
     return figure
 
