@@ -173,7 +173,9 @@ def test_a_network_in_shards_is_trained_and_measured_as_a_whole_one(one: Path, t
         assert_close(read_tensors(tmp_path / file), read_tensors(one / file), tolerance_of(file))
     lost = subprocess.run([*launcher, JOB, str(tmp_path / "lost"), "die"], capture_output=True, text=True)
     assert lost.returncode == 1
-    assert "ProcessLostError: another process of this job has ended; what is finished is kept" in lost.stderr
+    # Unless the launcher, which looks ten times a second, ends the process that is left before it notices.
+    said = "ProcessLostError: another process of this job has ended; what is finished is kept"
+    assert said in lost.stderr or "closing signal SIGTERM" in lost.stderr
     assert (tmp_path / "lost" / "train" / "checkpoints" / "resume.pt").exists()
     launched(tmp_path / "lost", *launcher, parts=("train",))
     again, whole = (folder / "train" / "model.safetensors" for folder in (tmp_path / "lost", tmp_path))
