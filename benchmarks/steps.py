@@ -2,11 +2,12 @@
 
     python benchmarks/steps.py [--quick] [--network cct_7_3x1] [--steps 40] [--profile]
 
-Trains a network with random weights on noise of CIFAR-100's size in bf16, each way with a network of its own: recipe
-cct-300 (AdamW, batches of 128), and cct-fast (batches of 256) by torch's Muon and by that of stacked matrices. How: in
-one process, after the steps that compile and record, the same batch again and again; then steps with batches that are
-augmented, and the optimizer's step alone. "host": until the host has asked for everything, so where it is as long as
-the step, the host may be what bounds it. With --profile the kernels of the last way, by the time that they take.
+Trains a network with random weights on images of CIFAR-100's size (noise, where NODELENS_DATA has none) in bf16, each
+way with a network of its own: recipe cct-300 (AdamW, batches of 128), and cct-fast (batches of 256) by torch's Muon and
+by that of stacked matrices. How: in one process, after the steps that compile and record, the same batch again and
+again; then steps with batches that are augmented, and the optimizer's step alone. "host": until the host has asked for
+everything, so where it is as long as the step, the host may be what bounds it. With --profile the kernels of the last
+way, by the time that they take.
 One to two minutes on a GPU. On a CPU, where nothing is replayed, only --quick makes sense.
 """
 
@@ -17,19 +18,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from timing import print_table
+from timing import cifar_sized, print_table
 from torch.profiler import ProfilerActivity, profile
 
 from nodelens.data import ImageSet, normalisation_of
 from nodelens.networks import build_network
 from nodelens.processes import default_device
-from nodelens.training import Recipe, recipe
+from nodelens.training import Recipe, TrainSettings, recipe
 from nodelens.training.batches import training_batches
 from nodelens.training.learner import Learner
 from nodelens.training.muon import StackedMuon
 from nodelens.training.speed import peak_flops, step_flops
+from nodelens.training.train import learner_of
 
 CIFAR, EPOCHS = 50_000, 300
 
@@ -72,12 +73,12 @@ def milliseconds(work: Callable[[], object], times: int) -> tuple[float, float]:
     return 1e3 * (time.perf_counter() - began) / times, 1e3 * (asked - began) / times
 
 
-def learner_of(way: Way, chosen: Recipe, network_name: str) -> Learner:
-    torch.manual_seed(0)
-    dropped = {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
-    network = build_network(network_name, 100, 32, **dropped).to(default_device(), memory_format=torch.channels_last)
-    forward = torch.compile(network, dynamic=False) if way.compiled else network
-    learner = Learner(network.train(), chosen, 0, "bf16", forward=forward, replay=way.replayed)
+def learner_in(way: Way, chosen: Recipe, network_name: str, images: ImageSet) -> Learner:
+    """What `nodelens train` learns with, but for what the way says."""
+    network, learner = learner_of(TrainSettings(network_name, chosen, precision="bf16", compile=way.compiled), images)
+    network.train()
+    if not way.replayed:
+        learner = Learner(network, chosen, 0, "bf16", forward=learner.forward, replay=False)
     if not way.stacked:
         for optimizer in learner.optimizer.each:
             if isinstance(optimizer, StackedMuon):
@@ -109,16 +110,12 @@ def main() -> None:
         asked.network, asked.steps = "cct_2_3x1_16", 2
 
     device = default_device()
-    pixels = np.random.default_rng(0).integers(0, 256, (16_384, 32, 32, 3), dtype=np.uint8)
-    names = tuple(map(str, range(100)))
-    images = ImageSet(
-        "noise", "train", pixels, np.arange(len(pixels)), torch.arange(len(pixels)) % 100, names, (), (), ""
-    )
+    images = cifar_sized(16_384, "train")
     peak, of_image = peak_flops(device, "bf16"), step_flops(build_network(asked.network, 100, 32), (32, 32, 3))
     rows = []
     for way in WAYS:
         chosen = recipe(way.recipe, batch_size=16 if asked.quick else None)
-        learner = learner_of(way, chosen, asked.network)
+        learner = learner_in(way, chosen, asked.network, images)
         batches = training_batches(images, replace(chosen, epochs=10**6), 0, normalisation_of(images), device)
         batch = next(batches)
         began = time.perf_counter()

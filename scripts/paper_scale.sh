@@ -31,10 +31,10 @@ readonly STEPS=(
   "nodes:3:Tables 1 and 2, Figs. 3 to 5"
   "heads:3:Table 4, Figs. 7 to 11"
   "pruning:14:Table 3, the output layer"
-  "flowers:9:CCT-7/7x2 on Flowers-102, Table 5"
+  "flowers:11:CCT-7/7x2 on Flowers-102, Table 5"
   "vgg:12:VGG-16 on CIFAR-100: trained, its hidden layers measured, linear.2 and output pruned"
   "seeds:70:two further networks: nodes, heads and pruning of each"
-  "enforced:80:networks whose heads were given labels, against free ones"
+  "enforced:140:networks whose heads were given labels, against free ones"
 )
 
 fail() {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -81,7 +81,14 @@ def train(
 
 
 def _train(
-    settings: TrainSettings, precision: str, training: ImageSet, test: ImageSet, run: RunDirectory, **how: Any
+    settings: TrainSettings,
+    precision: str,
+    training: ImageSet,
+    test: ImageSet,
+    run: RunDirectory,
+    *,
+    tensorboard: bool,
+    test_every: int,
 ) -> None:
     """Train in a run directory, and say what was reached."""
     from nodelens.networks import masks_of
@@ -91,7 +98,8 @@ def _train(
 
     with run.claimed():
         resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
-        masks = masks_of(train_network(resolved, training, test, run, **how))
+        trained = train_network(resolved, training, test, run, tensorboard=tensorboard, test_every=test_every)
+        masks = masks_of(trained)
         report_training(run)
         last = training_events(run)[-1]
     if masks:

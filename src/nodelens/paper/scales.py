@@ -103,17 +103,18 @@ def of_checkpoint(scale: Scale, network: Network) -> Scale:
 
 def _difference(scale: Scale, network: Network) -> str:
     """In what a checkpoint's network, as the scale measures it, differs from the paper's."""
-    config, paper = network.config, SCALES["paper"]
-
-    def is_alike(name: str) -> bool:
-        own = build_network(name, config.labels, config.image_size, config.channels)
-        return _shapes(network) == _shapes(own)
-
-    if is_alike(scale.network):
+    paper = SCALES["paper"]
+    if _is_a(scale.network, network):
         return scale.differs
-    if is_alike(paper.network):
+    if _is_a(paper.network, network):
         return f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
     return f"the checkpoint is no {scale.network}, which the scale trains"
+
+
+def _is_a(name: str, network: Network) -> bool:
+    """Whether a network has the weights of a variant."""
+    config = network.config
+    return _shapes(network) == _shapes(build_network(name, config.labels, config.image_size, config.channels))
 
 
 def _shapes(network: Network) -> dict[str, Size]:

@@ -24,6 +24,8 @@ class StackedMuon(torch.optim.Muon):
         """One step of every matrix that has a gradient."""
         assert closure is None
         for group in self.param_groups:
+            assert group["nesterov"]
+            assert group["adjust_lr_fn"] == "match_rms_adamw"
             of_shape: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -49,7 +51,7 @@ def orthogonalised(
     matrices: Float[Tensor, "matrix row column"],
     coefficients: tuple[float, float, float],
     rounds: int,
-    eps: float = 1e-7,
+    eps: float,
 ) -> BFloat16[Tensor, "matrix row column"]:
     """Each matrix with all its singular values near 1, by Newton and Schulz (Jordan et al. 2024), in bf16."""
     a, b, c = coefficients

@@ -178,14 +178,14 @@ def _learn(
             if batch.ends_epoch:
                 # The loss first: it waits for the device, which has then done what the speed counted.
                 loss, rate = learner.mean_loss(batch.epoch + 1, steps), speed.facts()
-                event = _epoch_event(batch, loss, rate)
-                if event["epoch"] % test_every == 0 or event["epoch"] == recipe.epochs:
+                epoch, event = batch.epoch + 1, _epoch_event(batch, loss, rate)
+                if epoch % test_every == 0 or epoch == recipe.epochs:
                     reached = accuracy(network, looked_at, normalisation, settings.precision)
                     event |= {"test_accuracy": round(reached, 5)}
-                    note = f"epoch {event['epoch']}: loss {event['loss']:.3f}, test accuracy {reached:.4f}"
+                    note = f"epoch {epoch}: loss {loss:.3f}, test accuracy {reached:.4f}"
                 run.log(event)
                 _show_on_board(board, event)
-                _keep_weights(settings, run, network, normalisation, batch.epoch + 1)
+                _keep_weights(settings, run, network, normalisation, epoch)
                 network.train()
                 speed.restart()
             bar.reach(learner.step, note)
@@ -302,6 +302,7 @@ def _keep_weights(
 def _show_on_board(board: Any, event: Mapping[str, Any]) -> None:
     if board is None:
         return
-    for name in {"loss", "test_accuracy", "learning_rate"} & event.keys():
-        board.add_scalar(name, event[name], event["epoch"])
+    for name in ("loss", "test_accuracy", "learning_rate"):
+        if name in event:
+            board.add_scalar(name, event[name], event["epoch"])
     board.flush()
