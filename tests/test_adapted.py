@@ -15,8 +15,7 @@ from torch import Tensor, nn
 import nodelens as nl
 from command_line import nodelens
 from nodelens.data import load_images
-from nodelens.data.examples import AsTheyAre
-from nodelens.data.normalisation import normalisation_of
+from nodelens.data.normalisation import AsTheyAre, normalisation_of
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.networks import Network, build_network, load_network, reading, sites

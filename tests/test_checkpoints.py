@@ -178,7 +178,7 @@ def test_a_pickle_that_wants_to_execute_code(legacy: bool, state: dict[str, Tens
 def test_a_pickle_without_a_state_dict(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pth")
     message = refusal(tmp_path / "other.pth")
-    assert "holds no state dict of tensors" in message or "is no CCT, ViT, ResNet or VGG" in message
+    assert "holds no state dict of tensors" in message or "is no CCT, ViT, BERT, ResNet or VGG" in message
 
 
 def test_a_pickle_whose_keys_are_no_names(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_foreign_and_missing_keys(state: dict[str, Tensor], tmp_path: Path) -> N
     save_file(state, file)
     assert "missing ['classifier.norm.bias'], unknown []" in refusal(file)
     save_file({"conv1.weight": torch.zeros(2), "fc.weight": torch.zeros(2)}, file)
-    assert "is no CCT, ViT, ResNet or VGG: its first parameters are conv1.weight, fc.weight" in refusal(file)
+    assert "is no CCT, ViT, BERT, ResNet or VGG: its first parameters are conv1.weight, fc.weight" in refusal(file)
 
 
 @pytest.mark.parametrize(

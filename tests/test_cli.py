@@ -356,7 +356,7 @@ BAD_INPUT = {
     ),
     "an endless batch": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "inf"], "--batch-sizes inf"),
     "a batch size that is no number": (["gain", "good.safetensors", "--out", "x", "--batch-sizes", "a"], "'a'"),
-    "an unloadable network": (["measure", "hf:org/vit", "--out", "x", "--data", "digits"], "timm:hf-hub:ORG/NAME"),
+    "an unloadable network": (["measure", "hf:a b", "--out", "x", "--data", "digits"], "the hub has no network 'a b'"),
 }
 
 

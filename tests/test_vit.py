@@ -237,7 +237,6 @@ def test_what_it_knows_of_other_labels(published: str, tmp_path: Path, capsys: p
     [
         ("timm:nonsense", "timm cannot give nonsense: Unknown model"),
         ("timm:local-dir:/nowhere", "timm cannot give local-dir:/nowhere"),
-        ("hf:google/vit", "give timm:hf-hub:ORG/NAME"),
     ],
 )
 def test_names_that_timm_does_not_know(source: str, message: str) -> None:

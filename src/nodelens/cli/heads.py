@@ -25,7 +25,7 @@ from nodelens.cli.options import (
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:
-    from nodelens.data import ImageSet
+    from nodelens.data import Samples
     from nodelens.heads.study import HeadData
     from nodelens.networks import Network, Site
     from nodelens.probing import ProbeSettings
@@ -139,7 +139,7 @@ def _probe(
     seeds: int | None,
     epochs: int | None,
     precision: str,
-    training: ImageSet,
+    training: Samples,
 ) -> ProbeSettings:
     """How the run's probes were trained, or would be; changed where it was asked for."""
     from nodelens.probing import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, recorded_probe

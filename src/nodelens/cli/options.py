@@ -26,12 +26,12 @@ def _seed(seed: int) -> int:
     return seed
 
 
-Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, a folder, or hf:org/name.")]
+Data = Annotated[str, typer.Option("--data", help="digits, cifar100, flowers102, clinc150, a folder, or hf:org/name.")]
 Out = Annotated[Path, typer.Option("--out", help="Run directory; a run begun there is continued.")]
 Seed = Annotated[int, typer.Option(callback=_seed, help="Seed of everything random.")]
 PrecisionOption = Annotated[str, typer.Option(help="auto (what is faster here), fp32 or bf16.")]
 ImageSize = Annotated[int | None, typer.Option(help="Crop and resize images to this many pixels square.")]
-Source = Annotated[str, typer.Argument(help="Run directory, a .safetensors or .pth checkpoint, or timm:NAME.")]
+Source = Annotated[str, typer.Argument(help="Run directory, .safetensors or .pth checkpoint, timm:NAME, hf:NAME.")]
 TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set, by default that of the run.")]
 Heads = Annotated[int | None, typer.Option("--heads", help="Attention heads, where the checkpoint does not say.")]
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
@@ -56,8 +56,10 @@ def run_directory(source: str, out: Path | None) -> RunDirectory:
 
     @by_first
     def found() -> RunDirectory:
-        if out is None and not Path(source).exists() and not source.startswith("timm:"):
-            raise InputError(f"there is no {source}; give a run directory, a .safetensors or a .pth file, or timm:NAME")
+        if out is None and not Path(source).exists() and not source.startswith(("timm:", "hf:")):
+            raise InputError(
+                f"there is no {source}; give a run directory, a .safetensors or a .pth file, timm:NAME or hf:NAME"
+            )
         if out is None and not Path(source).is_dir():
             raise InputError(f"say with --out where the measurement of {source} is to be kept, e.g. --out runs/measure")
         return RunDirectory(out or Path(source))

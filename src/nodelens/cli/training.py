@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,13 +23,13 @@ from nodelens.cli.options import (
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:
-    from nodelens.data import ImageSet
+    from nodelens.data import Samples
     from nodelens.runs import RunDirectory
     from nodelens.training import Assignment, EnforcedHeads, TrainSettings
 
 
 def train(
-    network: Annotated[str, typer.Argument(help="Variant by name: cct_7_3x1, cct_3_3x1_64, vgg16_bn, …")],
+    network: Annotated[str, typer.Argument(help="Variant by name: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …")],
     data: Data = "digits",
     recipe: Annotated[str, typer.Option(help="How to train; see docs/training.md.")] = "digits",
     out: Out = Path("runs/train"),
@@ -56,7 +57,7 @@ def train(
     head_blocks: Annotated[str | None, typer.Option(help="Blocks whose heads get labels: 5-7; by default all.")] = None,
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
-    from nodelens.data import holdout, load_images
+    from nodelens.data import holdout
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
@@ -71,20 +72,31 @@ def train(
         enforced=_enforced(assign_heads, head_weight, head_blocks),
         heads=tuple(whole_numbers("--heads", heads)) if heads else None,
     )
-    training, test = (
-        load_images(data, which, image_size=image_size, skip_undecodable=skip_undecodable)
-        for which in (split, test_split)
-    )
+    training, test = _data(network, data, (split, test_split), image_size, skip_undecodable)
     if held_out:
         training, _ = holdout(training, held_out)
     _train(settings, precision, training, test, RunDirectory(out), tensorboard=tensorboard, test_every=test_every)
 
 
+def _data(
+    network: str, data: str, splits: Sequence[str], image_size: int | None, skip_undecodable: bool
+) -> Sequence[Samples]:
+    """What is learnt and what is looked at: images, or texts for a network that reads them."""
+    from nodelens.data import load_images, text_splits
+    from nodelens.networks import reads_texts
+
+    if not reads_texts(network):
+        return [load_images(data, one, image_size=image_size, skip_undecodable=skip_undecodable) for one in splits]
+    if image_size is not None:
+        raise InputError(f"{network} reads texts, which have no size in pixels; leave out --image-size")
+    return text_splits(data, splits)
+
+
 def _train(
     settings: TrainSettings,
     precision: str,
-    training: ImageSet,
-    test: ImageSet,
+    training: Samples,
+    test: Samples,
     run: RunDirectory,
     *,
     tensorboard: bool,

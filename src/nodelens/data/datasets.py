@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -203,7 +203,22 @@ def _undecodable(source: Source, decoded: DecodedSplit) -> InputError:
     )
 
 
-def holdout(images: ImageSet, fraction: float, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+@runtime_checkable
+class Divisible(Protocol):
+    """What has labels and subsets."""
+
+    @property
+    def split(self) -> str: ...
+    def __len__(self) -> int: ...
+    @property
+    def labels(self) -> Tensor: ...
+    def take(self, positions: np.ndarray, split_name: str) -> Any: ...
+
+
+Whole = TypeVar("Whole", bound=Divisible)
+
+
+def holdout(images: Whole, fraction: float, seed: int = 0) -> tuple[Whole, Whole]:
     """Divides a set in two at random, every label alike: (rest, held out).
 
     Args:

@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Int, Int64, Shaped
 from torch import Tensor
 
-from nodelens.data.datasets import own_batches
-from nodelens.data.normalisation import Normalisation
+from nodelens.data.datasets import ImageSet, own_batches
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
 
@@ -28,6 +27,8 @@ class Examples:
         label_names: one per label.
         split: what they are called, such as `test`.
         name: of the data set.
+        superclass_names: empty when there are none.
+        superclass_of_label: an index into `superclass_names` per label; empty when there are none.
 
     Raises:
         InputError: no inputs, not as many labels, or a label that has no name.
@@ -42,6 +43,8 @@ class Examples:
     label_names: Sequence[str]
     split: str = "test"
     name: str = "examples"
+    superclass_names: Sequence[str] = ()
+    superclass_of_label: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         if not len(self.labels) or len(self.inputs) != len(self.labels):
@@ -75,18 +78,15 @@ class Examples:
         """Where they stand, inputs and labels of the batches that this process reads, as those of an `ImageSet`."""
         return own_batches(self, size, title)
 
+    def to(self, device: torch.device) -> Examples:
+        """The same, on a device."""
+        return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
+
     def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> Examples:
         """Those at these positions, in their order."""
         wanted = torch.as_tensor(positions)
         return replace(self, inputs=self.inputs[wanted], labels=self.labels[wanted], split=split_name)
 
 
-class AsTheyAre(Normalisation):
-    """Inputs that are not scaled."""
-
-    def __init__(self) -> None:
-        super().__init__((), ())
-
-    def applied(self, images: Shaped[Tensor, "batch ..."], device: torch.device) -> Shaped[Tensor, "batch ..."]:
-        """What a network is given on a device."""
-        return images.to(device)
+Samples = ImageSet | Examples
+"""What can be learnt and measured: images, or inputs of any other kind."""

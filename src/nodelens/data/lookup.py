@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nodelens.data.parquet import Parquet
@@ -35,11 +36,31 @@ def find_source(name: str, split: str) -> Source:
     if name in TEXT_NAMES:
         raise InputError(f"{name} is a text data set; for images choose {', '.join(IMAGE_NAMES)} or a folder")
     suffix = next((suffix for suffix in SPLIT_COLUMN_OF_SUFFIX if name.endswith(suffix)), "")
-    location = _location(name.removesuffix(suffix))
+    location = _location(name.removesuffix(suffix), IMAGE_NAMES)
     parquet = _parquet_files(location)
     if parquet:
         return _parquet_source(name, split, parquet, SPLIT_COLUMN_OF_SUFFIX.get(suffix))
     return _class_folders(name, location, split)
+
+
+def find_texts(name: str, split: str) -> Parquet:
+    """The files of one split of texts.
+
+    Args:
+        name: clinc150 or another copy in the folder NODELENS_DATA, a folder of parquet files in the hub's layout, or
+            hf:org/name.
+        split: one of the data set's own splits.
+
+    Raises:
+        InputError: nothing has this name, or it holds no parquet files, or has no such split.
+    """
+    if name in IMAGE_NAMES:
+        raise InputError(f"{name} is an image data set; for texts choose {', '.join(TEXT_NAMES)} or a folder")
+    location = _location(name, TEXT_NAMES)
+    parquet = _parquet_files(location)
+    if not parquet:
+        raise InputError(f"{name} holds no parquet files; write its texts and labels with datasets.Dataset.to_parquet")
+    return replace(_parquet_source(name, split, parquet, None), kind="text")
 
 
 def is_at_hand(name: str) -> bool:
@@ -58,7 +79,7 @@ def _local_copy(name: str) -> Path | None:
     return local if local is not None and Path(name).name == name and local.exists() else None
 
 
-def _location(name: str) -> Path:
+def _location(name: str, known: Sequence[str]) -> Path:
     if name.startswith("hf:"):
         return _from_hub(name.removeprefix("hf:"))
     local = _local_copy(name)
@@ -68,9 +89,11 @@ def _location(name: str) -> Path:
         return _from_hub(HUB_IDS[name])
     if name and Path(name).expanduser().exists():
         return Path(name).expanduser()
+    if name in TEXT_NAMES:
+        raise InputError(f"{name} is not here; put its parquet files into a folder of that name in NODELENS_DATA")
+    folders = "of class folders or parquet files" if known is IMAGE_NAMES else "of parquet files"
     raise InputError(
-        f"there is no data set {name!r}: known are {', '.join(IMAGE_NAMES)}, and a folder of class folders "
-        "or parquet files or hf:org/name will do"
+        f"there is no data set {name!r}: known are {', '.join(known)}, and a folder {folders} or hf:org/name will do"
     )
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -17,11 +17,12 @@ from nodelens.errors import InputError
 
 # Encoded images in memory at a time.
 BATCH = 256
+STRINGS = ("string", "large_string")
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """Parquet files in the hub's layout: an Image column and a ClassLabel column.
+    """Parquet files in the hub's layout: a column of images or of texts, and a ClassLabel column.
 
     pyarrow reads them rather than `datasets`: it starts sooner and writes no second copy of the files.
 
@@ -29,6 +30,7 @@ class Parquet:
         files: those with rows of the split.
         all_files: those of every split; the super-class of a label is looked up in all of them.
         split_column: column whose value tells the split of a row; None when the files do.
+        kind: what a row holds.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Parquet:
     files: tuple[Path, ...]
     all_files: tuple[Path, ...]
     split_column: str | None = None
+    kind: Literal["image", "text"] = "image"
     mode: str = field(default="RGB", init=False)
 
     def stamp(self) -> str:
@@ -53,12 +56,28 @@ class Parquet:
         return LabelColumn(values, classes[label], *superclasses)
 
     def images(self) -> Iterator[EncodedImage]:
-        column = self._image_column()
+        column = self._content_column()
         for file in self.files:
             for row, image in self._rows(file, column):
                 yield EncodedImage(f"{file.name} row {row}", (image or {}).get("bytes") or b"")
 
-    def _rows(self, file: Path, column: str) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    def texts(self) -> list[str]:
+        """The texts, in order.
+
+        Raises:
+            InputError: a row without a text.
+        """
+        column = self._content_column()
+        found = [(file, row, text) for file in self.files for row, text in self._rows(file, column)]
+        missing = [f"{file.name} row {row}" for file, row, text in found if not (text and text.strip())]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(found)} rows of {self.name} ({self.split}) hold no text in column {column!r} "
+                f"(first: {missing[0]}); leave them out"
+            )
+        return [text for _, _, text in found]
+
+    def _rows(self, file: Path, column: str) -> Iterator[tuple[int, Any]]:
         """Row number and value of a column for every row of the split."""
         columns = [column, self.split_column] if self.split_column else [column]
         start = 0
@@ -84,17 +103,23 @@ class Parquet:
             raise InputError(f"{self.name} needs a column {self.split_column!r} in its files; leave out the suffix")
         return described[0]
 
-    def _image_column(self) -> str:
+    def _content_column(self) -> str:
+        """The column of what is classified: the first with images, or with texts."""
         features = self._features
-        for column, feature in features.items():
-            if feature.get("_type") == "Image":
-                return column
-        kind = "a text data set" if any(f.get("dtype") == "string" for f in features.values()) else "no image data set"
-        raise InputError(f"{self.name} is {kind} (columns: {', '.join(features)}); give one with an Image column")
+        of = {
+            "image": [column for column, feature in features.items() if feature.get("_type") == "Image"],
+            "text": [column for column, feature in features.items() if feature.get("dtype") in STRINGS],
+        }
+        for column in of[self.kind]:
+            return column
+        other = "text" if self.kind == "image" else "image"
+        has = f"{'an' if other == 'image' else 'a'} {other} data set" if of[other] else f"no {self.kind} data set"
+        wanted = "an Image column" if self.kind == "image" else "a column of strings"
+        raise InputError(f"{self.name} is {has} (columns: {', '.join(features)}); give one with {wanted}")
 
     def _class_columns(self) -> dict[str, tuple[str, ...]]:
         """Label names of every ClassLabel column."""
-        self._image_column()
+        self._content_column()
         features = self._features.items()
         classes = {column: tuple(f["names"]) for column, f in features if f.get("_type") == "ClassLabel"}
         if not classes:

@@ -11,6 +11,7 @@ from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from nodelens.data.datasets import ImageSet, own_slices
+from nodelens.data.examples import Examples, Samples
 
 MOVED_AT_ONCE = 4096
 """Images that are copied in one piece: the host holds no second copy of the whole set."""
@@ -57,8 +58,13 @@ def moved(images: ImageSet, device: torch.device) -> ResidentImages:
     return ResidentImages(pixels, images.labels.to(device), images.label_names)
 
 
-def near(images: ImageSet, device: torch.device) -> ImageSet | ResidentImages:
-    """The images where the device reads them fastest: on it, if it is not the CPU and they leave it room."""
+def near(images: Samples, device: torch.device) -> Samples | ResidentImages:
+    """The images where the device reads them fastest: on it, if it is not the CPU and they leave it room.
+
+    Inputs of another kind, which are small, are moved to any device.
+    """
+    if isinstance(images, Examples):
+        return images.to(device)
     if device.type != "cuda":
         return images
     free, _ = torch.cuda.mem_get_info(device)

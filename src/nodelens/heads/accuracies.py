@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import check_heads
@@ -90,7 +90,7 @@ def head_logits(probe: Probe, pooled: Float[Tensor, "seed batch input"]) -> Floa
 def head_accuracies(
     network: nn.Module,
     probes: Probes,
-    images: ImageSet,
+    images: Samples,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 128,
@@ -133,7 +133,7 @@ def head_accuracies(
 def silenced_heads(
     network: Network,
     sites: Sequence[Site],
-    images: ImageSet,
+    images: Samples,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 128,
@@ -220,7 +220,7 @@ def _read_heads(
     network: nn.Module,
     probes: Probes,
     tallies: dict[str, _HeadTally],
-    inputs: Float[Tensor, "batch channel height width"],
+    inputs: Shaped[Tensor, "batch ..."],
     labels: Int64[Tensor, " batch"],
     precision: Precision,
 ) -> Int64[Tensor, " label"]:
@@ -239,7 +239,7 @@ def _silence_each(
     network: Network,
     sites: Sequence[Site],
     hits: dict[str, Int64[Tensor, "variant head label"]],
-    inputs: Float[Tensor, "batch channel height width"],
+    inputs: Shaped[Tensor, "batch ..."],
     labels: Int64[Tensor, " batch"],
 ) -> Int64[Tensor, " label"]:
     """Add the hits of every silenced network to those of its site, and return the hits of the whole one."""
@@ -283,8 +283,8 @@ def _hits(
 
 
 def _batches(
-    images: ImageSet, normalisation: Normalisation, device: torch.device, batch_size: int, title: str
-) -> Iterator[tuple[Float[Tensor, "batch channel height width"], Int64[Tensor, " batch"]]]:
+    images: Samples, normalisation: Normalisation, device: torch.device, batch_size: int, title: str
+) -> Iterator[tuple[Shaped[Tensor, "batch ..."], Int64[Tensor, " batch"]]]:
     """Normalised images and their labels, this process's, on the device, with the progress shown."""
     for _, pixels, labels in images.own_batches(batch_size, f"{title} ({images.split})"):
         yield normalisation.applied(pixels, device), labels.to(device)

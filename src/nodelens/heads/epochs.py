@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodelens.data.datasets import ImageSet, holdout
+from nodelens.data.datasets import holdout
+from nodelens.data.examples import Samples
 from nodelens.errors import InputError
 from nodelens.heads.study import HeadData, HeadSettings, chosen_sites, symmetry_over_seeds
 from nodelens.measures import SymmetryBreaking
@@ -76,7 +77,7 @@ def fewer_images(data: HeadData, most: int | None) -> HeadData:
     return dataclasses.replace(data, probing=ProbingData(training, measured, data.probing.normalisation))
 
 
-def _at_most(images: ImageSet, most: int) -> ImageSet:
+def _at_most(images: Samples, most: int) -> Samples:
     if most >= len(images):
         return images
     chosen = holdout(images, most / len(images))[1]

@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
 from nodelens.heads.accuracies import HeadAccuracies, SilencedHeads, head_accuracies, head_sites, silenced_heads
@@ -73,20 +74,20 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class HeadData:
-    """The images that the probes learn and are measured on, those that accuracies count, and super-classes.
+    """What the probes learn and are measured on, what accuracies count, and super-classes.
 
     Attributes:
         superclass_of_label: an index into `superclass_names` per label; empty where there are none.
     """
 
     probing: ProbingData
-    test: ImageSet
+    test: Samples
     superclass_names: tuple[str, ...] = ()
     superclass_of_label: tuple[int, ...] = ()
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        return self.probing.training.label_names
+        return tuple(self.probing.training.label_names)
 
 
 def load_head_data(
@@ -100,7 +101,8 @@ def load_head_data(
     loaded = load_probing_data(network, name, (split, test_split), skip_undecodable=skip_undecodable)
     training = loaded.training
     probing = ProbingData(training, {split: loaded.measured[split]}, loaded.normalisation)
-    return HeadData(probing, loaded.measured[test_split], training.superclass_names, training.superclass_of_label)
+    above = tuple(training.superclass_names), tuple(training.superclass_of_label)
+    return HeadData(probing, loaded.measured[test_split], *above)
 
 
 def chosen_sites(network: Network, blocks: str | None) -> list[Site]:
@@ -203,11 +205,29 @@ class HeadStudy:
             silence: also silence each head in the network itself.
             pruned: also look at this network's fields.
         """
-        _ = self.accuracies, self.overlaps()
-        if pruned is not None:
+        _ = self.accuracies
+        if self.pictured:
+            self.overlaps()
+        if self.pictured and pruned is not None:
             self.overlaps(pruned)
         if silence:
             _ = self.silenced
+
+    @property
+    def pictured(self) -> bool:
+        """Whether the network reads images, of which its heads have a picture."""
+        return isinstance(self.data.test, ImageSet)
+
+    @property
+    def images(self) -> ImageSet:
+        """The test images.
+
+        Raises:
+            InputError: the network reads something else.
+        """
+        if isinstance(self.data.test, ImageSet):
+            return self.data.test
+        raise InputError(f"{self.data.test.name} holds no images that the fields of heads could be compared with")
 
     def overlaps(self, pruned: Network | None = None) -> dict[str, FieldOverlaps]:
         """Overlap of the attention output fields with every test image; by site.
@@ -216,21 +236,22 @@ class HeadStudy:
             pruned: look at this network's fields instead, at the same sites.
 
         Raises:
-            InputError: the pruned network does not have these sites.
+            InputError: the pruned network does not have these sites; the network reads no images.
         """
+        test = self.images
         network, part = (self.network, "fields") if pruned is None else (pruned, "fields-pruned")
         sites = self.sites if pruned is None else same_sites(pruned, self.sites)
-        source = hashed([fingerprint(network), self.data.test.fingerprint])
+        source = hashed([fingerprint(network), test.fingerprint])
         found = {site.name: kept(self.run, part, site.name, source) for site in sites}
         missing = [site for site in sites if found[site.name] is None]
         if missing:
             network = network.to(default_device())
             normalisation, precision = self.data.probing.normalisation, self.settings.probe.precision
-            for name, new in field_overlaps(network, missing, self.data.test, normalisation, precision).items():
+            for name, new in field_overlaps(network, missing, test, normalisation, precision).items():
                 tensors = {"overlap": new.overlap, "by_chance": new.by_chance, "correct": new.correct}
                 keep(self.run, part, name, source, tensors)
                 found[name] = tensors
-        return {site.name: FieldOverlaps(site, self.data.test.split, **_present(found[site.name])) for site in sites}
+        return {site.name: FieldOverlaps(site, test.split, **_present(found[site.name])) for site in sites}
 
     def _source(self, site: Site, with_probe: bool = False) -> str:
         """Fingerprint of what a part of a site depends on."""

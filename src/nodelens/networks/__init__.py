@@ -10,6 +10,7 @@ from nodelens.networks.families import (
     layers,
     load_network,
     read_checkpoint,
+    reads_texts,
     sites,
     stored,
 )
@@ -24,7 +25,7 @@ from nodelens.networks.layers import (
     without_skip,
 )
 from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
-from nodelens.networks.network import Network, Stage
+from nodelens.networks.network import Network, Stage, longest_text
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
 
@@ -54,10 +55,12 @@ __all__ = [
     "layer_weight",
     "layers",
     "load_network",
+    "longest_text",
     "masks_of",
     "plain_state",
     "read_checkpoint",
     "reading",
+    "reads_texts",
     "remove_masks",
     "select_layers",
     "select_sites",

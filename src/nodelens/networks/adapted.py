@@ -44,6 +44,13 @@ class Adapted(Network):
         self.checkpoint_metadata = {}
         self.network = network
         self._sites = found_sites(network, example)
+        self._example = example[:1].clone()
+
+    def example(self, batch: int) -> Shaped[Tensor, "batch ..."]:
+        """Noise, where it reads images; otherwise the first of the inputs that it was shown, so many times."""
+        if self.config.image_size:
+            return super().example(batch)
+        return self._example.expand(batch, *self._example.shape[1:]).clone()
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return _logits(self.network(inputs))  # type: ignore[no-any-return]

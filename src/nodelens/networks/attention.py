@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,21 +17,32 @@ def attend_materialised(
     v: Float[Tensor, "batch head key value"],
     dropout: float = 0.0,
     scale: float | None = None,
+    present: Bool[Tensor, "batch 1 1 key"] | None = None,
 ) -> Float[Tensor, "batch head query value"]:
     """Scaled dot-product attention with the attention matrix written out."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     products = torch.baddbmm(
         q.new_empty(1, 1, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1), beta=0, alpha=scale
     )
+    if present is not None:
+        products = products.view(*q.shape[:2], *products.shape[1:]).masked_fill(~present, -torch.inf).flatten(0, 1)
     weights = F.dropout(products.softmax(dim=-1), dropout, training=dropout > 0)
     return torch.bmm(weights, v.flatten(0, 1)).view(*q.shape[:3], v.shape[-1])
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float | None = None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    present: Bool[Tensor, "batch 1 1 key"] | None = None,
+) -> Tensor:
     """Scaled dot-product attention by whatever is fastest here; all ways agree to rounding.
 
     Args:
         scale: of the products of queries and keys; by default one over the root of their size.
+        present: keys that are there, at least one per sample; by default all.
 
     Measured in benchmarks/attention.py: on a CPU the fused kernel's backward pass is slow in bf16 and its
     dropout in any format; without matrix units its forward pass is slow in bf16 too. There the matrix is written
@@ -40,8 +51,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, scale: float |
     slow_backward = q.requires_grad and (dropout > 0 or q.dtype != torch.float32)
     slow_forward = q.dtype == torch.bfloat16 and not MATRIX_UNITS
     if q.device.type == "cpu" and (slow_backward or slow_forward):
-        return attend_materialised(q, k, v, dropout, scale)
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+        return attend_materialised(q, k, v, dropout, scale, present)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=present, dropout_p=dropout, scale=scale)
 
 
 class Attention(nn.Module):
@@ -61,11 +72,19 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch token embedding"]:
+    def forward(
+        self, x: Float[Tensor, "batch token embedding"], present: Bool[Tensor, "batch token 1"] | None = None
+    ) -> Float[Tensor, "batch token embedding"]:
+        """
+        Args:
+            present: tokens that are there, at least one per sample, by default all. The others are not attended to,
+                and nothing is mixed for them.
+        """
         parts = self.qkv(x).split(self.sizes, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale)
-        return self.proj(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        keys = None if present is None else present.transpose(1, 2).unsqueeze(1)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale, keys).transpose(1, 2).flatten(2)
+        return self.proj(mixed if present is None else mixed * present)  # type: ignore[no-any-return]
 
     def remove_dead(self, multiple: int = 1) -> None:
         """Remove what no longer matters, in place: whole heads, dimensions of queries and keys, and of values.

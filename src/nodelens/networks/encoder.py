@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.networks.layers import Layer
@@ -21,13 +21,15 @@ class EncoderBlock:
     Attributes:
         number: from 1.
         path: of the block (``network.get_submodule``); the others are paths within it.
-        ln: the LayerNorm before attention.
+        ln: the LayerNorm before attention; empty where none stands there, and the block's input is what `qkv` reads.
         qkv: the layer to queries, keys and values.
         projection: the layer after attention.
         norm: the LayerNorm before `linear1`.
         linear1: the first layer of the feed-forward part.
         linear2: the second.
         added: what the two branches pass before they are added to the residual stream; empty where nothing is.
+        norm_behind: the LayerNorm on the residual stream behind `linear2`, where there is one: what enters it is then
+            the site `linear2`.
         prefix: tokens before those of the image.
     """
 
@@ -44,6 +46,7 @@ class EncoderBlock:
     linear2: str
     added: tuple[str, str] = ("", "")
     prefix: int = 0
+    norm_behind: str = ""
 
     def sites(self) -> list[Site]:
         """Its sites, in the order of the data's way (paper, Fig. 1 and Table 3)."""
@@ -60,7 +63,7 @@ class EncoderBlock:
             return site(name, self.width, part, reads, stream="residual")
 
         return [
-            on_stream("ln", self.ln, "output"),
+            on_stream("ln", self.ln, "output") if self.ln else on_stream("ln", self.qkv, "input"),
             site("qkv", 3 * self.width, self.qkv, "output"),
             site("attention", self.width, self.projection, "input", self.heads),
             on_stream("projection.no_skip", after_projection, "output"),
@@ -68,7 +71,7 @@ class EncoderBlock:
             on_stream("norm", self.norm, "output"),
             site("linear1", self.feedforward, self.linear2, "input"),
             on_stream("linear2.no_skip", after_linear2, "output"),
-            on_stream("linear2", "", "output"),
+            on_stream("linear2", self.norm_behind, "input" if self.norm_behind else "output"),
         ]
 
     def layers(self) -> list[Layer]:
@@ -103,8 +106,8 @@ class Transformer(Network):
         """Its blocks, in the order of the data's way."""
         raise NotImplementedError
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
-        x = images
+    def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
+        x = inputs
         for stage in self.stages():
             x = stage(x)
         return x

@@ -17,11 +17,12 @@ import torch
 from nodelens.errors import InputError
 from nodelens.networks.families import describe, load_network
 from nodelens.networks.masking import plain_state, remove_masks
-from nodelens.networks.network import Network
+from nodelens.networks.network import Network, longest_text
 from nodelens.runs import write_atomically, write_tensors
 
-INPUT, OUTPUT = "images", "logits"
-"""Names in an ONNX file: normalised float32 images (batch, channel, height, width), logits (batch, label)."""
+IMAGES, TOKENS, OUTPUT = "images", "tokens", "logits"
+"""Names in an ONNX file: normalised float32 images (batch, channel, height, width) or int64 tokens (batch, token), and
+logits (batch, label)."""
 
 
 def export_checkpoint(
@@ -82,22 +83,22 @@ def dense_copy(network: Network) -> Network:
 
 
 def onnx_model(network: Network) -> Any:
-    """The network as an `onnx.ModelProto` with the input `images` and the output `logits`.
+    """The network as an `onnx.ModelProto` with the input `images` (or `tokens`) and the output `logits`.
 
-    Its metadata are those of the exported checkpoint, so that the normalisation of the images is known.
+    Its metadata are those of the exported checkpoint, so that the normalisation of the images, or the tokeniser, is
+    known.
 
     Raises:
         InputError: the packages of the extra `onnx` are not installed.
     """
     onnx = _package("onnx")
     _package("onnxscript")
-    config = network.config
-    # Two images, not one: a dimension of one would be taken for fixed.
-    example = torch.zeros(2, config.channels, config.image_size, config.image_size)
+    # Two inputs, not one: a dimension of one would be taken for fixed.
+    example = network.example(2)
     program = torch.onnx.export(
         dense_copy(network).float(),
         (example,),
-        input_names=[INPUT],
+        input_names=[TOKENS if longest_text(network) else IMAGES],
         output_names=[OUTPUT],
         dynamic_shapes=({0: "batch"},),
         dynamo=True,

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks import cct, resnet, vgg, vit
+from nodelens.networks import bert, cct, resnet, vgg, vit
+from nodelens.networks.hub import HF, HubConfig, HubNetwork, from_hub
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
 from nodelens.networks.network import Network
@@ -42,26 +43,30 @@ FAMILIES = {
     "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config),
     "vit": Family(vit.ViT, vit.ViTConfig, vit.vit_config, vit.infer_config),
     "resnet": Family(resnet.ResNet, resnet.ResNetConfig, resnet.resnet_config, resnet.infer_config),
+    "bert": Family(bert.Bert, bert.BertConfig, bert.bert_config, bert.infer_config),
     "vgg": Family(vgg.VGG, vgg.VGGConfig, vgg.vgg_config, vgg.infer_config),
-    # By its name alone, `timm:…`, a network may also turn out to be of another family.
+    # By its name alone, `timm:…` or `hf:…`, a network may also turn out to be of another family.
     "timm": Family(TimmNetwork, TimmConfig, lambda *_: None, lambda *_: None),
+    "hub": Family(HubNetwork, HubConfig, lambda *_: None, lambda *_: None),
 }
 
 
 def build_network(name: str, labels: int, image_size: int, channels: int = 3, **changes: Any) -> Network:
-    """A freshly initialised network by name (`cct_7_3x1`, `vgg16_bn`).
+    """A freshly initialised network by name (`cct_7_3x1`, `vgg16_bn`, `bert_4_256`).
 
     Args:
         name: a variant of one of the families, or `timm:` and the name of a network of timm.
         labels: number of outputs.
-        image_size: side of the square input, in pixels.
-        channels: 3 for colour, 1 for grey.
+        image_size: side of the square input, in pixels; 0 for texts.
+        channels: 3 for colour, 1 for grey; 0 for texts.
         changes: fields of the family's configuration to set, e.g. ``attention_dropout=0.0``; those that
             the family does not have are left out.
 
     Raises:
-        InputError: the name belongs to no family.
+        InputError: the name belongs to no family, or to one that reads texts and not images, or images and not texts.
     """
+    if not image_size and not reads_texts(name):
+        raise InputError(f"{name!r} reads no texts; known are bert_LAYERS_WIDTH, e.g. bert_4_256")
     if name.startswith(TIMM):
         return of_timm(name, labels, image_size, channels, partial(_build, asked={}, source=name))
     for family in FAMILIES.values():
@@ -72,8 +77,18 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
             return family.network(config)
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
-        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME"
+        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME; "
+        "for texts bert_LAYERS_WIDTH (e.g. bert_4_256)"
     )
+
+
+def reads_texts(name: str) -> bool:
+    """Whether a variant reads texts.
+
+    >>> reads_texts("bert_4_256"), reads_texts("cct_7_3x1")
+    (True, False)
+    """
+    return bert.bert_config(name, 1, 0, 0) is not None
 
 
 def describe(network: Network) -> dict[str, str]:
@@ -116,7 +131,8 @@ def load_network(
 
     Args:
         source: a run directory, a `.safetensors` file, a `.pth` of tensors only, with the parameter names of the
-            published checkpoints, or `timm:` and the name of a network that timm publishes.
+            published checkpoints, `timm:` and the name of a network that timm publishes, or `hf:` and the name on the
+            hub, or the folder, of a classifier of images or texts.
         labels: the number of labels that the data has, checked against the output layer.
         heads: attention heads, where neither the file's metadata nor its shapes tell.
         image_size: side of the input in pixels, where neither tells: a VGG without metadata counts as 224.
@@ -154,14 +170,14 @@ def _build(
 
 @by_first
 def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a checkpoint file, run directory or network of timm.
+    """Tensors and metadata of a checkpoint file, run directory, or network of timm or the hub.
 
     Code in a pickle is never executed.
     """
     if str(source).startswith(TIMM):
         return from_timm(str(source), partial(_build, asked={}, source=source))
-    if str(source).startswith("hf:"):
-        raise InputError(f"{source}: networks of the hub are loaded through timm; give timm:hf-hub:ORG/NAME")
+    if str(source).startswith(HF):
+        return from_hub(str(source), partial(_build, asked={}, source=source))
     path = Path(source)
     if path.is_dir():
         if not (path / "model.safetensors").exists():
@@ -169,7 +185,7 @@ def read_checkpoint(source: str | Path) -> tuple[dict[str, Tensor], dict[str, st
         path = path / "model.safetensors"
     if not path.is_file():
         raise InputError(
-            f"there is no checkpoint {path}; give a run directory, a .safetensors or a .pth file, or timm:NAME"
+            f"there is no checkpoint {path}; give a run directory, a .safetensors or a .pth file, timm:NAME or hf:NAME"
         )
     return _read_pickle(path) if path.suffix in (".pth", ".pt", ".bin") else _read_safetensors(path)
 
@@ -212,7 +228,9 @@ def _configuration(
             return dataclasses.replace(found[0], **asked), found[1]
     except (TypeError, ValueError) as error:  # InputError is a ValueError
         raise InputError(f"{source} describes no network that can be built: {error}") from error
-    raise InputError(f"{source} is no CCT, ViT, ResNet or VGG: its first parameters are {', '.join(list(state)[:3])}")
+    raise InputError(
+        f"{source} is no CCT, ViT, BERT, ResNet or VGG: its first parameters are {', '.join(list(state)[:3])}"
+    )
 
 
 def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from nodelens.networks.layers import Layer
@@ -28,6 +30,11 @@ class Config(Protocol):
     def channels(self) -> int: ...
 
 
+def longest_text(network: Network) -> int:
+    """Tokens that a network reads at most; 0 where it reads no texts."""
+    return getattr(network.config, "positions", 0)
+
+
 class Network(nn.Module):
     """A network that can be measured.
 
@@ -40,6 +47,12 @@ class Network(nn.Module):
     family: ClassVar[str]
     config: Config
     checkpoint_metadata: Mapping[str, str] = {}
+
+    def example(self, batch: int) -> Shaped[Tensor, "batch ..."]:
+        """Arbitrary inputs of the right shape and kind: noise, where it reads images."""
+        config = self.config
+        shape = (batch, config.channels, config.image_size, config.image_size)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def sites(self) -> list[Site]:
         """The places where nodes can be measured, in the order of the data's way."""

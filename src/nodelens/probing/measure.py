@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
-from nodelens.data.datasets import ImageSet
-from nodelens.data.examples import Examples
+from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
@@ -188,7 +187,7 @@ class _Alike:
 def measure_probes(
     network: nn.Module,
     probes: Probes,
-    images: ImageSet | Examples,
+    images: Samples,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 256,
@@ -218,7 +217,7 @@ def measure_probes(
         return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
 
 
-def label_counts(images: ImageSet | Examples) -> Int[Tensor, " label"]:
+def label_counts(images: Samples) -> Int[Tensor, " label"]:
     """Images per label.
 
     Raises:
@@ -236,7 +235,7 @@ def label_counts(images: ImageSet | Examples) -> Int[Tensor, " label"]:
 
 
 def _measurement(
-    probes: Probes, sums: LabelSums, counts: Int[Tensor, " label"], images: ImageSet | Examples, index: int
+    probes: Probes, sums: LabelSums, counts: Int[Tensor, " label"], images: Samples, index: int
 ) -> Measurement:
     by_site = {}
     for probe in probes:

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from nodelens.data.datasets import ImageSet, load_images
-from nodelens.data.examples import AsTheyAre, Examples
-from nodelens.data.normalisation import Normalisation, normalisation_from, normalisation_of
+from nodelens.data.examples import Examples, Samples
+from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
+from nodelens.data.texts import text_splits, tokeniser_from
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, masks_of, select_sites
+from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, longest_text, masks_of, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import (
@@ -59,10 +60,10 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class ProbingData:
-    """The images that the probes learn, and the splits that are measured."""
+    """The images, or other inputs, that the probes learn, and the splits that are measured."""
 
-    training: ImageSet
-    measured: Mapping[str, ImageSet]
+    training: Samples
+    measured: Mapping[str, Samples]
     normalisation: Normalisation
 
 
@@ -74,7 +75,7 @@ def load_probing_data(
     skip_undecodable: bool = False,
     other_labels: bool = False,
 ) -> ProbingData:
-    """The splits that a measurement needs, at the size and scale that the network was trained for.
+    """The splits that a measurement needs, at the size and scale that the network was trained for, or as its tokens.
 
     Args:
         other_labels: what the network's own outputs stand for is of no account.
@@ -83,25 +84,30 @@ def load_probing_data(
         InputError: an unknown data set or split; another number of labels than the network's outputs; a network that
             reads no images.
     """
+    tokeniser = tokeniser_from(network.checkpoint_metadata)
+    if tokeniser is not None:
+        training, *read = text_splits(name, (training_split, *splits), tokeniser, longest_text(network))
+        check_fits(network, training, other_labels)
+        return ProbingData(training, dict(zip(splits, read, strict=True)), AsTheyAre())
     if not network.config.image_size:
         raise InputError(f"this network reads no square images as those of {name}; give its inputs as nl.Examples")
 
     def images(split: str) -> ImageSet:
         return load_images(name, split, image_size=network.config.image_size, skip_undecodable=skip_undecodable)
 
-    training = images(training_split)
-    check_fits(network, training, other_labels)
+    learnt = images(training_split)
+    check_fits(network, learnt, other_labels)
     recorded = normalisation_from(network.checkpoint_metadata)
-    return ProbingData(training, {split: images(split) for split in splits}, recorded or normalisation_of(training))
+    return ProbingData(learnt, {split: images(split) for split in splits}, recorded or normalisation_of(learnt))
 
 
-def check_fits(network: Network, training: ImageSet, other_labels: bool = False) -> None:
+def check_fits(network: Network, training: Samples, other_labels: bool = False) -> None:
     """
     Args:
         other_labels: whatever its outputs stand for.
 
     Raises:
-        InputError: the images have another number of labels than the network has outputs, or of channels.
+        InputError: the data have another number of labels than the network has outputs, or images of channels.
     """
     outputs, labels = network.config.labels, len(training.label_names)
     if outputs != labels and not other_labels:
@@ -109,6 +115,8 @@ def check_fits(network: Network, training: ImageSet, other_labels: bool = False)
             f"the network has {outputs} outputs but {training.name} has {labels} labels; "
             "give the data set that it was trained on, or measure it with --other-labels"
         )
+    if isinstance(training, Examples):
+        return
     wanted, channels = network.config.channels, training.image_shape[2]
     if wanted != channels:
         raise InputError(
@@ -165,7 +173,7 @@ def recorded_probe(run: RunDirectory) -> ProbeSettings | None:
 
 def measure(
     network: Network,
-    data: str | tuple[ImageSet, ImageSet] | tuple[Examples, Examples],
+    data: str | tuple[Samples, Samples],
     sites: str | Sequence[str] = "*",
     *,
     split: str = "test",

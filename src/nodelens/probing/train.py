@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nodelens.data.augment import Augmentation
-from nodelens.data.datasets import ImageSet
-from nodelens.data.examples import Examples
+from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
@@ -36,7 +35,7 @@ VALUES_PER_WEIGHT = 4
 """The weight, its gradient, and two moments of AdamW, in fp32."""
 
 
-def probe_epochs(training: ImageSet | Examples, batch_size: int = 128) -> int:
+def probe_epochs(training: Samples, batch_size: int = 128) -> int:
     """Six epochs, and at least a thousand steps where the data set is small."""
     return max(6, math.ceil(1000 / max(1, len(training) // max(1, batch_size))))
 
@@ -108,7 +107,7 @@ class ProbeSettings:
 def train_probes(
     network: nn.Module,
     sites: Sequence[Site],
-    training: ImageSet | Examples,
+    training: Samples,
     normalisation: Normalisation,
     settings: ProbeSettings,
     state: Path | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
@@ -21,7 +21,7 @@ class Compacted(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch label"]:
+    def forward(self, images: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return self.network(images)  # type: ignore[no-any-return]
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
-from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import (
@@ -214,7 +214,7 @@ def check_unpruned(network: nn.Module, layers: Sequence[Layer]) -> None:
 def input_norms(
     network: nn.Module,
     layers: Sequence[Layer],
-    images: ImageSet,
+    images: Samples,
     normalisation: Normalisation,
     batch_size: int = 128,
 ) -> dict[str, Float[Tensor, " _input"]]:

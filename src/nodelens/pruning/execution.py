@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from nodelens.pruning.packed import PackedLinear, SparseLinear, gathered
@@ -61,7 +61,7 @@ def executions(layer: nn.Linear, precision: Precision = "fp32") -> dict[str, nn.
 @torch.inference_mode()
 def choose_executions(
     network: nn.Module,
-    images: Float[Tensor, "batch channel height width"],
+    images: Shaped[Tensor, "batch ..."],
     precision: Precision = "fp32",
     rounds: int = 15,
 ) -> tuple[dict[str, nn.Module], list[Trial]]:

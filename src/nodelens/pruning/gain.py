@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -56,7 +56,7 @@ def sizes(network: Network) -> Rows:
 
 def costs(
     network: Network,
-    images: Float[Tensor, "batch channel height width"],
+    images: Shaped[Tensor, "batch ..."],
     batch_sizes: Sequence[int] = (1, 64),
     precision: Precision = "fp32",
     rounds: int = 15,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nodelens.data.augment import Augmentation
-from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
@@ -104,12 +104,12 @@ Rows = list[dict[str, Any]]
 def retrain(
     variants: Mapping[str, Network],
     layers: Sequence[Layer],
-    training: ImageSet,
+    training: Samples,
     normalisation: Normalisation,
     settings: RetrainSettings,
     *,
     seed: int = 0,
-    evaluated: Mapping[str, ImageSet],
+    evaluated: Mapping[str, Samples],
     every_epoch: bool = True,
     teacher: Network | None = None,
     state: Path | None = None,
@@ -235,7 +235,7 @@ def _train_mode(variants: Mapping[str, Network], layers: Sequence[Layer], settin
 
 def accuracies(
     variants: Mapping[str, Network],
-    images: ImageSet,
+    images: Samples,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     *,
@@ -267,7 +267,7 @@ def accuracies(
 def _accuracies(
     variants: Mapping[str, Network],
     first: int,
-    evaluated: Mapping[str, ImageSet],
+    evaluated: Mapping[str, Samples],
     normalisation: Normalisation,
     precision: Precision,
     epoch: int,

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from nodelens.data.datasets import ImageSet, holdout
-from nodelens.data.normalisation import Normalisation
+from nodelens.data.datasets import holdout
+from nodelens.data.examples import Samples
+from nodelens.data.normalisation import Normalisation, input_metadata
 from nodelens.networks import (
     Layer,
     Network,
@@ -66,9 +67,9 @@ HELD_OUT, TEST = "train-held-out", "test"
 class PruningData:
     """The images that probes and retraining learn, those that decide, and those that are only looked at."""
 
-    rest: ImageSet
-    held_out: ImageSet
-    test: ImageSet
+    rest: Samples
+    held_out: Samples
+    test: Samples
     normalisation: Normalisation
 
 
@@ -283,7 +284,7 @@ class PruningStudy:
         self.run.write_json(f"checkpoints/{name}.json", {"rows": rows})
         remove(self.run.checkpoints / f"{name}.pt")
 
-    def _retraining_images(self, seed: int) -> ImageSet:
+    def _retraining_images(self, seed: int) -> Samples:
         images, most = self.data.rest, self.settings.retraining_images
         if most is None or most >= len(images):
             return images
@@ -293,7 +294,7 @@ class PruningStudy:
     def write_model(self, network: Network, test_accuracy: float | None) -> None:
         """Make a network the run's `model.safetensors`."""
         tensors, metadata = stored(network)
-        metadata |= self.data.normalisation.metadata() | {"flip": f"{learnt_flip(self.network):g}"}
+        metadata |= input_metadata(self.data.rest, self.data.normalisation, learnt_flip(self.network))
         if test_accuracy is not None:
             metadata["test_accuracy"] = f"{test_accuracy:.5f}"
         self.run.write_tensors("model.safetensors", tensors, metadata)

@@ -75,7 +75,7 @@ def field_pictures(
     study: HeadStudy, site: Site, images: Sequence[int], pruned: Network | None = None
 ) -> list[FieldPicture]:
     """The images with the fields of every head, and of the pruned network's heads together."""
-    test, found = study.data.test, study.specialization(site)
+    test, found = study.images, study.specialization(site)
     shown = test.take(torch.tensor(images, dtype=torch.int64), "shown")
     normalisation, precision = study.data.probing.normalisation, study.settings.probe.precision
     fields = attention_fields(study.network, site, shown, normalisation, precision)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from nodelens.networks import Network
 from nodelens.processes import by_first, default_device
 from nodelens.pruning.execution import DENSE
@@ -26,13 +24,11 @@ def report_gain(
     precision: Precision = "fp32",
     rounds: int = 15,
 ) -> list[TextTable]:
-    """Measure what a pruned network gains here, on noise of the size of its images.
+    """Measure what a pruned network gains here, on noise of the size of its images, or on arbitrary texts.
 
     Writes `tables/gain.size.csv`, `tables/gain.csv` and `tables/gain.layers.csv`, and what is shown as Markdown.
     """
-    config = network.config
-    shape = (max(batch_sizes), config.channels, config.image_size, config.image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(default_device())
+    images = network.example(max(batch_sizes)).to(default_device())
     on_disk = sizes(network)
     found, tried = costs(network.to(images.device), images, batch_sizes, precision, rounds)
     run.write_table("gain.size", on_disk)

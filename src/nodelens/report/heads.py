@@ -61,13 +61,17 @@ def report_heads(
         pruned: the same network after pruning, for Fig. 11.
     """
     check_images(images, len(study.data.test))
+    if not study.pictured and (images or pruned is not None):
+        raise InputError(f"{study.data.test.name} holds no images to be shown; leave out --images and --pruned")
     study.measure(silence, pruned)
     return _report_measured(study, silence, images, pruned)
 
 
 @by_first
 def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pruned: Network | None) -> list[TextTable]:
-    shown = [*report_depth(study), *report_experts(study), *report_fields(study, images, pruned)]
+    shown = [*report_depth(study), *report_experts(study)]
+    if study.pictured:
+        shown += report_fields(study, images, pruned)
     if silence:
         title = "The network's test accuracy, and its change for own labels and the rest with heads silenced"
         rows = silenced_rows(study)

@@ -16,9 +16,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from nodelens.data.augment import augment, mix
-from nodelens.data.datasets import ImageSet
 from nodelens.data.draws import Draws
-from nodelens.data.examples import Examples
+from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import Part
 from nodelens.data.resident import ResidentImages, near
@@ -60,7 +59,7 @@ class Batch:
     share: float = 1.0
 
 
-def steps_per_epoch(training: ImageSet | Examples, recipe: Recipe) -> int:
+def steps_per_epoch(training: Samples, recipe: Recipe) -> int:
     """Whole batches in an epoch; what is left over is seen in other epochs.
 
     Raises:
@@ -76,7 +75,7 @@ def steps_per_epoch(training: ImageSet | Examples, recipe: Recipe) -> int:
 
 
 def training_batches(
-    training: ImageSet | Examples,
+    training: Samples,
     recipe: Recipe,
     seed: int,
     normalisation: Normalisation,
@@ -91,7 +90,7 @@ def training_batches(
         InputError: the split is smaller than a batch, or a batch too small for so many processes.
     """
     steps, part = steps_per_epoch(training, recipe), own_part(recipe.batch_size)
-    source = training if isinstance(training, Examples) else near(training, device)
+    source = near(training, device)
     at_once = prepared_at_once(len(part) * math.prod(training.image_shape), device)
     for epoch in range(first_step // steps, recipe.epochs):
         order = _on(source.labels.device, epoch_order(len(training), seed, epoch))
@@ -152,7 +151,7 @@ def epoch_order(images: int, seed: int, epoch: int) -> Int[Tensor, " image"]:
 
 
 def prepare(
-    training: ImageSet | ResidentImages | Examples,
+    training: Samples | ResidentImages,
     chosen: Int[Tensor, "batch whole"],
     part: Part,
     recipe: Recipe,

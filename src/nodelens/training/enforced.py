@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.errors import InputError
 from nodelens.networks import Network, Site
 from nodelens.training.batches import ASSIGNMENT, seed_of
@@ -77,9 +77,7 @@ def enforced_heads(how: str, weight: float = EnforcedHeads.weight, blocks: Seque
     return EnforcedHeads("file", labels, weight, tuple(blocks))
 
 
-def labels_of_heads(
-    enforced: EnforcedHeads, heads: int, images: ImageSet, seed: int = 0
-) -> Bool[Tensor, "_head label"]:
+def labels_of_heads(enforced: EnforcedHeads, heads: int, images: Samples, seed: int = 0) -> Bool[Tensor, "_head label"]:
     """Which labels are given to each head.
 
     Raises:
@@ -100,7 +98,7 @@ def labels_of_heads(
     return head_of_group[groups] == torch.arange(heads)[:, None]
 
 
-def _named(labels: Sequence[Sequence[str]], heads: int, images: ImageSet) -> Bool[Tensor, "_head label"]:
+def _named(labels: Sequence[Sequence[str]], heads: int, images: Samples) -> Bool[Tensor, "_head label"]:
     if len(labels) != heads:
         raise InputError(f"the file gives labels to {len(labels)} heads, but a block has {heads}")
     unknown = sorted({name for of_head in labels for name in of_head} - set(images.label_names))
@@ -112,7 +110,7 @@ def _named(labels: Sequence[Sequence[str]], heads: int, images: ImageSet) -> Boo
 class HeadTerm:
     """The term of the loss by which heads learn the labels that they were given; 0 where a block has none."""
 
-    def __init__(self, network: Network, enforced: EnforcedHeads, images: ImageSet, seed: int) -> None:
+    def __init__(self, network: Network, enforced: EnforcedHeads, images: Samples, seed: int) -> None:
         """
         Raises:
             InputError: a network without heads, a block that it has not, or as `labels_of_heads`.

@@ -118,6 +118,15 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=1e-2,
         augmentation=Augmentation(flip=0.5, crop_padding=4),
     ),
+    # A small text transformer from scratch on some ten thousand texts.
+    "text": Recipe(
+        epochs=20,
+        batch_size=64,
+        learning_rate=5e-4,
+        warmup_epochs=2.0,
+        weight_decay=0.01,
+        stochastic_depth=0.0,
+    ),
     "vgg-sgd": Recipe(
         epochs=200,
         optimizer="sgd",

@@ -6,7 +6,7 @@ import copy
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nodelens.training.precision import Precision
@@ -15,29 +15,36 @@ PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12
 """Part of a device's name -> FLOP per second of its dense bf16 products, as its maker states; the first that fits."""
 
 
-def step_flops(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def step_flops(network: nn.Module, image_shape: tuple[int, ...]) -> int:
     """FLOP of one training step per image, forward and backward: the products only, as is usual.
 
     A product of two numbers and its addition are two. Counted on shapes alone: nothing is computed.
 
     Args:
-        image_shape: height, width, channels.
+        image_shape: height, width, channels; of texts, the number of tokens alone.
 
     >>> from nodelens.networks import build_network
     >>> round(step_flops(build_network("cct_7_3x1", 100, 32, 3), (32, 32, 3)) / 1e9, 1)
     7.1
     """
     images = 2
-    height, width, channels = image_shape
     shapes = copy.deepcopy(network).to("meta").train()
     for module in shapes.modules():
         if isinstance(module, nn.SyncBatchNorm):  # which refuses to learn from tensors that are on no GPU
             module.eval()
     counter = FlopCounterMode(display=False)
     with counter:
-        logits = shapes(torch.empty(images, channels, height, width, device="meta"))
+        logits = shapes(_nothing(images, image_shape))
         logits.sum().backward()
     return counter.get_total_flops() // images
+
+
+def _nothing(images: int, image_shape: tuple[int, ...]) -> Tensor:
+    """Inputs of that shape that hold no values."""
+    if len(image_shape) == 1:
+        return torch.empty(images, *image_shape, dtype=torch.int64, device="meta")
+    height, width, channels = image_shape
+    return torch.empty(images, channels, height, width, device="meta")
 
 
 def peak_flops(device: torch.device, precision: Precision) -> float | None:
@@ -85,6 +92,6 @@ class Speed:
         self._started, self._steps = time.monotonic(), 0
 
 
-def utilisation(network: nn.Module, image_shape: tuple[int, int, int], peak: float | None) -> float | None:
+def utilisation(network: nn.Module, image_shape: tuple[int, ...], peak: float | None) -> float | None:
     """Share of a device's peak that learning one image per second is; None where the peak is not known."""
     return None if peak is None else step_flops(network, image_shape) / peak

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from nodelens.data.datasets import ImageSet
-from nodelens.data.normalisation import Normalisation, normalisation_of
+from nodelens.data.examples import Examples, Samples
+from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_of
 from nodelens.data.resident import ResidentImages, near
+from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, build_network, load_network, stored
@@ -59,7 +60,7 @@ class TrainSettings:
             raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
 
 
-def learner_of(settings: TrainSettings, training: ImageSet) -> tuple[Network, Learner]:
+def learner_of(settings: TrainSettings, training: Samples) -> tuple[Network, Learner]:
     """The untrained network of a run, and what trains it."""
     _check_shards(settings)
     torch.manual_seed(settings.seed)
@@ -100,8 +101,8 @@ def _check_shards(settings: TrainSettings) -> None:
 
 def train(
     settings: TrainSettings,
-    training: ImageSet,
-    test: ImageSet,
+    training: Samples,
+    test: Samples,
     run: RunDirectory,
     *,
     tensorboard: bool = False,
@@ -112,8 +113,8 @@ def train(
 
     Args:
         settings: what to train and how.
-        training: images that are learnt.
-        test: images that are only looked at: nothing is selected by them, the last epoch is the result.
+        training: images, or texts, that are learnt.
+        test: those that are only looked at: nothing is selected by them, the last epoch is the result.
         run: a directory that this process has claimed; a run begun there is continued.
         tensorboard: write TensorBoard events beside `log.jsonl`.
         checkpoint_seconds: least time between two checkpoints within an epoch; at its end it is `EPOCH_SECONDS`.
@@ -140,6 +141,7 @@ def train(
         remove(resume)  # a kill after the model was written leaves it
         return load_network(run.path).to(device)
     normalisation = normalisation_of(training)
+    network.checkpoint_metadata = input_metadata(training, normalisation, settings.recipe.augmentation.flip)
     state = load_state(resume)
     if state is not None:
         learner.restore(state)
@@ -155,8 +157,8 @@ def _learn(
     network: Network,
     learner: Learner,
     settings: TrainSettings,
-    training: ImageSet,
-    test: ImageSet,
+    training: Samples,
+    test: Samples,
     normalisation: Normalisation,
     run: RunDirectory,
     checkpoints: Checkpoints,
@@ -185,7 +187,7 @@ def _learn(
                     note = f"epoch {epoch}: loss {loss:.3f}, test accuracy {reached:.4f}"
                 run.log(event)
                 _show_on_board(board, event)
-                _keep_weights(settings, run, network, normalisation, epoch)
+                _keep_weights(settings, run, network, epoch)
                 network.train()
                 speed.restart()
             bar.reach(learner.step, note)
@@ -205,11 +207,15 @@ def _epoch_event(batch: Batch, loss: float, speed: Mapping[str, float]) -> dict[
 
 
 def _finish(
-    network: Network, settings: TrainSettings, test: ImageSet, normalisation: Normalisation, run: RunDirectory
+    network: Network,
+    settings: TrainSettings,
+    test: Samples,
+    normalisation: Normalisation,
+    run: RunDirectory,
 ) -> Network:
     reached = accuracy(network, test, normalisation, settings.precision)
     tensors, description = stored(network)
-    metadata = {**description, **_learnt(settings, normalisation), "test_accuracy": f"{reached:.5f}"}
+    metadata = {**description, **network.checkpoint_metadata, "test_accuracy": f"{reached:.5f}"}
     run.write_tensors("model.safetensors", whole_tensors(tensors), metadata)
     remove(run.checkpoints / "resume.pt")
     network.checkpoint_metadata = metadata
@@ -217,20 +223,17 @@ def _finish(
     return network
 
 
-def _learnt(settings: TrainSettings, normalisation: Normalisation) -> dict[str, str]:
-    """What a checkpoint says of the images that the network learnt."""
-    return {**normalisation.metadata(), "flip": f"{settings.recipe.augmentation.flip:g}"}
-
-
-def new_network(settings: TrainSettings, training: ImageSet) -> Network:
+def new_network(settings: TrainSettings, training: Samples) -> Network:
     """The untrained network of a run; its weights follow from torch's random state."""
+    asked: dict[str, Any] = {} if settings.heads is None else {"heads": settings.heads}
+    if isinstance(training, TextExamples):
+        return _new_text_network(settings, training, asked)
     height, width, channels = training.image_shape
     if height != width:
         raise InputError(
             f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
         )
     recipe = settings.recipe
-    asked = {} if settings.heads is None else {"heads": settings.heads}
     network = build_network(
         settings.network,
         len(training.label_names),
@@ -245,10 +248,27 @@ def new_network(settings: TrainSettings, training: ImageSet) -> Network:
     return network
 
 
+def _new_text_network(settings: TrainSettings, training: TextExamples, asked: Mapping[str, Any]) -> Network:
+    if settings.heads is not None and len(set(settings.heads)) > 1:
+        raise InputError(f"every block of {settings.network} has as many heads; give --heads one number")
+    return build_network(
+        settings.network,
+        len(training.label_names),
+        image_size=0,
+        channels=0,
+        vocabulary=training.tokeniser.size,
+        positions=training.image_shape[0],
+        padding=training.tokeniser.padding,
+        types=1,
+        attention_dropout=settings.recipe.attention_dropout,
+        **{name: heads[0] for name, heads in asked.items()},
+    )
+
+
 @torch.inference_mode()
 def accuracy(
     network: Network,
-    images: ImageSet | ResidentImages,
+    images: Samples | ResidentImages,
     normalisation: Normalisation,
     precision: Precision = "fp32",
     batch_size: int = 128,
@@ -268,17 +288,22 @@ def accuracy(
     return correct.item() / len(images)
 
 
-def _identity(settings: TrainSettings, training: ImageSet, test: ImageSet) -> dict[str, Any]:
+def _identity(settings: TrainSettings, training: Samples, test: Samples) -> dict[str, Any]:
     data = {
         "name": training.name,
         "training_split": training.split,
         "test_split": test.split,
-        "images": len(training),
-        "image_size": training.image_shape[0],
+        **_extent(training),
         "fingerprint": training.fingerprint,
         "test_fingerprint": test.fingerprint,
     }
     return {**dataclasses.asdict(settings), "data": data}
+
+
+def _extent(training: Samples) -> dict[str, int]:
+    if isinstance(training, Examples):
+        return {"texts": len(training), "tokens": training.image_shape[0]}
+    return {"images": len(training), "image_size": training.image_shape[0]}
 
 
 def _tensorboard_writer(run: RunDirectory, first_epoch: int) -> Any:
@@ -290,12 +315,10 @@ def _tensorboard_writer(run: RunDirectory, first_epoch: int) -> Any:
     return SummaryWriter(str(run.path / "tensorboard"), purge_step=first_epoch)
 
 
-def _keep_weights(
-    settings: TrainSettings, run: RunDirectory, network: Network, normalisation: Normalisation, epoch: int
-) -> None:
+def _keep_weights(settings: TrainSettings, run: RunDirectory, network: Network, epoch: int) -> None:
     if settings.keep_every and epoch % settings.keep_every == 0:
         tensors, description = stored(network)
-        metadata = {**description, **_learnt(settings, normalisation)}
+        metadata = {**description, **network.checkpoint_metadata}
         run.write_tensors(f"checkpoints/epoch_{epoch:04d}.safetensors", whole_tensors(tensors), metadata)
 
 

@@ -1,0 +1,80 @@
+"""Weights under the names that transformers gives them, brought under those of nodelens's own families."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# What transformers calls a weight -> what nodelens does; of each replacement in turn. Two generations of the package.
+BERT = (
+    (r"^bert\.embeddings\.word_embeddings\.", "embeddings.words."),
+    (r"^bert\.embeddings\.position_embeddings\.", "embeddings.positions."),
+    (r"^bert\.embeddings\.token_type_embeddings\.", "embeddings.types."),
+    (r"^bert\.embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^bert\.encoder\.layer\.", "blocks."),
+    (r"\.attention\.self\.", ".attention."),
+    (r"\.attention\.output\.dense\.", ".attention.proj."),
+    (r"\.attention\.output\.LayerNorm\.", ".norm1."),
+    (r"\.intermediate\.dense\.", ".linear1."),
+    (r"\.output\.dense\.", ".linear2."),
+    (r"\.output\.LayerNorm\.", ".norm2."),
+    (r"^bert\.pooler\.dense\.", "pooler."),
+    (r"^classifier\.", "head."),
+)
+VIT = (
+    (r"^vit\.embeddings\.cls_token$", "cls_token"),
+    (r"^vit\.embeddings\.position_embeddings$", "pos_embed"),
+    (r"^vit\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^vit\.(?:encoder\.layer|layers)\.", "blocks."),
+    (r"\.attention\.attention\.", ".attention."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.attention\.(query|key|value|[qkv]_proj)\.", r".attn.\1."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^vit\.layernorm\.", "norm."),
+    (r"^classifier\.", "head."),
+)
+NAMES = {"bert": BERT, "vit": VIT}
+QUERIES = re.compile(r"\.(query|q_proj)\.")
+KEYS_OR_VALUES = re.compile(r"\.(key|value|k_proj|v_proj)\.")
+
+
+def converted_state(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The weights as one of nodelens's own families calls them; None where none is of that kind.
+
+    Args:
+        kind: the `model_type` of transformers.
+
+    >>> parts = ("query", "key", "value")
+    >>> theirs = {f"bert.encoder.layer.0.attention.self.{part}.bias": torch.ones(2) for part in parts}
+    >>> {name: tuple(tensor.shape) for name, tensor in converted_state("bert", theirs).items()}
+    {'blocks.0.attention.qkv.bias': (6,)}
+    """
+    if kind not in NAMES:
+        return None
+    renamed = {_renamed(key, NAMES[kind]): tensor for key, tensor in state.items()}
+    found = {}
+    for key, tensor in renamed.items():
+        if QUERIES.search(key):  # one layer of queries, keys and values for each three
+            found[QUERIES.sub(".qkv.", key)] = torch.cat([tensor, *(renamed[one] for one in _beside(key))])
+        elif not KEYS_OR_VALUES.search(key):
+            found[key] = tensor
+    return found
+
+
+def _renamed(key: str, names: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in names:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _beside(queries: str) -> tuple[str, str]:
+    """The names of the keys' and the values' weights beside those of the queries."""
+    if ".query." in queries:
+        return queries.replace(".query.", ".key."), queries.replace(".query.", ".value.")
+    return queries.replace(".q_proj.", ".k_proj."), queries.replace(".q_proj.", ".v_proj.")

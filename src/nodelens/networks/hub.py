@@ -1,0 +1,227 @@
+"""Classifiers of the hub, by name or by folder: `hf:google/vit-base-patch16-224`, `hf:org/bert-of-intents`.
+
+The package transformers builds them. A BERT or a ViT that one of nodelens's own families computes alike is taken for
+one of that family: then its heads can be studied and its layers pruned. Of any other the sites are found by running
+it, see `nodelens.networks.adapted`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nodelens.errors import InputError
+from nodelens.networks.adapted import Adapted
+from nodelens.networks.converted import converted_state
+from nodelens.networks.network import longest_text
+from nodelens.networks.published import Build, same_logits
+
+HF = "hf:"
+IMAGES, TEXTS = "ForImageClassification", "ForSequenceClassification"
+"""How the names of those architectures end that can be measured."""
+FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+"""What is fetched of a network."""
+LONGEST = 512
+"""Tokens of a text, for a network that has no end of places."""
+SHORT = 16
+"""Tokens of the text on which sites are found."""
+OF_A_COPY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+"""Of a configuration, what does not determine the network."""
+
+
+@dataclass(frozen=True)
+class HubConfig:
+    """A network that transformers builds.
+
+    Attributes:
+        architecture: name of its class there.
+        settings: its configuration there, as JSON.
+        image_size: 0 where it reads texts.
+        positions: tokens that it reads at most; 0 where it reads images.
+        padding: the token that fills up a short text.
+    """
+
+    architecture: str
+    settings: str
+    labels: int
+    image_size: int = 0
+    channels: int = 0
+    positions: int = 0
+    padding: int = 0
+
+
+class TextClassifier(nn.Module):
+    """A classifier of texts that is given tokens alone: those that fill up are not attended to."""
+
+    def __init__(self, model: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.model = model
+        self.padding = padding
+
+    def forward(self, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch label"]:
+        found = self.model(input_ids=tokens, attention_mask=(tokens != self.padding).long())
+        return found.logits  # type: ignore[no-any-return]
+
+
+class HubNetwork(Adapted):
+    """A network that transformers builds."""
+
+    family = "hub"
+
+    def __init__(self, config: HubConfig) -> None:
+        transformers = _package()
+        described = json.loads(config.settings)
+        settings = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
+        theirs = getattr(transformers, config.architecture)(settings)
+        super().__init__(_reading(theirs, config), config, _example(config))
+
+
+def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata of a classifier in the hub's layout, from a folder, the hub's cache or the hub.
+
+    Args:
+        source: `hf:` and a name on the hub or a folder.
+
+    Raises:
+        InputError: transformers is not installed; there is no such classifier, or none whose weights are safetensors
+            and whose code is transformers' own.
+    """
+    folder = _folder(source.removeprefix(HF))
+    theirs, architecture = _pretrained(source, folder)
+    settings: Any = theirs.config
+    described = {key: value for key, value in settings.to_dict().items() if key not in OF_A_COPY}
+    of_input, metadata = (_of_texts if architecture.endswith(TEXTS) else _of_images)(source, folder, settings)
+    config = HubConfig(architecture, json.dumps(described), int(settings.num_labels), **of_input)
+    network = _reading(theirs, config).eval()
+    converted = converted_state(settings.model_type, theirs.state_dict())
+    if converted is not None and _computed_alike(converted, metadata, network, config, build):
+        return converted, metadata
+    state = {f"network.{key}": tensor for key, tensor in network.state_dict().items()}
+    return state, metadata | {"family": HubNetwork.family, "config": json.dumps(asdict(config))}
+
+
+def _package() -> Any:
+    try:
+        import transformers
+        from transformers.utils import logging
+    except ImportError as error:
+        raise InputError('networks of the hub need transformers; pip install "nodelens[transformers]"') from error
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return transformers
+
+
+def _folder(name: str) -> Path:
+    """Where the network's files lie; what is not a folder is fetched once from the hub."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise InputError(f"the hub has no network {name!r} that you may read, and there is no such folder") from error
+    except Exception as error:  # the client lets errors of several network libraries through
+        raise InputError(
+            f"hf:{name} cannot be fetched from the hub ({type(error).__name__}); connect to it or give hf:FOLDER"
+        ) from error
+
+
+def _pretrained(source: str, folder: Path) -> tuple[nn.Module, str]:
+    """The network with its weights, and the name of its class."""
+    transformers = _package()
+    settings = _loaded(source, transformers.AutoConfig.from_pretrained, folder)
+    architecture = str((settings.architectures or ["network without a name"])[0])
+    if not architecture.endswith((IMAGES, TEXTS)) or not hasattr(transformers, architecture):
+        raise InputError(f"{source} is a {architecture}; only classifiers of images or texts can be measured")
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{source} has no safetensors, and no pickle is loaded; save it with save_pretrained")
+    load = partial(getattr(transformers, architecture).from_pretrained, use_safetensors=True, output_loading_info=True)
+    theirs, found = _loaded(source, load, folder)
+    if found["missing_keys"]:
+        missing = min(found["missing_keys"])
+        raise InputError(
+            f"{source} lacks weights of its {architecture}, such as {missing}; give one trained to classify"
+        )
+    return theirs.float().eval(), architecture
+
+
+def _loaded(source: str, load: Callable[..., Any], folder: Path) -> Any:
+    try:
+        return load(str(folder), trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # of transformers, of its tokenizers, of a damaged file
+        raise InputError(f"{source} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def _of_texts(source: str, folder: Path, settings: Any) -> tuple[dict[str, int], dict[str, str]]:
+    """What a network reads, and its tokeniser."""
+    rules = _loaded(source, _package().AutoTokenizer.from_pretrained, folder)
+    if not rules.is_fast:
+        raise InputError(f"the tokeniser of {source} has no tokenizer.json; save it as a fast one")
+    if rules.pad_token_id is None:
+        raise InputError(f"{source} has no token that fills up short texts; set its tokeniser's pad_token")
+    padding, positions = int(rules.pad_token_id), min(int(rules.model_max_length), _positions(settings))
+    metadata = {"tokenizer": rules.backend_tokenizer.to_str(), "padding": str(padding), **_heads(settings)}
+    return {"positions": positions, "padding": padding}, metadata
+
+
+def _positions(settings: Any) -> int:
+    """Tokens for which it has places."""
+    return int(getattr(settings, "max_position_embeddings", None) or LONGEST)
+
+
+def _of_images(source: str, folder: Path, settings: Any) -> tuple[dict[str, int], dict[str, str]]:
+    """What a network reads, and how its images were scaled, where its folder says so."""
+    metadata, size = _heads(settings), getattr(settings, "image_size", None)
+    if (folder / "preprocessor_config.json").exists():
+        described: Any = _loaded(source, _package().AutoImageProcessor.from_pretrained, folder)
+        if described.do_normalize:
+            metadata |= {
+                "mean": " ".join(map(str, described.image_mean)),
+                "std": " ".join(map(str, described.image_std)),
+            }
+        crop = getattr(described, "crop_size", None) or described.size
+        size = size or crop.get("height") or crop.get("shortest_edge")
+    if not isinstance(size, int):
+        raise InputError(f"{source} does not say how large its images are, or not that they are square")
+    metadata["image_size"] = str(size)
+    return {"image_size": size, "channels": int(getattr(settings, "num_channels", 3))}, metadata
+
+
+def _heads(settings: Any) -> dict[str, str]:
+    heads = getattr(settings, "num_attention_heads", None)
+    return {"heads": str(heads)} if isinstance(heads, int) else {}
+
+
+def _reading(theirs: nn.Module, config: HubConfig) -> nn.Module:
+    return TextClassifier(theirs, config.padding) if config.positions else theirs
+
+
+def _example(config: HubConfig) -> Tensor:
+    """Inputs on which sites are found."""
+    if not config.positions:
+        return torch.zeros(2, config.channels, config.image_size, config.image_size)
+    return torch.full((2, min(SHORT, config.positions)), int(config.padding == 0))
+
+
+def _computed_alike(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], theirs: nn.Module, config: HubConfig, build: Build
+) -> bool:
+    """Whether one of nodelens's own families has these weights and computes the same of them."""
+    try:
+        ours = build(state, metadata)
+    except InputError:
+        return False
+    inputs = ours.example(2)
+    if longest_text(ours):
+        inputs[1, longest_text(ours) // 2 :] = config.padding
+    return same_logits(ours, lambda x: getattr(theirs(x), "logits", theirs(x)), inputs)

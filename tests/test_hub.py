@@ -1,0 +1,283 @@
+"""Classifiers that transformers saves are loaded as nodelens's own where they compute alike, and measured where not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from command_line import nodelens
+from nodelens.data.texts import learnt_tokeniser, tokeniser_from
+from nodelens.errors import InputError
+from nodelens.networks import FAMILIES, Network, load_network, reading, stored
+from nodelens.networks.converted import converted_state
+from nodelens.runs import write_tensors
+from test_texts import write_texts
+
+TEXTS = ["please send money now", "is there rain today", "the sun is hot today", "please move my money"]
+
+
+def disturbed(model: nn.Module) -> nn.Module:
+    """Every part has a say in the logits."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=draw))
+    return model.eval()
+
+
+def save_with_tokeniser(model: transformers.PreTrainedModel, folder: Path) -> Path:
+    rules = learnt_tokeniser(TEXTS * 2)
+    (folder / "rules.json").write_text(rules.definition)
+    known = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "rules.json"), model_max_length=12, **known)
+    fast.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+SIZE = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48, "num_labels": 4}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    settings = transformers.BertConfig(vocab_size=40, max_position_embeddings=14, **SIZE)
+    model = disturbed(transformers.BertForSequenceClassification(settings))
+    return save_with_tokeniser(model, tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    settings = transformers.DistilBertConfig(
+        vocab_size=40, max_position_embeddings=14, dim=32, hidden_dim=48, n_layers=2, n_heads=4, num_labels=4
+    )
+    model = disturbed(transformers.DistilBertForSequenceClassification(settings))
+    return save_with_tokeniser(model, tmp_path_factory.mktemp("distilled"))
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit")
+    model = disturbed(
+        transformers.ViTForImageClassification(transformers.ViTConfig(image_size=16, patch_size=4, **SIZE))
+    )
+    model.save_pretrained(folder)
+    described = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_normalize": True,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.2, 0.3, 0.4],
+        "size": {"height": 16, "width": 16},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(described))
+    return folder
+
+
+def theirs(folder: Path, kind: str, tokens: Tensor) -> Tensor:
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    with torch.no_grad():
+        return model(input_ids=tokens, attention_mask=(tokens != 0).long()).logits
+
+
+def some_tokens() -> Tensor:
+    tokens = torch.randint(1, 40, (5, 12), generator=torch.Generator().manual_seed(2))
+    for row, length in enumerate((1, 3, 7, 11, 12)):
+        tokens[row, length:] = 0
+    return tokens
+
+
+def test_a_bert_becomes_one_of_ours(bert: Path) -> None:
+    network = load_network(f"hf:{bert}")
+    assert network.family == "bert"
+    assert network.config.heads == 4
+    with torch.no_grad():
+        found = network(some_tokens())
+    torch.testing.assert_close(
+        found, theirs(bert, "BertForSequenceClassification", some_tokens()), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_sites_of_a_bert_are_those_of_transformers(bert: Path) -> None:
+    network, tokens = load_network(f"hf:{bert}"), some_tokens()
+    model = transformers.BertForSequenceClassification.from_pretrained(bert).eval()
+    places = {
+        "block.2.norm": ("bert.encoder.layer.1.attention.output.LayerNorm", "output"),
+        "block.2.projection": ("bert.encoder.layer.1.attention.output.LayerNorm", "input"),
+        "block.2.attention": ("bert.encoder.layer.1.attention.output.dense", "input"),
+        "block.2.linear1": ("bert.encoder.layer.1.output.dense", "input"),
+        "block.2.linear2": ("bert.encoder.layer.1.output.LayerNorm", "input"),
+        "pooler": ("classifier", "input"),
+    }
+    expected: dict[str, Tensor] = {}
+    for name, (path, end) in places.items():
+        module = model.get_submodule(path)
+        if end == "input":
+            module.register_forward_pre_hook(lambda _, inputs, name=name: expected.update({name: inputs[0]}))
+        else:
+            module.register_forward_hook(lambda _, inputs, output, name=name: expected.update({name: output}))
+    found: dict[str, Tensor] = {}
+    with torch.no_grad(), reading(network, network.sites(), lambda name, x: found.update({name: x})):
+        network(tokens)
+        model(input_ids=tokens, attention_mask=(tokens != 0).long())
+    there = tokens != 0
+    for name, x in expected.items():
+        ours, own = (found[name], x) if name == "pooler" else (found[name][there], x[there])
+        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_its_tokens_are_those_of_transformers(bert: Path) -> None:
+    rules = tokeniser_from(load_network(f"hf:{bert}").checkpoint_metadata)
+    assert rules is not None
+    fast = transformers.AutoTokenizer.from_pretrained(bert)
+    texts = [*TEXTS, "Money, money, MONEY and more money than all the rain today!"]
+    expected = fast(texts, padding="max_length", truncation=True, max_length=12)["input_ids"]
+    assert rules.tokens(texts, 12).tolist() == expected
+
+
+def test_names_of_an_older_transformers_are_known(vit: Path) -> None:
+    """As its releases before 5 called the weights of a ViT."""
+    network, state = load_network(f"hf:{vit}"), load_file(vit / "model.safetensors")
+    older = {}
+    for key, tensor in state.items():
+        for new, old in (
+            (".attention.q_proj.", ".attention.attention.query."),
+            (".attention.k_proj.", ".attention.attention.key."),
+            (".attention.v_proj.", ".attention.attention.value."),
+            (".attention.o_proj.", ".attention.output.dense."),
+            (".mlp.fc1.", ".intermediate.dense."),
+            (".mlp.fc2.", ".output.dense."),
+            ("vit.layers.", "vit.encoder.layer."),
+        ):
+            key = key.replace(new, old)
+        older[key] = tensor
+    converted = converted_state("vit", older)
+    assert converted is not None
+    own = network.state_dict()
+    assert converted.keys() == own.keys()
+    assert all(converted[key].equal(own[key]) for key in own)
+
+
+def test_a_vit_becomes_one_of_ours(vit: Path) -> None:
+    network = load_network(f"hf:{vit}")
+    assert network.family == "vit"
+    assert network.config.heads == 4
+    assert network.checkpoint_metadata["mean"] == "0.5 0.4 0.3"
+    images = torch.randn(3, 3, 16, 16)
+    model = transformers.ViTForImageClassification.from_pretrained(vit).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), model(images).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_any_other_is_read_by_its_modules(distilled: Path, tmp_path: Path) -> None:
+    network = load_network(f"hf:{distilled}")
+    assert network.family == "hub"
+    expected = theirs(distilled, "DistilBertForSequenceClassification", some_tokens())
+    with torch.no_grad():
+        torch.testing.assert_close(network(some_tokens()), expected)
+    names = [site.name for site in network.sites()]
+    assert "model.distilbert.transformer.layer.1.ffn.lin2" in names
+    write_tensors(tmp_path / "kept.safetensors", *stored(network))
+    kept = load_network(tmp_path / "kept.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(kept(some_tokens()), expected)
+    twin: Network = FAMILIES["hub"].network(network.config)
+    with torch.no_grad():
+        assert not torch.allclose(twin.eval()(some_tokens()), expected)
+
+
+def test_an_image_classifier_without_a_size_of_its_own(tmp_path: Path) -> None:
+    settings = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", num_labels=3
+    )
+    disturbed(transformers.ResNetForImageClassification(settings)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="does not say how large its images are"):
+        load_network(f"hf:{tmp_path}")
+    described = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    network = load_network(f"hf:{tmp_path}")
+    assert (network.family, network.config.image_size, network.config.channels) == ("hub", 32, 3)
+    assert {site.layout for site in network.sites()} >= {"channels"}
+
+
+def test_texts_are_measured_from_the_command_line(bert: Path, distilled: Path, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 80, "test": 40})
+    asked = ("--data", str(texts), "--epochs", "1", "--permutations", "2")
+    for folder, sites in ((bert, "block.2.linear2"), (distilled, "model.distilbert.transformer.layer.1.ffn.lin2")):
+        assert nodelens("measure", f"hf:{folder}", *asked, "--sites", sites, "--out", str(tmp_path / folder.name)) == 0
+        assert (tmp_path / folder.name / "measure" / f"{sites}.safetensors").exists()
+    assert (
+        nodelens("heads", f"hf:{bert}", *asked[:4], "--seeds", "1", "--draws", "9", "--out", str(tmp_path / "h")) == 0
+    )
+
+
+def broken(case: str, bert: Path, folder: Path) -> None:
+    for file in bert.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    if case == "no classifier":
+        transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=40, **SIZE)).save_pretrained(folder)
+    elif case == "a pickle":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    elif case == "an untrained head":
+        state = load_file(folder / "model.safetensors")
+        del state["classifier.weight"]
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+    elif case == "no configuration":
+        (folder / "config.json").unlink()
+    elif case == "truncated":
+        (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:2000])
+    elif case == "NaN":
+        state = load_file(folder / "model.safetensors")
+        state["classifier.weight"][0, 0] = torch.nan
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+    elif case == "nothing fills up":
+        described = json.loads((folder / "tokenizer_config.json").read_text())
+        del described["pad_token"]
+        (folder / "tokenizer_config.json").write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("no classifier", "is a BertForMaskedLM; only classifiers of images or texts can be measured"),
+        ("a pickle", "has no safetensors, and no pickle is loaded"),
+        ("an untrained head", "lacks weights of its BertForSequenceClassification, such as classifier.weight"),
+        ("no configuration", "cannot be loaded"),
+        ("truncated", "cannot be loaded"),
+        ("NaN", "holds NaN or infinite weights"),
+        ("nothing fills up", "has no token that fills up short texts"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(case: str, message: str, bert: Path, tmp_path: Path) -> None:
+    broken(case, bert, tmp_path)
+    with pytest.raises(InputError, match=message) as raised:
+        load_network(f"hf:{tmp_path}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("org/nothing", "cannot be fetched from the hub"),
+        ("a b c", "the hub has no network 'a b c' that you may read, and there is no such folder"),
+    ],
+)
+def test_names_that_the_hub_does_not_give(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=message):
+        load_network(f"hf:{name}")
+
+
+def test_without_transformers_it_is_named(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InputError, match=r'pip install "nodelens\[transformers\]"'):
+        load_network(f"hf:{bert}")
