@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import nodelens as nl
 from command_line import nodelens
-from nodelens.data import load_texts, text_splits
+from nodelens.data import TextExamples, load_texts, text_splits
 from nodelens.data.texts import Tokeniser, learnt_tokeniser, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import (
@@ -26,9 +29,11 @@ from nodelens.networks import (
     load_network,
     masks_of,
     reading,
+    select_sites,
 )
-from nodelens.probing import load_measurements, load_probing_data
+from nodelens.probing import load_measurements, load_probes, load_probing_data
 from nodelens.runs import RunDirectory, read_json
+from test_report import page_of, sites_of
 
 CUES = {
     "balance": ("money account funds", "banking"),
@@ -339,6 +344,35 @@ def test_its_heads_are_studied_without_pictures(
     assert not list(tmp_path.rglob("*fields*"))
     assert nodelens("heads", str(trained), *asked, "--images", "1", "--out", str(tmp_path / "run")) == 2
     assert "holds no images to be shown" in capsys.readouterr().err
+
+
+def test_the_texts_that_excite_a_node_are_found(trained: Path, folder: Path, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    asked = ("--sites", "block.2.linear2", "--epochs", "1", "--no-untrained", "--permutations", "2")
+    assert nodelens("measure", str(run.path), *asked) == 0
+    _, _, data = page_of(run)
+    (site,), described = sites_of(data), data["networks"][0]
+    network = load_network(run.path)
+    test = load_probing_data(network, str(folder), ("test",)).measured["test"]
+    assert isinstance(test, TextExamples)
+    (probe,) = load_probes(run, "measure", select_sites(network.sites(), site["name"]))
+    pooled: list[Tensor] = []
+    with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x)[0])):
+        network(test.inputs)
+    for key, largest in (("most", True), ("least", False)):
+        excitation = described["excitation"]["0"][site["name"]]
+        shown = np.frombuffer(base64.b64decode(excitation[key]), "<u2").reshape(site["nodes"], 4)
+        values, expected = pooled[0].topk(4, dim=0, largest=largest)
+        found = [[described["pictures"]["texts"][i] for i in of_node] for of_node in shown]
+        for node, texts in enumerate(found):
+            # Texts of the same words excite it alike.
+            reached = [pooled[0][test.texts.index(text), node].item() for text in texts]
+            assert reached == pytest.approx(values[:, node].tolist(), rel=1e-4, abs=1e-5)
+        labels = [described["pictures"]["labels"][i] for i in shown[:, 0]]
+        alike = (torch.tensor(labels) == test.labels[expected[0]]).float().mean()
+        assert alike > 0.95
+    assert data["thumbnails"] is None
 
 
 def test_it_is_pruned(trained: Path, folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The images that excite each node most and least, from one pass over a few hundred of them."""
+"""The images, or texts, that excite each node most and least, from one pass over a few hundred of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from nodelens.data.augment import normalise
 from nodelens.data.datasets import ImageSet
-from nodelens.data.normalisation import Normalisation, normalisation_from
-from nodelens.networks import Network, Site, fingerprint, load_network, reading, select_sites
+from nodelens.data.examples import Examples, Samples
+from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from
+from nodelens.data.texts import TextExamples
+from nodelens.networks import Network, Site, fingerprint, load_network, longest_text, reading, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing import MEASURED, Probes, load_probes
 from nodelens.progress import progress
@@ -24,6 +25,9 @@ from nodelens.runs import RunDirectory
 
 IMAGES = 400
 """So many images, spread over the split, are shown to the network."""
+
+BATCH = 100
+"""So many at a time."""
 
 EACH = 4
 """So many images per node excite it most, and as many least."""
@@ -46,16 +50,16 @@ class Extremes:
         self.images = images.gather(0, chosen)
 
 
-def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any]) -> None:
-    """Add to a described network, and to its sites, the images that excite each node most and least.
+def add_excitation(run: RunDirectory, images: Samples, network: dict[str, Any]) -> None:
+    """Add to a described network, and to its sites, the images, or texts, that excite each node most and least.
 
     Leaves it as it is where the run does not hold the network that was measured.
 
     Args:
-        network: as `describe_networks` gives it; gets `pictures`, and `excitation` by seed and site.
+        network: as `describe_networks` gives it; gets `pictures` (`texts` of texts), and `excitation` by seed and site.
     """
     loaded, measured = _measured_network(run), run.settings("measure")
-    scale = normalisation_from(measured.get("normalisation", {}))
+    scale = AsTheyAre() if isinstance(images, Examples) else normalisation_from(measured.get("normalisation", {}))
     if loaded is None or scale is None or not _takes(loaded, images):
         return
     held = {
@@ -69,7 +73,7 @@ def add_excitation(run: RunDirectory, images: ImageSet, network: dict[str, Any])
     shown = images.take(np.linspace(0, len(images) - 1, count).round().astype(np.int64), images.split)
     found = {key: both for key, both in _extremes(loaded, probes, shown, scale).items() if key in held}
     used = sorted({int(i) for both in found.values() for extremes in both for i in extremes.images.flatten()})
-    network["pictures"] = thumbnails(shown, used) | {"labels": shown.labels[used].tolist(), "split": images.split}
+    network["pictures"] = _pictures(shown, used) | {"labels": shown.labels[used].tolist(), "split": images.split}
     place = np.zeros(count, dtype="<u2")
     place[used] = np.arange(len(used))
     excitation: dict[int, dict[str, Any]] = {}
@@ -87,13 +91,23 @@ def _measured_network(run: RunDirectory) -> Network | None:
     return network if fingerprint(network) == measured else None
 
 
-def _takes(network: Network, images: ImageSet) -> bool:
+def _pictures(shown: Samples, used: Sequence[int]) -> dict[str, Any]:
+    """Those at these positions, as the page shows them."""
+    if isinstance(shown, ImageSet):
+        return thumbnails(shown, used)
+    assert isinstance(shown, TextExamples)  # or nothing was taken
+    return {"texts": [shown.texts[i] for i in used]}
+
+
+def _takes(network: Network, images: Samples) -> bool:
+    if not isinstance(images, ImageSet):
+        return isinstance(images, TextExamples) and images.image_shape[0] <= longest_text(network)
     size = network.config.image_size
     return images.image_shape == (size, size, network.config.channels)
 
 
 def _extremes(
-    network: Network, probes: Probes, images: ImageSet, scale: Normalisation
+    network: Network, probes: Probes, images: Samples, scale: Normalisation
 ) -> Mapping[tuple[int, str], Sequence[Extremes]]:
     """For each seed and site the images that excite its nodes most, and those that do least."""
     none, nobody = (torch.empty(0, 1, dtype=dtype) for dtype in (torch.float32, torch.int64))
@@ -116,9 +130,10 @@ def _extremes(
         reading(network, probes.sites, reader),
         progress("exciting images", len(images)) as bar,
     ):
-        for pixels, labels in images.batches(100):
-            network(normalise(pixels, scale.mean, scale.std))
-            done += len(labels)
+        while done < len(images):
+            batch = np.arange(done, min(done + BATCH, len(images)))
+            network(scale.applied(images.batch(batch), torch.device("cpu")))
+            done += len(batch)
             bar.reach(done)
     return found
 

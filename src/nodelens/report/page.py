@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from nodelens.data import ImageSet
 from nodelens.errors import InputError
 from nodelens.probing import MEASURED
 from nodelens.processes import by_first
@@ -26,7 +27,7 @@ from nodelens.report.explored import describe_networks, explored_networks, openi
 from nodelens.report.factors import FACTOR_BYTES, Factors
 from nodelens.report.places import COMPARED, ELSEWHERE, PLACES, Place, place_of
 from nodelens.report.stored import ShownTable, shown_tables, table_names
-from nodelens.report.thumbnails import images_of, label_thumbnails
+from nodelens.report.thumbnails import label_thumbnails, samples_of
 from nodelens.runs import RunDirectory, write_atomically
 
 HERE = Path(__file__).parent
@@ -97,13 +98,13 @@ def _size(sections: Sequence[Section]) -> int:
 def _add_images(
     runs: Mapping[str, RunDirectory], described: Sequence[dict[str, Any]], split: str
 ) -> dict[str, Any] | None:
-    """Thumbnails of the first network's labels; every trained network gets the images that excite its nodes."""
+    """Thumbnails of the first network's labels; every trained network gets what excites its nodes."""
     pictures = None
     for network in described:
-        if network["name"] in runs and (images := images_of(runs[network["name"]], split)):
-            add_excitation(runs[network["name"]], images, network)
-            if network is described[0]:
-                pictures = label_thumbnails(images, network["labels"])
+        if network["name"] in runs and (shown := samples_of(runs[network["name"]], split)):
+            add_excitation(runs[network["name"]], shown, network)
+            if network is described[0] and isinstance(shown, ImageSet):
+                pictures = label_thumbnails(shown, network["labels"])
     return pictures
 
 

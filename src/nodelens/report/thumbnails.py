@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nodelens.data import ImageSet, is_at_hand, load_images
+from nodelens.data import ImageSet, Samples, is_at_hand, load_images, text_splits
+from nodelens.data.texts import tokeniser_from
 from nodelens.errors import InputError
 from nodelens.runs import RunDirectory, read_metadata
 
@@ -26,24 +27,22 @@ LABELS = 400
 """Up to so many labels have thumbnails."""
 
 
-def images_of(run: RunDirectory, split: str) -> ImageSet | None:
-    """The images that a run was measured on, or of another split of the data set; None where it is not at hand."""
+def samples_of(run: RunDirectory, split: str) -> Samples | None:
+    """The images or texts that a run was measured on, or another split of these; None where they are not at hand."""
     sections = run.configuration()
     recorded = sections.get("measure") or sections.get("train") or {}
     name = str(recorded.get("settings", {}).get("data", {}).get("name") or "")
-    size = _image_size(run)
+    path = run.path / "model.safetensors"
+    metadata = read_metadata(path) if path.exists() else {}
+    config = json.loads(metadata.get("config", "{}"))
     # A report asks nobody for images: what is not at hand is not shown.
     for one in dict.fromkeys((split, "test", "train")) if name and is_at_hand(name) else ():
         with suppress(InputError):
-            return load_images(name, one, image_size=size)
+            tokeniser = tokeniser_from(metadata)
+            if tokeniser is not None:
+                return text_splits(name, ("train", one), tokeniser, config["positions"])[1]
+            return load_images(name, one, image_size=config.get("image_size"))
     return None
-
-
-def _image_size(run: RunDirectory) -> int | None:
-    """Side of the images that the run's network takes, where it says so."""
-    path = run.path / "model.safetensors"
-    described = json.loads(read_metadata(path).get("config", "{}")) if path.exists() else {}
-    return described.get("image_size")
 
 
 def label_thumbnails(images: ImageSet, label_names: Sequence[str]) -> dict[str, Any] | None:

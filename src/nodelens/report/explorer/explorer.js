@@ -1712,8 +1712,8 @@
       element("span", { class: "hint" }, title),
       ...images.map((image) => element(
         "figure",
-        {},
-        thumbnail(pictures, image),
+        { class: "texts" in pictures ? "text" : "image" },
+        "texts" in pictures ? element("q", {}, pictures.texts[image] ?? "") : thumbnail(pictures, image),
         element("figcaption", {}, labels[pictures.labels[image]] ?? "")
       ))
     );

@@ -7,7 +7,8 @@ import { Site } from "./site.js";
 
 /** @typedef {{name: string, source: string, target: string | null}} Layer */
 /** @typedef {{picture: string, side: number, columns: number, rows: number}} Thumbnails */
-/** @typedef {Thumbnails & {labels: number[], split: string}} Pictures with the label of each image */
+/** @typedef {{texts: string[]}} Texts */
+/** @typedef {(Thumbnails | Texts) & {labels: number[], split: string}} Pictures images or texts, and their labels */
 /** @typedef {{network: string, split: string, seed: number}} Choice which network, and which view of it */
 
 /**
@@ -37,7 +38,7 @@ import { Site } from "./site.js";
  * @property {string[]} labels
  * @property {Layer[]} layers
  * @property {Map<string, Site>} sites in the order of the data's way
- * @property {Pictures | null} pictures images that excite its nodes
+ * @property {Pictures | null} pictures images or texts that excite its nodes
  * @property {Thumbnails | null} thumbnails one per label
  */
 

@@ -172,7 +172,8 @@ function exciting(site, node, { pictures, labels }) {
   if (!found || !pictures) return [];
   /** @param {string} title @param {number[]} images */
   const row = (title, images) => element("div", { class: "excites" }, element("span", { class: "hint" }, title),
-    ...images.map((image) => element("figure", {}, thumbnail(pictures, image),
+    ...images.map((image) => element("figure", { class: "texts" in pictures ? "text" : "image" },
+      "texts" in pictures ? element("q", {}, pictures.texts[image] ?? "") : thumbnail(pictures, image),
       element("figcaption", {}, labels[pictures.labels[image]] ?? ""))));
   return [row("excites it most", found.most), row("least", found.least), element("p", { class: "hint" },
     "A node can also know a label by being silenced: where activation and weight are both negative.")];
