@@ -107,7 +107,7 @@ def learnt_tokeniser(texts: Sequence[str]) -> Tokeniser:
 
     >>> rules = learnt_tokeniser(["Where is my card?", "Where is my money?"])
     >>> rules.size, rules.tokens(["My card is lost!"], length=8).tolist()
-    (9, [[2, 7, 1, 5, 1, 1, 3, 0]])
+    (8, [[2, 6, 1, 5, 1, 1, 3, 0]])
     """
     package = _package()
     rules = package.Tokenizer(package.models.WordLevel(unk_token=UNKNOWN))

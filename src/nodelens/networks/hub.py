@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks.adapted import Adapted
+from nodelens.networks.adapted import Adapted, logits_of
 from nodelens.networks.converted import converted_state
 from nodelens.networks.network import longest_text
 from nodelens.networks.published import Build, same_logits
@@ -30,7 +30,7 @@ IMAGES, TEXTS = "ForImageClassification", "ForSequenceClassification"
 FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """What is fetched of a network."""
 LONGEST = 512
-"""Tokens of a text, for a network that has no end of places."""
+"""Tokens of a text at most; a RoBERTa has two places more, which are none of a text's."""
 SHORT = 16
 """Tokens of the text on which sites are found."""
 OF_A_COPY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
@@ -67,8 +67,9 @@ class TextClassifier(nn.Module):
         self.padding = padding
 
     def forward(self, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch label"]:
-        found = self.model(input_ids=tokens, attention_mask=(tokens != self.padding).long())
-        return found.logits  # type: ignore[no-any-return]
+        return logits_of(  # type: ignore[no-any-return]
+            self.model(input_ids=tokens, attention_mask=(tokens != self.padding).long())
+        )
 
 
 class HubNetwork(Adapted):
@@ -169,14 +170,10 @@ def _of_texts(source: str, folder: Path, settings: Any) -> tuple[dict[str, int],
         raise InputError(f"the tokeniser of {source} has no tokenizer.json; save it as a fast one")
     if rules.pad_token_id is None:
         raise InputError(f"{source} has no token that fills up short texts; set its tokeniser's pad_token")
-    padding, positions = int(rules.pad_token_id), min(int(rules.model_max_length), _positions(settings))
+    places = getattr(settings, "max_position_embeddings", None) or LONGEST
+    padding, positions = int(rules.pad_token_id), int(min(rules.model_max_length, places, LONGEST))
     metadata = {"tokenizer": rules.backend_tokenizer.to_str(), "padding": str(padding), **_heads(settings)}
     return {"positions": positions, "padding": padding}, metadata
-
-
-def _positions(settings: Any) -> int:
-    """Tokens for which it has places."""
-    return int(getattr(settings, "max_position_embeddings", None) or LONGEST)
 
 
 def _of_images(source: str, folder: Path, settings: Any) -> tuple[dict[str, int], dict[str, str]]:
@@ -224,4 +221,4 @@ def _computed_alike(
     inputs = ours.example(2)
     if longest_text(ours):
         inputs[1, longest_text(ours) // 2 :] = config.padding
-    return same_logits(ours, lambda x: getattr(theirs(x), "logits", theirs(x)), inputs)
+    return same_logits(ours, lambda x: logits_of(theirs(x)), inputs)
