@@ -25,7 +25,7 @@ from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, enforced_heads, train
 from nodelens.training.batches import ASSIGNMENT, seed_of
 from nodelens.training.enforced import EnforcedHeads, HeadTerm, labels_of_heads, own_label_loss
-from nodelens.training.train import new_network
+from nodelens.training.settings import new_network
 
 RECIPE = Recipe(epochs=2, batch_size=32, learning_rate=2e-3, attention_dropout=0.0, stochastic_depth=0.0)
 

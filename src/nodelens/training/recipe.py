@@ -121,10 +121,9 @@ RECIPES: dict[str, Recipe] = {
     # A small text transformer from scratch on some ten thousand texts.
     "text": Recipe(
         epochs=20,
-        batch_size=64,
-        learning_rate=5e-4,
+        learning_rate=1.5e-3,
         warmup_epochs=2.0,
-        weight_decay=0.01,
+        weight_decay=0.05,
         stochastic_depth=0.0,
     ),
     "vgg-sgd": Recipe(

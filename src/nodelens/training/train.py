@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,48 +15,20 @@ import torch
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_of
 from nodelens.data.resident import ResidentImages, near
-from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
-from nodelens.networks import Network, apply_masks, build_network, load_network, stored
+from nodelens.networks import Network, apply_masks, load_network, stored
 from nodelens.processes import add_up, default_device, in_shards, rank, size
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
 from nodelens.shards import device_of, is_sharded, keep_step, placed, whole_tensors
-from nodelens.training.assigned import Assignment, assigned_masks
+from nodelens.training.assigned import assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
-from nodelens.training.enforced import EnforcedHeads, HeadTerm
+from nodelens.training.enforced import HeadTerm
 from nodelens.training.learner import Learner, share_norms
 from nodelens.training.precision import Precision, autocast
-from nodelens.training.recipe import Recipe
+from nodelens.training.settings import TrainSettings, new_network
 from nodelens.training.speed import Speed, peak_flops, utilisation
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What determines a trained network, together with the data's fingerprint.
-
-    Attributes:
-        network: variant by name, e.g. `cct_7_3x2`.
-        keep_every: keep the weights of every that many epochs under `checkpoints/`; 0 keeps none.
-        assigned: labels assigned to nodes in advance (A-ANDC), which leave out weights from the first step on.
-        enforced: labels given to attention heads in advance.
-        heads: attention heads of every block, where they are not the variant's.
-    """
-
-    network: str
-    recipe: Recipe
-    seed: int = 0
-    precision: Precision = "fp32"
-    compile: bool = False
-    keep_every: int = 0
-    assigned: Assignment | None = None
-    enforced: EnforcedHeads | None = None
-    heads: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.keep_every < 0:
-            raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
 
 
 def learner_of(settings: TrainSettings, training: Samples) -> tuple[Network, Learner]:
@@ -221,48 +192,6 @@ def _finish(
     network.checkpoint_metadata = metadata
     network.eval()
     return network
-
-
-def new_network(settings: TrainSettings, training: Samples) -> Network:
-    """The untrained network of a run; its weights follow from torch's random state."""
-    asked: dict[str, Any] = {} if settings.heads is None else {"heads": settings.heads}
-    if isinstance(training, TextExamples):
-        return _new_text_network(settings, training, asked)
-    height, width, channels = training.image_shape
-    if height != width:
-        raise InputError(
-            f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
-        )
-    recipe = settings.recipe
-    network = build_network(
-        settings.network,
-        len(training.label_names),
-        height,
-        channels,
-        attention_dropout=recipe.attention_dropout,
-        stochastic_depth=recipe.stochastic_depth,
-        **asked,
-    )
-    if asked and not any(site.heads for site in network.sites()):
-        raise InputError(f"{settings.network} has no attention heads; leave out --heads")
-    return network
-
-
-def _new_text_network(settings: TrainSettings, training: TextExamples, asked: Mapping[str, Any]) -> Network:
-    if settings.heads is not None and len(set(settings.heads)) > 1:
-        raise InputError(f"every block of {settings.network} has as many heads; give --heads one number")
-    return build_network(
-        settings.network,
-        len(training.label_names),
-        image_size=0,
-        channels=0,
-        vocabulary=training.tokeniser.size,
-        positions=training.image_shape[0],
-        padding=training.tokeniser.padding,
-        types=1,
-        attention_dropout=settings.recipe.attention_dropout,
-        **{name: heads[0] for name, heads in asked.items()},
-    )
 
 
 @torch.inference_mode()
