@@ -279,7 +279,7 @@ def test_changes_are_told(opened: Opened) -> None:
     told = opened.page.get_by_role("status").first
     assert told.inner_text() == ""  # a page that opens is read anyway
     opened.move_slider(0.42)
-    assert told.inner_text().startswith(f"{SITE}, test images, probe seed 0, threshold 0.42: SNR ")
+    assert told.inner_text().startswith(f"{SITE}, test split, probe seed 0, threshold 0.42: SNR ")
     opened.page.locator(".cells button").nth(3).click()
     opened.settle()
     assert told.inner_text().endswith(f"Node 3 of {SITE} is open.")
@@ -310,7 +310,7 @@ def test_a_reader_chooses_split_and_seed(browser: Browser, tmp_path: Path) -> No
     assert one.statistics() == {key: expected[key] for key in one.statistics()}
     again = Opened(browser, tmp_path / "report.html", one.page.url.split("#")[1])
     assert again.statistics() == one.statistics()
-    assert "measured on train images with probe seed 1" in again.page.locator(".side .hint").first.inner_text()
+    assert "measured on the train split with probe seed 1" in again.page.locator(".side .hint").first.inner_text()
     assert one.complaints == again.complaints == []
     one.close()
     again.close()

@@ -239,7 +239,7 @@ def test_views_without_room_are_named(tmp_path: Path) -> None:
     run, factors = write_run(tmp_path, split="test,train"), Factors(room=14_000)
     (network,) = describe_networks(explored_networks([run]), "test", factors)
     assert all(one["factors"] for one in network["views"][0]["sites"])
-    assert list(factors.left_out) == ["network, train images, probe seed 0"]
+    assert list(factors.left_out) == ["network, train split, probe seed 0"]
 
 
 def test_studies_inside_a_run_are_shown(tmp_path: Path) -> None:

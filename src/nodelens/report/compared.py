@@ -30,7 +30,7 @@ def compared_table(runs: Mapping[str, RunDirectory], split: str) -> ShownTable |
     thresholds = {row["threshold"] for found in of_runs.values() for row in found.values()}
     if not common or len(thresholds) > 1:
         return None
-    title = f"{' beside '.join(runs)} ({split} images, threshold {thresholds.pop():g})"
+    title = f"{' beside '.join(runs)} ({split} split, threshold {thresholds.pop():g})"
     table = TextTable(title, ("site", "run", *(HEADINGS[name] for name in COLUMNS)))
     for site in common:
         lines = [

@@ -91,9 +91,9 @@ def view_name(network: str, split: str, seed: int) -> str:
     """What the page calls a network at one split and seed of its probes.
 
     >>> view_name("network", "test", 0)
-    'network, test images, probe seed 0'
+    'network, test split, probe seed 0'
     """
-    return f"{network}, {split} images, probe seed {seed}"
+    return f"{network}, {split} split, probe seed {seed}"
 
 
 def shares(measured: Sequence[SiteMeasurement]) -> list[float]:

@@ -94,7 +94,8 @@ def how(study: HeadStudy) -> str:
 
 def how_measured(settings: HeadSettings, seeds: int) -> str:
     """The same, where several networks were studied."""
-    return f"nodes on {settings.split} images, threshold {settings.threshold:g}, {seeds} probe seed{'s' * (seeds > 1)}"
+    of_seeds = f"{seeds} probe seed{'s' * (seeds > 1)}"
+    return f"nodes on the {settings.split} split, threshold {settings.threshold:g}, {of_seeds}"
 
 
 def report_depth(study: HeadStudy) -> list[TextTable]:

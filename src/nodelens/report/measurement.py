@@ -55,7 +55,7 @@ def report_measurement(
         which = split if method == "greedy" else f"{split}.{method}"
         for name, of_sites in (("statistics", rows), ("sweep", sweep)):
             run.write_table(f"{name}.{which}", with_other_sites(run, f"{name}.{which}", rounded(of_sites)))
-        how = f"{split} images, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
+        how = f"{split} split, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
             statistics_table(rows, TABLE2, f"Signal and noise per label ({how})"),
@@ -68,7 +68,7 @@ def report_measurement(
 def _figures(measured: Measurement, sweep: Sequence[Row], threshold: float, method: str) -> dict[str, Figure]:
     """The sweep of the last two block outputs; of the last its labels and its clearest node."""
     outputs = [name for name in measured if name.endswith("linear2")] or list(measured)
-    last, how = measured[outputs[-1]], f"{measured.split} images, {method} clusters"
+    last, how = measured[outputs[-1]], f"{measured.split} split, {method} clusters"
     against = f"SNR against the threshold ({how}; bands: one standard deviation)"
     even = f"How evenly {last.site.name} knows the labels ({how}, threshold {threshold:g})"
     node = clearest_node(last.matrices, threshold, method)

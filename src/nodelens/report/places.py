@@ -41,7 +41,7 @@ COMPARED = Place(
 """Where there are several runs, before everything else."""
 
 PLACES = (
-    Place("Training", "Accuracy on the test images, training loss and learning rate after every epoch.", ("training",)),
+    Place("Training", "Test accuracy, training loss and learning rate after every epoch.", ("training",)),
     Place(
         "Tables 1 and 2: what the nodes behind each block know",
         "N_c clusters per node, C_s labels per cluster, diag labels and n noise elements per node; signal and noise "

@@ -49,7 +49,7 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     run.write_table("prune", rows)
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
-        layers_table(of_layers, f"The pruned layers, decided on {split} images, mean of {seeds} seed(s)"),
+        layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {seeds} seed(s)"),
         vanished_table(gone, f"Nodes without a diagonal, mean of {seeds} seed(s)"),
         accuracy_table(rows, f"Test accuracy, mean of {seeds} seed(s) ± standard deviation"),
     ]

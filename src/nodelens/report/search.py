@@ -77,7 +77,7 @@ class SearchRows:
         method, seeds = study.settings.model_of, len(study.settings.seeds)
         way = f"{method}, {'gradual' if asked.gradual else 'one shot'}"
         title = (
-            f"Search ({way}): {asked.keep:g} below dense retrained alike, decided on {study.decided_on} images "
+            f"Search ({way}): {asked.keep:g} below dense retrained alike, decided on the {study.decided_on} split "
             "(trial: the loss that each layer alone may cost @ the share that may go of it)"
         )
         removed = averaged([row["dilution"] for row in self.controls if row["method"] == method])

@@ -91,7 +91,7 @@ def _statistics(rows: Sequence[Mapping[str, Any]]) -> list[TextTable]:
     """The statistics behind each block in the form of Tables 1 and 2; of all sites where no block has an output."""
     try:
         first = rows[0]
-        how = f"{first['split']} images, threshold {first['threshold']:g}, {first['method']} clusters"
+        how = f"{first['split']} split, threshold {first['threshold']:g}, {first['method']} clusters"
         outputs = block_outputs(rows)
         return [
             statistics_table(outputs, TABLE1, f"Clusters, diagonal and noise per node ({how})"),

@@ -52,7 +52,7 @@
     if (!site) return "";
     const own = site.statistics(state.threshold, state.rule), label = network.labels.indexOf(state.label);
     return [
-      `${side2.site}, ${side2.split} images, probe seed ${side2.seed}, threshold ${state.threshold}:`,
+      `${side2.site}, ${side2.split} split, probe seed ${side2.seed}, threshold ${state.threshold}:`,
       `SNR ${shown(own.snr, 3)}, ${shown(own.diagonal, 3)} labels per diagonal, noise ${shown(own.noise, 3)}.`,
       label < 0 ? "" : `${counted(site.appearances(state.threshold, state.rule)[label], "node")} know ${state.label}.`,
       ...state.sides.map((one) => one.node === null ? "" : `Node ${one.node} of ${one.site} is open.`)
@@ -1815,7 +1815,7 @@
         current = side2;
         if (offered !== of) {
           const views = networks.views(of.name), seeds = views.filter((view) => view.split === of.split);
-          offer(split, views.map((view) => [view.split, `${view.split} images`]));
+          offer(split, views.map((view) => [view.split, `${view.split} split`]));
           offer(seed, seeds.map((view) => [String(view.seed), `probe seed ${view.seed}`]));
           site.replaceChildren(...[...of.sites.values()].map((one) => element("option", { value: one.data.name, disabled: !one.explored }, one.data.name)));
         }
@@ -1837,7 +1837,7 @@
     const what = counted(of, site.filters ? "filter" : "node");
     return [
       nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
-      `${counted(labels.length, "label")}, measured on ${split} images with probe seed ${seed}, probe accuracy ${shown(accuracy)}`
+      `${counted(labels.length, "label")}, measured on the ${split} split with probe seed ${seed}, probe accuracy ${shown(accuracy)}`
     ].join(", ") + (label < 0 ? "" : ` \xB7 ${site.appearances(threshold, rule)[label]} of its nodes know \u201C${searched}\u201D`);
   }
   function nodesCard(open, sortBy) {

@@ -29,7 +29,7 @@ function summary(networks, state) {
   if (!site) return "";
   const own = site.statistics(state.threshold, state.rule), label = network.labels.indexOf(state.label);
   return [
-    `${side.site}, ${side.split} images, probe seed ${side.seed}, threshold ${state.threshold}:`,
+    `${side.site}, ${side.split} split, probe seed ${side.seed}, threshold ${state.threshold}:`,
     `SNR ${shown(own.snr, 3)}, ${shown(own.diagonal, 3)} labels per diagonal, noise ${shown(own.noise, 3)}.`,
     label < 0 ? "" : `${counted(site.appearances(state.threshold, state.rule)[label], "node")} know ${state.label}.`,
     ...state.sides.map((one) => (one.node === null ? "" : `Node ${one.node} of ${one.site} is open.`)),

@@ -106,7 +106,7 @@ function sideHead(index, networks, set) {
       current = side;
       if (offered !== of) {
         const views = networks.views(of.name), seeds = views.filter((view) => view.split === of.split);
-        offer(split, views.map((view) => [view.split, `${view.split} images`]));
+        offer(split, views.map((view) => [view.split, `${view.split} split`]));
         offer(seed, seeds.map((view) => [String(view.seed), `probe seed ${view.seed}`]));
         site.replaceChildren(...[...of.sites.values()].map((one) =>
           element("option", { value: one.data.name, disabled: !one.explored }, one.data.name)));
@@ -142,7 +142,7 @@ function factsOf(site, { labels, split, seed }, { threshold, rule, label: search
   const what = counted(of, site.filters ? "filter" : "node");
   return [
     nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
-    `${counted(labels.length, "label")}, measured on ${split} images with probe seed ${seed}, probe accuracy ${shown(accuracy)}`,
+    `${counted(labels.length, "label")}, measured on the ${split} split with probe seed ${seed}, probe accuracy ${shown(accuracy)}`,
   ].join(", ") + (label < 0 ? "" : ` · ${site.appearances(threshold, rule)[label]} of its nodes know “${searched}”`);
 }
 
