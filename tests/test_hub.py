@@ -194,6 +194,30 @@ def test_any_other_is_read_by_its_modules(distilled: Path, tmp_path: Path) -> No
         assert not torch.allclose(twin.eval()(some_tokens()), expected)
 
 
+def test_of_a_language_model_its_encoder_is_measured(bert: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = transformers.BertConfig(vocab_size=40, max_position_embeddings=14, **SIZE)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_with_tokeniser(disturbed(transformers.BertForMaskedLM(settings)), folder)
+    network = load_network(f"hf:{folder}")
+    assert (network.family, network.config.labels) == ("hub", 0)
+    assert not any("pooler" in site.name for site in network.sites())  # which this training does without
+    model = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        expected = model(some_tokens(), attention_mask=(some_tokens() != 0).long()).last_hidden_state
+        torch.testing.assert_close(network(some_tokens()), expected[:, 0])
+    write_tensors(tmp_path / "kept.safetensors", *stored(network))
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(tmp_path / "kept.safetensors")(some_tokens()), expected[:, 0])
+    texts = write_texts(tmp_path / "texts", {"train": 80, "test": 40})
+    site = "model.encoder.layer.1.output.dense"
+    asked = ("--data", str(texts), "--epochs", "1", "--permutations", "2", "--sites", site, "--no-untrained")
+    assert nodelens("measure", f"hf:{folder}", *asked, "--out", str(tmp_path / "run")) == 2
+    assert nodelens("measure", f"hf:{folder}", *asked, "--other-labels", "--out", str(tmp_path / "run")) == 0
+    assert (tmp_path / "run" / "measure" / f"{site}.safetensors").exists()
+
+
 def test_an_image_classifier_without_a_size_of_its_own(tmp_path: Path) -> None:
     settings = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", num_labels=3
@@ -206,6 +230,10 @@ def test_an_image_classifier_without_a_size_of_its_own(tmp_path: Path) -> None:
     network = load_network(f"hf:{tmp_path}")
     assert (network.family, network.config.image_size, network.config.channels) == ("hub", 32, 3)
     assert {site.layout for site in network.sites()} >= {"channels"}
+    transformers.ResNetModel(settings).save_pretrained(tmp_path)
+    network = load_network(f"hf:{tmp_path}")
+    with torch.no_grad():
+        assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 12)
 
 
 def test_texts_are_measured_from_the_command_line(bert: Path, distilled: Path, tmp_path: Path) -> None:
@@ -222,14 +250,18 @@ def test_texts_are_measured_from_the_command_line(bert: Path, distilled: Path, t
 def broken(case: str, bert: Path, folder: Path) -> None:
     for file in bert.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    if case == "no classifier":
-        transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=40, **SIZE)).save_pretrained(folder)
-    elif case == "a pickle":
+    if case == "a pickle":
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
     elif case == "an untrained head":
         state = load_file(folder / "model.safetensors")
         del state["classifier.weight"]
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
+    elif case == "an untrained encoder":
+        state = load_file(folder / "model.safetensors")
+        described = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(described | {"architectures": ["BertForMaskedLM"]}))
+        del state["bert.encoder.layer.0.output.dense.weight"]
         save_file(state, folder / "model.safetensors", {"format": "pt"})
     elif case == "no configuration":
         (folder / "config.json").unlink()
@@ -248,9 +280,9 @@ def broken(case: str, bert: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("no classifier", "is a BertForMaskedLM; only classifiers of images or texts can be measured"),
         ("a pickle", "has no safetensors, and no pickle is loaded"),
         ("an untrained head", "lacks weights of its BertForSequenceClassification, such as classifier.weight"),
+        ("an untrained encoder", r"lacks weights of its BertModel, such as encoder\.layer\.0\.output\.dense\.weight"),
         ("no configuration", "cannot be loaded"),
         ("truncated", "cannot be loaded"),
         ("NaN", "holds NaN or infinite weights"),

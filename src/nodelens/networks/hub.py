@@ -1,8 +1,8 @@
-"""Classifiers of the hub, by name or by folder: `hf:google/vit-base-patch16-224`, `hf:org/bert-of-intents`.
+"""Networks of the hub, by name or by folder: `hf:google/vit-base-patch16-224`, `hf:bert-base-uncased`.
 
-The package transformers builds them. A BERT or a ViT that one of nodelens's own families computes alike is taken for
-one of that family: then its heads can be studied and its layers pruned. Of any other the sites are found by running
-it, see `nodelens.networks.adapted`.
+The package transformers builds them. A BERT or a ViT that classifies, and that one of nodelens's own families computes
+alike, is taken for one of that family: then its heads can be studied and its layers pruned. Of any other the sites are
+found by running it, see `nodelens.networks.adapted`; of what was trained for something else, its encoder is left.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks.adapted import Adapted, logits_of
+from nodelens.networks.adapted import Adapted
 from nodelens.networks.converted import converted_state
 from nodelens.networks.network import longest_text
 from nodelens.networks.published import Build, same_logits
 
 HF = "hf:"
 IMAGES, TEXTS = "ForImageClassification", "ForSequenceClassification"
-"""How the names of those architectures end that can be measured."""
+"""How the names of architectures end that have labels."""
 FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """What is fetched of a network."""
 LONGEST = 512
@@ -44,9 +44,11 @@ class HubConfig:
     Attributes:
         architecture: name of its class there.
         settings: its configuration there, as JSON.
+        labels: 0 for an encoder alone.
         image_size: 0 where it reads texts.
         positions: tokens that it reads at most; 0 where it reads images.
         padding: the token that fills up a short text.
+        pooler: whether an encoder has the layer behind it that some trainings do without.
     """
 
     architecture: str
@@ -56,20 +58,31 @@ class HubConfig:
     channels: int = 0
     positions: int = 0
     padding: int = 0
+    pooler: bool = True
 
 
-class TextClassifier(nn.Module):
-    """A classifier of texts that is given tokens alone: those that fill up are not attended to."""
+class Reader(nn.Module):
+    """A network of transformers that is given images, or tokens of which those that fill up are not attended to.
 
-    def __init__(self, model: nn.Module, padding: int) -> None:
+    It gives logits, or, where it has no labels, what became of the first token (the mean over the places of a map).
+    """
+
+    def __init__(self, model: nn.Module, config: HubConfig) -> None:
         super().__init__()
         self.model = model
-        self.padding = padding
+        self.padding = config.padding if config.positions else None
+        if not config.pooler:
+            model.register_module("pooler", None)
 
-    def forward(self, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch label"]:
-        return logits_of(  # type: ignore[no-any-return]
-            self.model(input_ids=tokens, attention_mask=(tokens != self.padding).long())
-        )
+    def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch output"]:
+        if self.padding is None:
+            found = self.model(inputs)
+        else:
+            found = self.model(input_ids=inputs, attention_mask=(inputs != self.padding).long())
+        if hasattr(found, "logits"):
+            return found.logits  # type: ignore[no-any-return]
+        last = found.last_hidden_state
+        return last[:, 0] if last.ndim == 3 else last.flatten(2).mean(dim=2)  # type: ignore[no-any-return]
 
 
 class HubNetwork(Adapted):
@@ -82,27 +95,29 @@ class HubNetwork(Adapted):
         described = json.loads(config.settings)
         settings = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
         theirs = getattr(transformers, config.architecture)(settings)
-        super().__init__(_reading(theirs, config), config, _example(config))
+        super().__init__(Reader(theirs, config), config, _example(config))
 
 
 def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and metadata of a classifier in the hub's layout, from a folder, the hub's cache or the hub.
+    """Weights and metadata of a network in the hub's layout, from a folder, the hub's cache or the hub.
 
     Args:
         source: `hf:` and a name on the hub or a folder.
 
     Raises:
-        InputError: transformers is not installed; there is no such classifier, or none whose weights are safetensors
-            and whose code is transformers' own.
+        InputError: transformers is not installed; there is no such network, or none whose weights are safetensors and
+            whose code is transformers' own; it reads neither images nor texts.
     """
     folder = _folder(source.removeprefix(HF))
-    theirs, architecture = _pretrained(source, folder)
+    theirs, missing = _pretrained(source, folder)
     settings: Any = theirs.config
     described = {key: value for key, value in settings.to_dict().items() if key not in OF_A_COPY}
-    of_input, metadata = (_of_texts if architecture.endswith(TEXTS) else _of_images)(source, folder, settings)
-    config = HubConfig(architecture, json.dumps(described), int(settings.num_labels), **of_input)
-    network = _reading(theirs, config).eval()
-    converted = converted_state(settings.model_type, theirs.state_dict())
+    architecture, texts = type(theirs).__name__, hasattr(settings, "vocab_size")
+    of_input, metadata = (_of_texts if texts else _of_images)(source, folder, settings)
+    labels = int(settings.num_labels) if architecture.endswith((IMAGES, TEXTS)) else 0
+    config = HubConfig(architecture, json.dumps(described), labels, **of_input, pooler=not missing)
+    network = Reader(theirs, config).eval()
+    converted = converted_state(settings.model_type, theirs.state_dict()) if labels else None
     if converted is not None and _computed_alike(converted, metadata, network, config, build):
         return converted, metadata
     state = {f"network.{key}": tensor for key, tensor in network.state_dict().items()}
@@ -137,23 +152,23 @@ def _folder(name: str) -> Path:
         ) from error
 
 
-def _pretrained(source: str, folder: Path) -> tuple[nn.Module, str]:
-    """The network with its weights, and the name of its class."""
+def _pretrained(source: str, folder: Path) -> tuple[nn.Module, list[str]]:
+    """The network with its weights, and the names of those of a pooler that the folder does not have."""
     transformers = _package()
     settings = _loaded(source, transformers.AutoConfig.from_pretrained, folder)
-    architecture = str((settings.architectures or ["network without a name"])[0])
-    if not architecture.endswith((IMAGES, TEXTS)) or not hasattr(transformers, architecture):
-        raise InputError(f"{source} is a {architecture}; only classifiers of images or texts can be measured")
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{source} has no safetensors, and no pickle is loaded; save it with save_pretrained")
-    load = partial(getattr(transformers, architecture).from_pretrained, use_safetensors=True, output_loading_info=True)
+    architecture = str((settings.architectures or [""])[0])
+    labelled = architecture.endswith((IMAGES, TEXTS)) and hasattr(transformers, architecture)
+    kind = getattr(transformers, architecture if labelled else "AutoModel")
+    load = partial(kind.from_pretrained, use_safetensors=True, output_loading_info=True)
     theirs, found = _loaded(source, load, folder)
-    if found["missing_keys"]:
-        missing = min(found["missing_keys"])
+    missing = sorted(found["missing_keys"])
+    if missing and (labelled or not all(key.startswith("pooler.") for key in missing)):
         raise InputError(
-            f"{source} lacks weights of its {architecture}, such as {missing}; give one trained to classify"
+            f"{source} lacks weights of its {type(theirs).__name__}, such as {missing[0]}; give one that was trained"
         )
-    return theirs.float().eval(), architecture
+    return theirs.float().eval(), missing
 
 
 def _loaded(source: str, load: Callable[..., Any], folder: Path) -> Any:
@@ -199,10 +214,6 @@ def _heads(settings: Any) -> dict[str, str]:
     return {"heads": str(heads)} if isinstance(heads, int) else {}
 
 
-def _reading(theirs: nn.Module, config: HubConfig) -> nn.Module:
-    return TextClassifier(theirs, config.padding) if config.positions else theirs
-
-
 def _example(config: HubConfig) -> Tensor:
     """Inputs on which sites are found."""
     if not config.positions:
@@ -221,4 +232,4 @@ def _computed_alike(
     inputs = ours.example(2)
     if longest_text(ours):
         inputs[1, longest_text(ours) // 2 :] = config.padding
-    return same_logits(ours, lambda x: logits_of(theirs(x)), inputs)
+    return same_logits(ours, theirs, inputs)
