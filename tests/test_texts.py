@@ -7,6 +7,8 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -33,6 +35,9 @@ from nodelens.networks import (
 )
 from nodelens.probing import load_measurements, load_probes, load_probing_data
 from nodelens.runs import RunDirectory, read_json
+from nodelens.training import TrainSettings, recipe, train
+from pretend_gpu import pretend_gpu
+from test_device_path import NO_GPU
 from test_report import page_of, sites_of
 
 CUES = {
@@ -283,6 +288,22 @@ def test_exported_to_onnx_it_reads_tokens(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(export_network(network, tmp_path / "text.onnx"))
     (found,) = session.run(None, {"tokens": tokens.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), network(tokens).detach(), rtol=1e-4, atol=1e-5)
+
+
+@NO_GPU
+def test_a_gpu_learns_texts_as_a_cpu_does(folder: Path, tmp_path: Path) -> None:
+    learnt, test = text_splits(str(folder), ("train", "test"))
+    settings = TrainSettings("bert_1_64", replace(recipe("text", 2, 40), attention_dropout=0.0))
+    losses, logits = {}, {}
+    for device in ("cpu", "cuda"):
+        with pretend_gpu() if device == "cuda" else nullcontext():
+            network = train(settings, learnt, test, RunDirectory(tmp_path / device))
+            assert network.get_submodule("head").weight.device.type == device
+            with torch.no_grad():
+                logits[device] = network(test.inputs.to(device)).cpu()
+        losses[device] = [event["loss"] for event in RunDirectory(tmp_path / device).events("train")]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-4)
+    torch.testing.assert_close(logits["cuda"], logits["cpu"], rtol=1e-3, atol=1e-3)
 
 
 # --- from the command line ---------------------------------------------------------------------------------------

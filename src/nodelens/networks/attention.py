@@ -17,15 +17,14 @@ def attend_materialised(
     v: Float[Tensor, "batch head key value"],
     dropout: float = 0.0,
     scale: float | None = None,
-    present: Bool[Tensor, "batch 1 1 key"] | None = None,
+    bias: Float[Tensor, "batch 1 1 key"] | None = None,
 ) -> Float[Tensor, "batch head query value"]:
     """Scaled dot-product attention with the attention matrix written out."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+    added = q.new_empty(1, 1, 1) if bias is None else bias.expand(-1, q.shape[1], -1, -1).flatten(0, 1)
     products = torch.baddbmm(
-        q.new_empty(1, 1, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1), beta=0, alpha=scale
+        added, q.flatten(0, 1), k.flatten(0, 1).transpose(-2, -1), beta=0 if bias is None else 1, alpha=scale
     )
-    if present is not None:
-        products = products.view(*q.shape[:2], *products.shape[1:]).masked_fill(~present, -torch.inf).flatten(0, 1)
     weights = F.dropout(products.softmax(dim=-1), dropout, training=dropout > 0)
     return torch.bmm(weights, v.flatten(0, 1)).view(*q.shape[:3], v.shape[-1])
 
@@ -36,13 +35,13 @@ def attend(
     v: Tensor,
     dropout: float = 0.0,
     scale: float | None = None,
-    present: Bool[Tensor, "batch 1 1 key"] | None = None,
+    bias: Float[Tensor, "batch 1 1 key"] | None = None,
 ) -> Tensor:
     """Scaled dot-product attention by whatever is fastest here; all ways agree to rounding.
 
     Args:
         scale: of the products of queries and keys; by default one over the root of their size.
-        present: keys that are there, at least one per sample; by default all.
+        bias: added to the scaled products of each key; by default nothing.
 
     Measured in benchmarks/attention.py: on a CPU the fused kernel's backward pass is slow in bf16 and its
     dropout in any format; without matrix units its forward pass is slow in bf16 too. There the matrix is written
@@ -51,8 +50,8 @@ def attend(
     slow_backward = q.requires_grad and (dropout > 0 or q.dtype != torch.float32)
     slow_forward = q.dtype == torch.bfloat16 and not MATRIX_UNITS
     if q.device.type == "cpu" and (slow_backward or slow_forward):
-        return attend_materialised(q, k, v, dropout, scale, present)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=present, dropout_p=dropout, scale=scale)
+        return attend_materialised(q, k, v, dropout, scale, bias)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
 
 
 class Attention(nn.Module):
@@ -82,8 +81,9 @@ class Attention(nn.Module):
         """
         parts = self.qkv(x).split(self.sizes, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        keys = None if present is None else present.transpose(1, 2).unsqueeze(1)
-        mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale, keys).transpose(1, 2).flatten(2)
+        absent = None if present is None else ~present.transpose(1, 2).unsqueeze(1)
+        bias = None if absent is None else q.new_zeros(absent.shape).masked_fill(absent, -torch.inf)
+        mixed = attend(q, k, v, self.dropout if self.training else 0.0, self.scale, bias).transpose(1, 2).flatten(2)
         return self.proj(mixed if present is None else mixed * present)  # type: ignore[no-any-return]
 
     def remove_dead(self, multiple: int = 1) -> None:

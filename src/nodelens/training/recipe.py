@@ -21,7 +21,8 @@ class Recipe:
         warmup_epochs: linear rise from `warmup_learning_rate`; may be a fraction of an epoch.
         weight_decay: biases and norms are spared.
         momentum: of SGD and Muon.
-        attention_dropout, stochastic_depth: regularisation inside the network while it trains.
+        attention_dropout, stochastic_depth: regularisation inside the network while it trains; a BERT drops out of its
+            residual stream what it drops out of attention.
     """
 
     epochs: int

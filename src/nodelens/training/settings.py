@@ -81,5 +81,6 @@ def _new_text_network(settings: TrainSettings, training: TextExamples, asked: Ma
         padding=training.tokeniser.padding,
         types=1,
         attention_dropout=settings.recipe.attention_dropout,
+        dropout=settings.recipe.attention_dropout,
         **{name: heads[0] for name, heads in asked.items()},
     )
