@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -177,6 +178,12 @@ def test_a_long_text_is_cut_and_keeps_its_end(folder: Path) -> None:
 def test_a_damaged_tokeniser_is_refused() -> None:
     with pytest.raises(InputError, match="the checkpoint's tokeniser is damaged"):
         Tokeniser('{"version": "1.0"}')
+
+
+def test_without_its_package_texts_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(InputError, match=r'texts need the package tokenizers; pip install "nodelens\[text\]"'):
+        text_splits(str(folder), ("train", "test"))
 
 
 def test_a_text_in_which_nothing_is_found_is_refused() -> None:
