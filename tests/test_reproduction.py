@@ -265,6 +265,9 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     network = build_network(scales.SCALES["paper"].network, 10, 8, 1)
     found = scales.of_checkpoint(scales.SCALES["smoke"], network)
     assert found == replace(scales.SCALES["smoke"], differs="probes were trained for 91 epochs, not 50")
+    fewer = replace(scales.SCALES["smoke"], retraining_images=1200, rest_learning_rate=0.0)
+    said = scales.of_checkpoint(fewer, network).differs
+    assert said.endswith("not 50; pruned networks were retrained on 1,200 images an epoch, the rest frozen")
 
 
 def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

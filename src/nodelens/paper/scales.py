@@ -107,7 +107,11 @@ def _difference(scale: Scale, network: Network) -> str:
     if _is_a(scale.network, network):
         return scale.differs
     if _is_a(paper.network, network):
-        return f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
+        said = f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
+        if scale.retraining_images is None:
+            return said
+        rest = "frozen" if scale.rest_learning_rate == 0 else "with them"
+        return f"{said}; pruned networks were retrained on {scale.retraining_images:,} images an epoch, the rest {rest}"
     return f"the checkpoint is no {scale.network}, which the scale trains"
 
 
