@@ -62,7 +62,7 @@ def heads(
     from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites
     from nodelens.measures.resampling import check_draws
     from nodelens.networks import load_network
-    from nodelens.report.heads import check_images, report_epochs, report_heads
+    from nodelens.report.heads import check_shown, report_epochs, report_heads
     from nodelens.runs import RunDirectory
 
     check_draws(draws)
@@ -83,7 +83,7 @@ def heads(
         name = data_name(data, trained, run)
         loaded = _data(network, name, split, test_split, superclasses, skip_undecodable)
         shown = [_position(part) for part in images.split(",") if part]
-        check_images(shown, len(loaded.test))
+        check_shown(loaded.test, shown, smaller)
         loaded = fewer_images(loaded, training_images)
         record = RunDirectory(run.path / EPOCHS) if along_training else run
         probe = _probe(network, record, seeds, epochs, precision, loaded.probing.training)

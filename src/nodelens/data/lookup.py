@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nodelens.data.parquet import Parquet
+from nodelens.data.snapshot import snapshot
 from nodelens.data.sources import ClassFolders, Digits, Source
 from nodelens.errors import InputError
 
@@ -36,7 +37,7 @@ def find_source(name: str, split: str) -> Source:
     if name in TEXT_NAMES:
         raise InputError(f"{name} is a text data set; for images choose {', '.join(IMAGE_NAMES)} or a folder")
     suffix = next((suffix for suffix in SPLIT_COLUMN_OF_SUFFIX if name.endswith(suffix)), "")
-    location = _location(name.removesuffix(suffix), IMAGE_NAMES)
+    location = _location(name.removesuffix(suffix), IMAGE_NAMES, "of class folders or parquet files")
     parquet = _parquet_files(location)
     if parquet:
         return _parquet_source(name, split, parquet, SPLIT_COLUMN_OF_SUFFIX.get(suffix))
@@ -56,7 +57,7 @@ def find_texts(name: str, split: str) -> Parquet:
     """
     if name in IMAGE_NAMES:
         raise InputError(f"{name} is an image data set; for texts choose {', '.join(TEXT_NAMES)} or a folder")
-    location = _location(name, TEXT_NAMES)
+    location = _location(name, TEXT_NAMES, "of parquet files")
     parquet = _parquet_files(location)
     if not parquet:
         raise InputError(f"{name} holds no parquet files; write its texts and labels with datasets.Dataset.to_parquet")
@@ -79,7 +80,8 @@ def _local_copy(name: str) -> Path | None:
     return local if local is not None and Path(name).name == name and local.exists() else None
 
 
-def _location(name: str, known: Sequence[str]) -> Path:
+def _location(name: str, known: Sequence[str], folders: str) -> Path:
+    """Where a data set lies; `known` and `folders` are what else could have been given."""
     if name.startswith("hf:"):
         return _from_hub(name.removeprefix("hf:"))
     local = _local_copy(name)
@@ -91,7 +93,6 @@ def _location(name: str, known: Sequence[str]) -> Path:
         return Path(name).expanduser()
     if name in TEXT_NAMES:
         raise InputError(f"{name} is not here; put its parquet files into a folder of that name in NODELENS_DATA")
-    folders = "of class folders or parquet files" if known is IMAGE_NAMES else "of parquet files"
     raise InputError(
         f"there is no data set {name!r}: known are {', '.join(known)}, and a folder {folders} or hf:org/name will do"
     )
@@ -101,26 +102,17 @@ def _from_hub(hub_id: str) -> Path:
     """The folder of the hub's parquet files, fetched once; without a network, the copy fetched before."""
     # The hub keeps a parquet copy of data sets in other formats in a branch of its own.
     for revision in ("main", "refs/convert/parquet"):
-        folder = _snapshot(hub_id, revision)
+        folder = snapshot(
+            hub_id,
+            "dataset",
+            ["*.parquet"],
+            revision=revision,
+            unknown=f"the hub has no data set {hub_id!r} that you may read; check the name",
+            otherwise="put a copy into the folder that NODELENS_DATA names",
+        )
         if _parquet_files(folder):
             return folder
     raise InputError(f"{hub_id!r} has no parquet files on the hub; download it and give its folder")
-
-
-def _snapshot(hub_id: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        folder = snapshot_download(hub_id, repo_type="dataset", revision=revision, allow_patterns="*.parquet")
-        return Path(folder)
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"the hub has no data set {hub_id!r} that you may read; check the name") from error
-    except Exception as error:  # the client lets errors of several network libraries through
-        raise InputError(
-            f"{hub_id!r} cannot be fetched from the hub ({type(error).__name__}); connect to the network "
-            "or put a copy into the folder that NODELENS_DATA names"
-        ) from error
 
 
 def _chosen(splits: Collection[str], split: str, name: str) -> str:

@@ -53,8 +53,10 @@ KNOWN = {"cifar100": Normalisation((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.
 
 
 def normalisation_of(training: Samples) -> Normalisation:
-    """The usual figures of a known data set, otherwise those of these images, to four decimals; inputs that are no
-    images stay as they are."""
+    """The usual figures of a known data set, otherwise those of these images, to four decimals.
+
+    Inputs that are no images stay as they are.
+    """
     if isinstance(training, Examples):
         return AsTheyAre()
     if training.name in KNOWN:

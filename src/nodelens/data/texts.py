@@ -60,26 +60,36 @@ class Tokeniser:
         """Number of different tokens."""
         return int(self._rules.get_vocab_size())
 
-    def longest(self, texts: Sequence[str]) -> int:
-        """Tokens of the longest text."""
-        return max(len(one.ids) for one in self._rules.encode_batch(list(texts)))
-
     def tokens(self, texts: Sequence[str], length: int) -> Int64[Tensor, "text {length}"]:
         """The numbers of each text: the first `length` of a long one, a short one filled up.
 
         Raises:
             InputError: a text in which the tokeniser finds nothing.
         """
-        self._rules.enable_truncation(length)
+        return self._filled(self._numbers(texts, length), length)
+
+    def fitted(self, texts: Sequence[str], most: int) -> Int64[Tensor, "text length"]:
+        """The same, no longer than the longest of these texts.
+
+        Args:
+            most: tokens of the longest text at most.
+        """
+        numbers = self._numbers(texts, most)
+        return self._filled(numbers, max(map(len, numbers)))
+
+    def _numbers(self, texts: Sequence[str], most: int) -> list[list[int]]:
+        self._rules.enable_truncation(most)
         try:
-            encoded = self._rules.encode_batch(list(texts))
+            return [one.ids for one in self._rules.encode_batch(list(texts))]
         finally:
             self._rules.no_truncation()
-        found = torch.full((len(texts), length), self.padding)
-        for row, one in zip(found, encoded, strict=True):
-            if not one.ids:
-                raise InputError("the tokeniser finds nothing in one of the texts; leave out empty ones")
-            row[: len(one.ids)] = torch.tensor(one.ids)
+
+    def _filled(self, numbers: Sequence[Sequence[int]], length: int) -> Int64[Tensor, "text {length}"]:
+        if not all(numbers):
+            raise InputError("the tokeniser finds nothing in one of the texts; leave out empty ones")
+        found = torch.full((len(numbers), length), self.padding)
+        for row, one in zip(found, numbers, strict=True):
+            row[: len(one)] = torch.tensor(one)
         return found
 
     def metadata(self) -> dict[str, str]:
@@ -161,10 +171,10 @@ class Texts:
     superclass_names: tuple[str, ...] = ()
     superclass_of_label: tuple[int, ...] = ()
 
-    def tokenised(self, tokeniser: Tokeniser, length: int) -> TextExamples:
-        """As a network reads them."""
+    def examples(self, tokens: Int64[Tensor, "text token"], tokeniser: Tokeniser) -> TextExamples:
+        """As a network reads them: by the tokens that a tokeniser made of them."""
         return TextExamples(
-            tokeniser.tokens(self.texts, length),
+            tokens,
             self.labels,
             self.label_names,
             self.split,
@@ -180,9 +190,7 @@ def load_texts(name: str, split: str) -> Texts:
     """Loads one split of texts.
 
     Args:
-        name: clinc150 or another copy in the folder NODELENS_DATA, a folder of parquet files in the hub's layout, or
-            hf:org/name.
-        split: one of the data set's own splits.
+        name, split: as `nodelens.data.lookup.find_texts` takes them.
 
     Raises:
         InputError: no such data set or split, an empty split, a row without text, labels out of range.
@@ -208,7 +216,8 @@ def text_splits(
     Raises:
         InputError: what `load_texts` raises.
     """
-    found = [load_texts(name, split) for split in splits]
-    tokeniser = tokeniser or learnt_tokeniser(found[0].texts)
-    length = min(most, tokeniser.longest(found[0].texts))
-    return [texts.tokenised(tokeniser, length) for texts in found]
+    learnt, *others = (load_texts(name, split) for split in splits)
+    tokeniser = tokeniser or learnt_tokeniser(learnt.texts)
+    tokens = tokeniser.fitted(learnt.texts, most)
+    alike = [(texts, tokeniser.tokens(texts.texts, tokens.shape[1])) for texts in others]
+    return [texts.examples(found, tokeniser) for texts, found in [(learnt, tokens), *alike]]

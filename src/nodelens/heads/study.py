@@ -208,8 +208,8 @@ class HeadStudy:
         _ = self.accuracies
         if self.pictured:
             self.overlaps()
-        if self.pictured and pruned is not None:
-            self.overlaps(pruned)
+            if pruned is not None:
+                self.overlaps(pruned)
         if silence:
             _ = self.silenced
 

@@ -53,7 +53,7 @@ class Adapted(Network):
         return self._example.expand(batch, *self._example.shape[1:]).clone()
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
-        return logits_of(self.network(inputs))  # type: ignore[no-any-return]
+        return _logits(self.network(inputs))  # type: ignore[no-any-return]
 
     def sites(self) -> list[Site]:
         """The outputs of the modules that run once, in the order in which they arise; see `found_sites`."""
@@ -81,7 +81,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
     """
     if len(example) < 2:
         raise InputError("one input does not show which axis is the batch's; give at least two")
-    logits = logits_of(_run(network, example))
+    logits = _logits(_run(network, example))
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
@@ -153,6 +153,5 @@ def _run(network: nn.Module, example: Tensor) -> Any:
             module.training = was
 
 
-def logits_of(output: Any) -> Any:
-    """What a network gives, or its `logits` where it gives an object that has them."""
+def _logits(output: Any) -> Any:
     return getattr(output, "logits", output)

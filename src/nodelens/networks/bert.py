@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, Transformer
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, Transformer, initialise
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Stage
 from nodelens.networks.sites import Site
@@ -168,11 +168,9 @@ class Bert(Transformer):
         self.pooler = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(config.width, config.labels)
-        for layer in self.modules():
-            if isinstance(layer, (nn.Linear, nn.Embedding)):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-            if isinstance(layer, nn.Linear) and layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        for table in (self.embeddings.words, self.embeddings.positions, self.embeddings.types):
+            nn.init.trunc_normal_(table.weight, std=0.02)
+        initialise(self)
 
     def example(self, batch: int) -> Int[Tensor, "batch token"]:
         """Texts of arbitrary tokens, as long as any can be."""

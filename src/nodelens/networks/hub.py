@@ -8,7 +8,7 @@ found by running it, see `nodelens.networks.adapted`; of what was trained for so
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,19 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from nodelens.data.snapshot import snapshot
+from nodelens.data.texts import LONGEST
 from nodelens.errors import InputError
 from nodelens.networks.adapted import Adapted
 from nodelens.networks.converted import converted_state
-from nodelens.networks.network import longest_text
-from nodelens.networks.published import Build, same_logits
+from nodelens.networks.network import Network, longest_text
+from nodelens.networks.published import Build, alike
 
 HF = "hf:"
 IMAGES, TEXTS = "ForImageClassification", "ForSequenceClassification"
 """How the names of architectures end that have labels."""
 FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """What is fetched of a network."""
-LONGEST = 512
-"""Tokens of a text at most; a RoBERTa has two places more, which are none of a text's."""
 SHORT = 16
 """Tokens of the text on which sites are found."""
 OF_A_COPY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
@@ -61,8 +61,8 @@ class HubConfig:
     pooler: bool = True
 
 
-class Reader(nn.Module):
-    """A network of transformers that is given images, or tokens of which those that fill up are not attended to.
+class Called(nn.Module):
+    """A network of transformers, called with images, or with tokens of which those that fill up are not attended to.
 
     It gives logits, or, where it has no labels, what became of the first token (the mean over the places of a map).
     """
@@ -95,7 +95,7 @@ class HubNetwork(Adapted):
         described = json.loads(config.settings)
         settings = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
         theirs = getattr(transformers, config.architecture)(settings)
-        super().__init__(Reader(theirs, config), config, _example(config))
+        super().__init__(Called(theirs, config), config, _example(config))
 
 
 def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -116,9 +116,9 @@ def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, st
     of_input, metadata = (_of_texts if texts else _of_images)(source, folder, settings)
     labels = int(settings.num_labels) if architecture.endswith((IMAGES, TEXTS)) else 0
     config = HubConfig(architecture, json.dumps(described), labels, **of_input, pooler=not missing)
-    network = Reader(theirs, config).eval()
+    network = Called(theirs, config).eval()
     converted = converted_state(settings.model_type, theirs.state_dict()) if labels else None
-    if converted is not None and _computed_alike(converted, metadata, network, config, build):
+    if converted is not None and alike(network, converted, metadata, build, _one_short) is not None:
         return converted, metadata
     state = {f"network.{key}": tensor for key, tensor in network.state_dict().items()}
     return state, metadata | {"family": HubNetwork.family, "config": json.dumps(asdict(config))}
@@ -139,17 +139,13 @@ def _folder(name: str) -> Path:
     """Where the network's files lie; what is not a folder is fetched once from the hub."""
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise InputError(f"the hub has no network {name!r} that you may read, and there is no such folder") from error
-    except Exception as error:  # the client lets errors of several network libraries through
-        raise InputError(
-            f"hf:{name} cannot be fetched from the hub ({type(error).__name__}); connect to it or give hf:FOLDER"
-        ) from error
+    return snapshot(
+        name,
+        "model",
+        FILES,
+        unknown=f"the hub has no network {name!r} that you may read, and there is no such folder",
+        otherwise="give hf:FOLDER",
+    )
 
 
 def _pretrained(source: str, folder: Path) -> tuple[nn.Module, list[str]]:
@@ -185,6 +181,7 @@ def _of_texts(source: str, folder: Path, settings: Any) -> tuple[dict[str, int],
         raise InputError(f"the tokeniser of {source} has no tokenizer.json; save it as a fast one")
     if rules.pad_token_id is None:
         raise InputError(f"{source} has no token that fills up short texts; set its tokeniser's pad_token")
+    # Never more than LONGEST: a RoBERTa has two places beyond, which are none of a text's.
     places = getattr(settings, "max_position_embeddings", None) or LONGEST
     padding, positions = int(rules.pad_token_id), int(min(rules.model_max_length, places, LONGEST))
     metadata = {"tokenizer": rules.backend_tokenizer.to_str(), "padding": str(padding), **_heads(settings)}
@@ -221,15 +218,9 @@ def _example(config: HubConfig) -> Tensor:
     return torch.full((2, min(SHORT, config.positions)), int(config.padding == 0))
 
 
-def _computed_alike(
-    state: Mapping[str, Tensor], metadata: Mapping[str, str], theirs: nn.Module, config: HubConfig, build: Build
-) -> bool:
-    """Whether one of nodelens's own families has these weights and computes the same of them."""
-    try:
-        ours = build(state, metadata)
-    except InputError:
-        return False
-    inputs = ours.example(2)
-    if longest_text(ours):
-        inputs[1, longest_text(ours) // 2 :] = config.padding
-    return same_logits(ours, theirs, inputs)
+def _one_short(ours: Network) -> Tensor:
+    """Two inputs; of texts, the second is half as long as can be."""
+    inputs, longest = ours.example(2), longest_text(ours)
+    if longest:
+        inputs[1, longest // 2 :] = ours.config.padding  # type: ignore[attr-defined]
+    return inputs

@@ -66,7 +66,7 @@ def from_timm(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, s
     channels, image_size = described["input_size"][0], described["input_size"][-1]
     metadata = {key: " ".join(map(str, described[key])) for key in ("mean", "std")}
     metadata |= {"image_size": str(image_size), **_heads(theirs)}
-    if _alike(theirs, state, metadata, build) is not None:
+    if alike(theirs, state, metadata, build) is not None:
         return state, metadata
     config = TimmConfig(name, int(theirs.num_classes), image_size, channels)  # type: ignore[arg-type]
     described_by_us = {"family": TimmNetwork.family, "config": json.dumps(dataclasses.asdict(config))}
@@ -90,8 +90,8 @@ def of_timm(source: str, labels: int, image_size: int, channels: int, build: Bui
     metadata = {"image_size": str(image_size), **_heads(theirs)}
     fresh = {key: tensor.clone() for key, tensor in theirs.state_dict().items()}
     _perturb(theirs)
-    alike = _alike(theirs, theirs.state_dict(), metadata, build)
-    return TimmNetwork(config) if alike is None else build(fresh, metadata)
+    ours = alike(theirs, theirs.state_dict(), metadata, build)
+    return TimmNetwork(config) if ours is None else build(fresh, metadata)
 
 
 def _perturb(theirs: nn.Module) -> None:
@@ -131,20 +131,24 @@ def _heads(theirs: nn.Module) -> dict[str, str]:
     return {"heads": heads.pop()} if len(heads) == 1 else {}
 
 
-def _alike(theirs: nn.Module, state: Mapping[str, Tensor], metadata: Mapping[str, str], build: Build) -> Network | None:
+def alike(
+    theirs: nn.Module,
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    build: Build,
+    tried_on: Callable[[Network], Tensor] = lambda ours: ours.example(1),
+) -> Network | None:
     """The network of one of nodelens's own families that has these weights and computes the same, if there is one.
 
-    That both give the same logits is tried on a random image.
+    Args:
+        tried_on: inputs for which both are to give the same logits, to rounding.
     """
     try:
         ours = build(state, metadata)
     except InputError:
         return None
-    return ours if same_logits(ours, theirs, ours.example(1)) else None
-
-
-def same_logits(ours: Network, theirs: Callable[[Tensor], Tensor], inputs: Tensor) -> bool:
-    """Whether both give the same logits, to rounding."""
+    inputs = tried_on(ours)
     with torch.inference_mode():
         expected, found = theirs(inputs), ours(inputs)
-    return torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
+    same = torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
+    return ours if same else None

@@ -110,8 +110,8 @@ def _difference(scale: Scale, network: Network) -> str:
         said = f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
         if scale.retraining_images is None:
             return said
-        rest = "frozen" if scale.rest_learning_rate == 0 else "with them"
-        return f"{said}; pruned networks were retrained on {scale.retraining_images:,} images an epoch, the rest {rest}"
+        frozen = ", the rest frozen" * (scale.rest_learning_rate == 0)
+        return f"{said}; pruned networks were retrained on {scale.retraining_images:,} images an epoch{frozen}"
     return f"the checkpoint is no {scale.network}, which the scale trains"
 
 

@@ -82,7 +82,7 @@ def load_probing_data(
 
     Raises:
         InputError: an unknown data set or split; another number of labels than the network's outputs; a network that
-            reads no images.
+            reads neither square images nor texts.
     """
     tokeniser = tokeniser_from(network.checkpoint_metadata)
     if tokeniser is not None:
@@ -107,7 +107,7 @@ def check_fits(network: Network, training: Samples, other_labels: bool = False) 
         other_labels: whatever its outputs stand for.
 
     Raises:
-        InputError: the data have another number of labels than the network has outputs, or images of channels.
+        InputError: there are other numbers of labels than the network has outputs, or of channels than it reads.
     """
     outputs, labels = network.config.labels, len(training.label_names)
     if outputs != labels and not other_labels:

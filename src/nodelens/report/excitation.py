@@ -100,8 +100,8 @@ def _pictures(shown: Samples, used: Sequence[int]) -> dict[str, Any]:
 
 
 def _takes(network: Network, images: Samples) -> bool:
-    if not isinstance(images, ImageSet):
-        return isinstance(images, TextExamples) and images.image_shape[0] <= longest_text(network)
+    if isinstance(images, TextExamples):
+        return images.image_shape[0] <= longest_text(network)
     size = network.config.image_size
     return images.image_shape == (size, size, network.config.channels)
 

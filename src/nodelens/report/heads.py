@@ -7,6 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Samples
 from nodelens.errors import InputError
 from nodelens.heads.epochs import EpochSymmetry
 from nodelens.heads.study import HeadSettings, HeadStudy
@@ -60,9 +62,7 @@ def report_heads(
         images: test images of Fig. 11, by number; the clearest where none are given.
         pruned: the same network after pruning, for Fig. 11.
     """
-    check_images(images, len(study.data.test))
-    if not study.pictured and (images or pruned is not None):
-        raise InputError(f"{study.data.test.name} holds no images to be shown; leave out --images and --pruned")
+    check_shown(study.data.test, images, pruned)
     study.measure(silence, pruned)
     return _report_measured(study, silence, images, pruned)
 
@@ -80,11 +80,16 @@ def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pru
     return shown
 
 
-def check_images(images: Sequence[int], known: int) -> None:
-    """Raise InputError unless these images exist."""
+def check_shown(test: Samples, images: Sequence[int], pruned: Network | None) -> None:
+    """
+    Raises:
+        InputError: there are no such images, or none at all, whose fields could be shown.
+    """
+    if not isinstance(test, ImageSet) and (images or pruned is not None):
+        raise InputError(f"{test.name} holds no images to be shown; leave out --images and --pruned")
     for image in images:
-        if not 0 <= image < known:
-            raise InputError(f"--images {image} does not exist; the test images are 0 to {known - 1}")
+        if not 0 <= image < len(test):
+            raise InputError(f"--images {image} does not exist; the test images are 0 to {len(test) - 1}")
 
 
 def how(study: HeadStudy) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from nodelens.data.examples import Samples
+from nodelens.data.examples import Examples, Samples
 from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
 from nodelens.networks import Network, build_network
@@ -44,16 +42,22 @@ class TrainSettings:
 
 
 def new_network(settings: TrainSettings, training: Samples) -> Network:
-    """The untrained network of a run; its weights follow from torch's random state."""
-    asked: dict[str, Any] = {} if settings.heads is None else {"heads": settings.heads}
+    """The untrained network of a run; its weights follow from torch's random state.
+
+    Raises:
+        InputError: it cannot be built, or not for these images or texts.
+    """
     if isinstance(training, TextExamples):
-        return _new_text_network(settings, training, asked)
+        return _new_text_network(settings, training)
+    if isinstance(training, Examples):
+        raise InputError(f"{training.name} holds neither images nor texts, which alone a network can be trained on")
     height, width, channels = training.image_shape
     if height != width:
         raise InputError(
             f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
         )
     recipe = settings.recipe
+    asked = {} if settings.heads is None else {"heads": settings.heads}
     network = build_network(
         settings.network,
         len(training.label_names),
@@ -68,8 +72,9 @@ def new_network(settings: TrainSettings, training: Samples) -> Network:
     return network
 
 
-def _new_text_network(settings: TrainSettings, training: TextExamples, asked: Mapping[str, Any]) -> Network:
-    if settings.heads is not None and len(set(settings.heads)) > 1:
+def _new_text_network(settings: TrainSettings, training: TextExamples) -> Network:
+    heads = set(settings.heads or ())
+    if len(heads) > 1:
         raise InputError(f"every block of {settings.network} has as many heads; give --heads one number")
     return build_network(
         settings.network,
@@ -82,5 +87,5 @@ def _new_text_network(settings: TrainSettings, training: TextExamples, asked: Ma
         types=1,
         attention_dropout=settings.recipe.attention_dropout,
         dropout=settings.recipe.attention_dropout,
-        **{name: heads[0] for name, heads in asked.items()},
+        **({"heads": heads.pop()} if heads else {}),
     )
