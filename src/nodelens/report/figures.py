@@ -31,7 +31,7 @@ LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE,
 NAMED_LABELS = 20
 """Up to so many labels, the axes of a whole matrix carry their names."""
 
-NAMED_SIZES = 10
+NAMED_SIZES = 5
 """Up to so many clusters are named with their sizes."""
 
 
@@ -223,7 +223,7 @@ def draw_clusters(
             kinds[row, column] = (1 if inside else 2) if above[i, j] else 0
     axes.imshow(kinds, cmap=ListedColormap(["white", BLUE, YELLOW]), vmin=0, vmax=2, interpolation="nearest")
     named = [row for row, label in enumerate(order) if label in cluster_of]
-    axes.set_yticks(named, [label_names[order[row]] for row in named], fontsize=6.5)
+    axes.set_yticks(named, [label_names[order[row]] for row in named], fontsize=5.7)
     axes.set_xticks([])
     axes.set_xlabel("output label, in the same order\n(blue: clusters, yellow: noise)")
     sizes = [str(size) for size in sorted(map(len, clusters), reverse=True)] or ["none"]

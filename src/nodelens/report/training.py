@@ -57,7 +57,7 @@ def learning_curve_figure(events: Sequence[Event], into: Panels = None) -> Figur
             ha="right",
             color=BLUE,
         )
-        draw_epochs(right, events, "loss", "training loss (augmented, smoothed labels)")
+        draw_epochs(right, events, "loss", "training loss (smoothed labels)")
         rates = right.twinx()
         rates.plot([e["epoch"] for e in events], [e["learning_rate"] for e in events], "--", color=GREY, linewidth=1)
         rates.set_ylabel("learning rate (dashed)", color=GREY)
