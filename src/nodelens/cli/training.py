@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,14 +24,20 @@ from nodelens.errors import InputError
 
 if TYPE_CHECKING:
     from nodelens.data import Samples
+    from nodelens.networks import Network
     from nodelens.runs import RunDirectory
     from nodelens.training import Assignment, EnforcedHeads, TrainSettings
 
 
 def train(
-    network: Annotated[str, typer.Argument(help="Variant by name: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …")],
+    network: Annotated[
+        str | None, typer.Argument(help="Variant by name: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …")
+    ] = None,
     data: Data = "digits",
     recipe: Annotated[str, typer.Option(help="How to train; see docs/training.md.")] = "digits",
+    initial: Annotated[
+        str | None, typer.Option("--from", help="Checkpoint, timm:NAME or hf:NAME whose weights are trained on.")
+    ] = None,
     out: Out = Path("runs/train"),
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
@@ -58,12 +64,15 @@ def train(
 ) -> None:
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import holdout
+    from nodelens.networks import load_network
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
 
+    if network is None and initial is None:
+        raise InputError("say what to train: a variant, such as cct_7_3x1, or with --from a trained network")
     settings = TrainSettings(
-        network,
+        network or str(initial),
         recipe_by_name(recipe, epochs, batch_size),
         seed,
         compile=compile_network,
@@ -71,25 +80,38 @@ def train(
         assigned=_assignment(assign_diagonals, assign_layers, assign_control),
         enforced=_enforced(assign_heads, head_weight, head_blocks),
         heads=tuple(whole_numbers("--heads", heads)) if heads else None,
+        initial=initial,
     )
-    training, test = _data(network, data, (split, test_split), image_size, skip_undecodable)
+    trained = None if initial is None else load_network(initial)
+    training, test = _data(settings, trained, data, (split, test_split), image_size, skip_undecodable)
     if held_out:
         training, _ = holdout(training, held_out)
-    _train(settings, precision, training, test, RunDirectory(out), tensorboard=tensorboard, test_every=test_every)
+    how = {"initial": trained, "tensorboard": tensorboard, "test_every": test_every}
+    _train(settings, precision, training, test, RunDirectory(out), **how)
 
 
 def _data(
-    network: str, data: str, splits: Sequence[str], image_size: int | None, skip_undecodable: bool
+    settings: TrainSettings,
+    trained: Network | None,
+    data: str,
+    splits: Sequence[str],
+    image_size: int | None,
+    skip_undecodable: bool,
 ) -> Sequence[Samples]:
     """What is learnt and what is looked at: images, or texts for a network that reads them."""
-    from nodelens.data import load_images, text_splits
-    from nodelens.networks import reads_texts
+    from nodelens.data import load_images, text_splits, tokeniser_from
+    from nodelens.networks import longest_text, reads_texts
 
-    if not reads_texts(network):
-        return [load_images(data, one, image_size=image_size, skip_undecodable=skip_undecodable) for one in splits]
-    if image_size is not None:
-        raise InputError(f"{network} reads texts, which have no size in pixels; leave out --image-size")
-    return text_splits(data, splits)
+    alike = trained if settings.network == settings.initial else None
+    if reads_texts(settings.network) if alike is None else longest_text(alike):
+        if image_size is not None:
+            raise InputError(f"{settings.network} reads texts, which have no size in pixels; leave out --image-size")
+        if trained is None:
+            return text_splits(data, splits)
+        return text_splits(data, splits, tokeniser_from(trained.checkpoint_metadata), longest_text(trained))
+    if alike is not None and image_size is None:
+        image_size = alike.config.image_size or None
+    return [load_images(data, one, image_size=image_size, skip_undecodable=skip_undecodable) for one in splits]
 
 
 def _train(
@@ -98,9 +120,7 @@ def _train(
     training: Samples,
     test: Samples,
     run: RunDirectory,
-    *,
-    tensorboard: bool,
-    test_every: int,
+    **how: Any,
 ) -> None:
     """Train in a run directory, and say what was reached."""
     from nodelens.networks import masks_of
@@ -110,7 +130,7 @@ def _train(
 
     with run.claimed():
         resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
-        trained = train_network(resolved, training, test, run, tensorboard=tensorboard, test_every=test_every)
+        trained = train_network(resolved, training, test, run, **how)
         masks = masks_of(trained)
         report_training(run)
         last = training_events(run)[-1]

@@ -6,7 +6,7 @@ from nodelens.data.draws import Draws, draws_of
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.lookup import is_at_hand
 from nodelens.data.normalisation import Normalisation, normalisation_of
-from nodelens.data.texts import TextExamples, load_texts, text_splits
+from nodelens.data.texts import TextExamples, load_texts, text_splits, tokeniser_from
 
 __all__ = [
     "Augmentation",
@@ -26,4 +26,5 @@ __all__ = [
     "normalisation_of",
     "normalise",
     "text_splits",
+    "tokeniser_from",
 ]

@@ -5,6 +5,7 @@ from nodelens.networks.cct import CCT, CCTConfig
 from nodelens.networks.export import dense_copy, export_checkpoint, export_network
 from nodelens.networks.families import (
     FAMILIES,
+    build_alike,
     build_network,
     describe,
     layers,
@@ -28,6 +29,7 @@ from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_
 from nodelens.networks.network import Network, Stage, longest_text
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
+from nodelens.networks.warm_start import warm_start
 
 __all__ = [
     "CCT",
@@ -45,6 +47,7 @@ __all__ = [
     "as_wide_as",
     "block_numbers",
     "block_patterns",
+    "build_alike",
     "build_network",
     "dense_copy",
     "describe",
@@ -66,5 +69,6 @@ __all__ = [
     "select_sites",
     "sites",
     "stored",
+    "warm_start",
     "without_skip",
 ]

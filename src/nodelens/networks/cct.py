@@ -220,6 +220,10 @@ class CCT(Transformer):
     def _tokens(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         return self.classifier.place(self.tokenizer(images))
 
+    def placed(self) -> dict[str, int]:
+        """Those of the tokens, which are those of the image."""
+        return {"classifier.positional_emb": 0}
+
     def beside_weights(self, state: Mapping[str, Tensor]) -> dict[str, Any]:
         """The heads of every block, where they are not those of the published variant of this width."""
         assumed, heads = infer_config(state, {}), self.config.heads_of_blocks

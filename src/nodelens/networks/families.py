@@ -72,14 +72,36 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
     for family in FAMILIES.values():
         config = family.by_name(name, labels, image_size, channels)
         if config is not None:
-            known = {field.name for field in dataclasses.fields(config)}
-            config = dataclasses.replace(config, **{k: v for k, v in changes.items() if k in known})
-            return family.network(config)
+            return family.network(_changed(config, changes))
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
         "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME; "
         "for texts bert_LAYERS_WIDTH (e.g. bert_4_256)"
     )
+
+
+def build_alike(trained: Network, labels: int, image_size: int, channels: int, **changes: Any) -> Network:
+    """A freshly initialised network of the same kind as a trained one, for other labels or images.
+
+    Args:
+        trained: of one of the families.
+        labels, image_size, channels, changes: see `build_network`; of a network of texts, only the labels count.
+
+    Raises:
+        InputError: it is of no family; it cannot be built so.
+    """
+    if trained.family not in FAMILIES:
+        raise InputError(f"a network of the kind {trained.family!r} cannot be built again; train it by its own means")
+    asked = changes | {"labels": labels}
+    if image_size:
+        asked |= {"image_size": image_size, "channels": channels}
+    return FAMILIES[trained.family].network(_changed(trained.config, asked))
+
+
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A configuration with those of the changes that it has a field for."""
+    known = {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{key: value for key, value in changes.items() if key in known})
 
 
 def reads_texts(name: str) -> bool:

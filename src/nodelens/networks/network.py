@@ -87,6 +87,10 @@ class Network(nn.Module):
         """
         return {}
 
+    def placed(self) -> Mapping[str, int]:
+        """Vectors of places on a square grid, (1, token, embedding): name of the weight -> tokens before the grid."""
+        return {}
+
     def settings(self) -> dict[str, Any]:
         """The configuration as plain numbers and words."""
         return asdict(self.config)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_network
+from nodelens.networks import Network, build_alike, build_network, longest_text, warm_start
+from nodelens.progress import console
 from nodelens.training.assigned import Assignment
 from nodelens.training.enforced import EnforcedHeads
 from nodelens.training.precision import Precision
@@ -19,11 +23,12 @@ class TrainSettings:
     """What determines a trained network, together with the data's fingerprint.
 
     Attributes:
-        network: variant by name, e.g. `cct_7_3x2`.
+        network: variant by name, e.g. `cct_7_3x2`; or the same as `initial`, for a network of its kind.
         keep_every: keep the weights of every that many epochs under `checkpoints/`; 0 keeps none.
         assigned: labels assigned to nodes in advance (A-ANDC), which leave out weights from the first step on.
         enforced: labels given to attention heads in advance.
         heads: attention heads of every block, where they are not the variant's.
+        initial: the trained network whose weights it begins with, as `load_network` takes it.
     """
 
     network: str
@@ -35,22 +40,37 @@ class TrainSettings:
     assigned: Assignment | None = None
     enforced: EnforcedHeads | None = None
     heads: tuple[int, ...] | None = None
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         if self.keep_every < 0:
             raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
 
 
-def new_network(settings: TrainSettings, training: Samples) -> Network:
-    """The untrained network of a run; its weights follow from torch's random state.
+def new_network(settings: TrainSettings, training: Samples, initial: Network | None = None) -> Network:
+    """The network that a run begins with; what is random in its weights follows from torch's random state.
+
+    Args:
+        initial: the trained network that `settings.initial` names.
 
     Raises:
-        InputError: it cannot be built, or not for these images or texts.
+        InputError: it cannot be built, or not for these images or texts; no weight of the trained network fits.
     """
-    if isinstance(training, TextExamples):
-        return _new_text_network(settings, training)
-    if isinstance(training, Examples):
+    if not isinstance(training, TextExamples) and isinstance(training, Examples):
         raise InputError(f"{training.name} holds neither images nor texts, which alone a network can be trained on")
+    if isinstance(training, TextExamples):
+        network = _of_texts(settings, training, initial)
+    else:
+        network = _of_images(settings, training, initial)
+    if settings.heads is not None and not any(site.heads for site in network.sites()):
+        raise InputError(f"{settings.network} has no attention heads; leave out --heads")
+    if initial is not None:
+        anew = warm_start(network, initial)
+        console.print(f"begins with the weights of {settings.initial}, anew are {', '.join(anew) or 'none'}")
+    return network
+
+
+def _of_images(settings: TrainSettings, training: ImageSet, initial: Network | None) -> Network:
     height, width, channels = training.image_shape
     if height != width:
         raise InputError(
@@ -58,8 +78,7 @@ def new_network(settings: TrainSettings, training: Samples) -> Network:
         )
     recipe = settings.recipe
     asked = {} if settings.heads is None else {"heads": settings.heads}
-    network = build_network(
-        settings.network,
+    return _build(settings, initial)(
         len(training.label_names),
         height,
         channels,
@@ -67,25 +86,29 @@ def new_network(settings: TrainSettings, training: Samples) -> Network:
         stochastic_depth=recipe.stochastic_depth,
         **asked,
     )
-    if asked and not any(site.heads for site in network.sites()):
-        raise InputError(f"{settings.network} has no attention heads; leave out --heads")
-    return network
 
 
-def _new_text_network(settings: TrainSettings, training: TextExamples) -> Network:
+def _of_texts(settings: TrainSettings, training: TextExamples, initial: Network | None) -> Network:
     heads = set(settings.heads or ())
     if len(heads) > 1:
         raise InputError(f"every block of {settings.network} has as many heads; give --heads one number")
-    return build_network(
-        settings.network,
+    return _build(settings, initial)(
         len(training.label_names),
-        image_size=0,
-        channels=0,
+        0,
+        0,
         vocabulary=training.tokeniser.size,
-        positions=training.image_shape[0],
+        # Of a trained one, the places of all tokens that it can read.
+        positions=longest_text(initial) if initial is not None else training.image_shape[0],
         padding=training.tokeniser.padding,
         types=1,
         attention_dropout=settings.recipe.attention_dropout,
         dropout=settings.recipe.attention_dropout,
         **({"heads": heads.pop()} if heads else {}),
     )
+
+
+def _build(settings: TrainSettings, initial: Network | None) -> Callable[..., Network]:
+    """What builds the untrained network for a number of labels, an image size and channels."""
+    if initial is not None and settings.network == settings.initial:
+        return partial(build_alike, initial)
+    return partial(build_network, settings.network)

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from nodelens.data.examples import Examples, Samples
-from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_of
+from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_from, normalisation_of
 from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
 from nodelens.interruption import Checkpoints
-from nodelens.networks import Network, apply_masks, load_network, stored
+from nodelens.networks import Network, apply_masks, fingerprint, load_network, stored
 from nodelens.processes import add_up, default_device, in_shards, rank, size
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
@@ -31,11 +31,11 @@ from nodelens.training.settings import TrainSettings, new_network
 from nodelens.training.speed import Speed, peak_flops, utilisation
 
 
-def learner_of(settings: TrainSettings, training: Samples) -> tuple[Network, Learner]:
-    """The untrained network of a run, and what trains it."""
+def learner_of(settings: TrainSettings, training: Samples, initial: Network | None = None) -> tuple[Network, Learner]:
+    """The network that a run begins with, and what trains it."""
     _check_shards(settings)
     torch.manual_seed(settings.seed)
-    network = new_network(settings, training)
+    network = new_network(settings, training, initial)
     if settings.assigned is not None:
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     if in_shards():
@@ -76,6 +76,7 @@ def train(
     test: Samples,
     run: RunDirectory,
     *,
+    initial: Network | None = None,
     tensorboard: bool = False,
     checkpoint_seconds: float = 120.0,
     test_every: int = 1,
@@ -87,6 +88,7 @@ def train(
         training: images, or texts, that are learnt.
         test: those that are only looked at: nothing is selected by them, the last epoch is the result.
         run: a directory that this process has claimed; a run begun there is continued.
+        initial: the trained network that `settings.initial` names; images are scaled as it has learnt them.
         tensorboard: write TensorBoard events beside `log.jsonl`.
         checkpoint_seconds: least time between two checkpoints within an epoch; at its end it is `EPOCH_SECONDS`.
         test_every: look at the accuracy after every that many epochs, and after the last: it can take a tenth of the
@@ -105,13 +107,14 @@ def train(
     steps_per_epoch(training, settings.recipe)  # refuses a split that is smaller than a batch
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
-    network, learner = learner_of(settings, training)
-    run.configure("train", _identity(settings, training, test), **environment)
+    network, learner = learner_of(settings, training, initial)
+    run.configure("train", _identity(settings, training, test, initial), **environment)
     resume = run.checkpoints / "resume.pt"
     if exists(run.model):
         remove(resume)  # a kill after the model was written leaves it
         return load_network(run.path).to(device)
-    normalisation = normalisation_of(training)
+    recorded = normalisation_from(initial.checkpoint_metadata) if initial is not None else None
+    normalisation = recorded or normalisation_of(training)
     network.checkpoint_metadata = input_metadata(training, normalisation, settings.recipe.augmentation.flip)
     state = load_state(resume)
     if state is not None:
@@ -217,7 +220,7 @@ def accuracy(
     return correct.item() / len(images)
 
 
-def _identity(settings: TrainSettings, training: Samples, test: Samples) -> dict[str, Any]:
+def _identity(settings: TrainSettings, training: Samples, test: Samples, initial: Network | None) -> dict[str, Any]:
     data = {
         "name": training.name,
         "training_split": training.split,
@@ -226,7 +229,8 @@ def _identity(settings: TrainSettings, training: Samples, test: Samples) -> dict
         "fingerprint": training.fingerprint,
         "test_fingerprint": test.fingerprint,
     }
-    return {**dataclasses.asdict(settings), "data": data}
+    begun = {} if initial is None else {"initial_fingerprint": fingerprint(initial)}
+    return {**dataclasses.asdict(settings), **begun, "data": data}
 
 
 def _extent(training: Samples) -> dict[str, int]:
