@@ -345,6 +345,10 @@ BAD_INPUT = {
     "gain without rounds": (["gain", "good.safetensors", "--out", "x", "--rounds", "0"], "at least 1"),
     "a network that may learn nothing": (["train", TINY, "--held-out", "1"], "1.0 of 1438 images cannot be held out"),
     "heads that do not divide": (["train", TINY, "--heads", "3"], "3 heads do not divide a width of 16"),
+    "heads block by block": (
+        ["train", "vit_2_patch4_16", "--heads", "4,4"],
+        "only the blocks of a CCT can differ in their heads",
+    ),
     "heads for other blocks": (["train", TINY, "--heads", "4,4,2"], "2 blocks need one number of heads"),
     "half a head": (["train", TINY, "--heads", "1.5"], "whole numbers"),
     "labels for heads from nowhere": (["train", TINY, "--assign-heads", "none.json"], "--assign-heads none.json"),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from command_line import nodelens
 from nodelens.data.texts import learnt_tokeniser, tokeniser_from
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, load_network, reading, stored
+from nodelens.networks import FAMILIES, Network, load_network, longest_text, reading, stored
 from nodelens.networks.converted import converted_state
 from nodelens.runs import write_tensors
 from test_texts import write_texts
@@ -55,12 +55,15 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return distilled_bert(tmp_path_factory.mktemp("distilled"), labels=4)
+
+
+def distilled_bert(folder: Path, labels: int) -> Path:
     torch.manual_seed(0)
     settings = transformers.DistilBertConfig(
-        vocab_size=40, max_position_embeddings=14, dim=32, hidden_dim=48, n_layers=2, n_heads=4, num_labels=4
+        vocab_size=40, max_position_embeddings=14, dim=32, hidden_dim=48, n_layers=2, n_heads=4, num_labels=labels
     )
-    model = disturbed(transformers.DistilBertForSequenceClassification(settings))
-    return save_with_tokeniser(model, tmp_path_factory.mktemp("distilled"))
+    return save_with_tokeniser(disturbed(transformers.DistilBertForSequenceClassification(settings)), folder)
 
 
 @pytest.fixture(scope="module")
@@ -194,16 +197,29 @@ def test_any_other_is_read_by_its_modules(distilled: Path, tmp_path: Path) -> No
         assert not torch.allclose(twin.eval()(some_tokens()), expected)
 
 
-def test_of_a_language_model_its_encoder_is_measured(bert: Path, tmp_path: Path) -> None:
+LANGUAGE_MODELS = {
+    "bert": (transformers.BertForMaskedLM, transformers.BertModel, "block.2.linear2"),
+    "hub": (transformers.RobertaForMaskedLM, transformers.RobertaModel, "model.encoder.layer.1.output.dense"),
+}
+
+
+def language_model(family: str, folder: Path) -> Path:
     torch.manual_seed(0)
-    settings = transformers.BertConfig(vocab_size=40, max_position_embeddings=14, **SIZE)
-    folder = tmp_path / "model"
+    kind = LANGUAGE_MODELS[family][0]
+    settings = kind.config_class(vocab_size=40, max_position_embeddings=14, pad_token_id=0, **SIZE)
     folder.mkdir()
-    save_with_tokeniser(disturbed(transformers.BertForMaskedLM(settings)), folder)
+    return save_with_tokeniser(disturbed(kind(settings)), folder)
+
+
+@pytest.mark.parametrize("family", LANGUAGE_MODELS)
+def test_of_a_language_model_its_encoder_is_measured(family: str, tmp_path: Path) -> None:
+    folder = language_model(family, tmp_path / "model")
+    _, encoder, site = LANGUAGE_MODELS[family]
     network = load_network(f"hf:{folder}")
-    assert (network.family, network.config.labels) == ("hub", 0)
+    assert (network.family, network.config.labels) == (family, 0)
     assert not any("pooler" in site.name for site in network.sites())  # which this training does without
-    model = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    assert not any(layer.name in ("output", "pooler") for layer in network.layers())
+    model = encoder.from_pretrained(folder, add_pooling_layer=False).eval()
     with torch.no_grad():
         expected = model(some_tokens(), attention_mask=(some_tokens() != 0).long()).last_hidden_state
         torch.testing.assert_close(network(some_tokens()), expected[:, 0])
@@ -211,11 +227,42 @@ def test_of_a_language_model_its_encoder_is_measured(bert: Path, tmp_path: Path)
     with torch.no_grad():
         torch.testing.assert_close(load_network(tmp_path / "kept.safetensors")(some_tokens()), expected[:, 0])
     texts = write_texts(tmp_path / "texts", {"train": 80, "test": 40})
-    site = "model.encoder.layer.1.output.dense"
     asked = ("--data", str(texts), "--epochs", "1", "--permutations", "2", "--sites", site, "--no-untrained")
     assert nodelens("measure", f"hf:{folder}", *asked, "--out", str(tmp_path / "run")) == 2
     assert nodelens("measure", f"hf:{folder}", *asked, "--other-labels", "--out", str(tmp_path / "run")) == 0
     assert (tmp_path / "run" / "measure" / f"{site}.safetensors").exists()
+
+
+def test_an_encoder_is_trained_to_tell_labels_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 400, "test": 100})
+    folder, run = language_model("bert", tmp_path / "model"), tmp_path / "run"
+    short = ("--data", str(texts), "--recipe", "text", "--epochs", "10", "--batch-size", "20", "--precision", "fp32")
+    assert nodelens("train", "--from", f"hf:{folder}", *short, "--out", str(run)) == 0
+    assert "anew: pooler.weight, pooler.bias, head.weight, head.bias" in " ".join(capsys.readouterr().err.split())
+    before, after = load_network(f"hf:{folder}"), load_network(run)
+    assert (after.family, after.config.labels) == ("bert", 4)
+    assert tokeniser_from(after.checkpoint_metadata) == tokeniser_from(before.checkpoint_metadata)
+    assert longest_text(after) == longest_text(before)
+    assert (
+        float(after.checkpoint_metadata["test_accuracy"]) > 0.4
+    )  # by chance a quarter; two labels have words that it knows
+    # What no family of nodelens computes has no layer to labels that it could be given.
+    other = language_model("hub", tmp_path / "other")
+    assert nodelens("train", "--from", f"hf:{other}", *short, "--out", str(tmp_path / "none")) == 2
+    assert "a RobertaModel has no layer to labels that could be trained; give a classifier" in capsys.readouterr().err
+
+
+def test_a_classifier_is_trained_on_for_other_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 400, "test": 100})
+    short = ("--data", str(texts), "--recipe", "text", "--epochs", "2", "--batch-size", "20", "--precision", "fp32")
+    (tmp_path / "model").mkdir()
+    seven = distilled_bert(tmp_path / "model", labels=7)
+    assert nodelens("train", "--from", f"hf:{seven}", *short, "--out", str(tmp_path / "run")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "anew: network.model.classifier.weight, network.model.classifier.bias" in said
+    network = load_network(tmp_path / "run")
+    assert (network.family, network.config.labels) == ("hub", 4)
+    assert network(some_tokens()).shape == (5, 4)
 
 
 def test_an_image_classifier_without_a_size_of_its_own(tmp_path: Path) -> None:

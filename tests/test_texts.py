@@ -425,7 +425,13 @@ def test_it_is_pruned(trained: Path, folder: Path, tmp_path: Path) -> None:
         (("train", "cct_2_3x2", "--data", "{folder}"), "is a text data set (columns: text, intent, domain)"),
         (("train", "bert_2_64", "--data", "digits"), "digits is an image data set"),
         (("train", "bert_2_64", "--data", "{folder}", "--image-size", "8"), "leave out --image-size"),
-        (("train", "bert_2_64", "--data", "{folder}", "--heads", "4,2"), "give --heads one number"),
+        (
+            ("train", "bert_2_64", "--data", "{folder}", "--heads", "4,2"),
+            "only the blocks of a CCT can differ in their heads",
+        ),
+        (("train", "bert_2_64", "--data", "{folder}", "--skip-undecodable"), "leave out --skip-undecodable"),
+        (("measure", "{trained}", "--out", "x", "--skip-undecodable"), "leave out --skip-undecodable"),
+        (("prune", "{trained}", "--out", "x", "--block", "2", "--augment-as", "digits"), "leave out --augment-as"),
         (("measure", "{trained}", "--data", "digits", "--out", "x"), "digits is an image data set"),
     ],
 )

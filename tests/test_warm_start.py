@@ -11,7 +11,7 @@ from torch import nn
 
 import nodelens as nl
 from command_line import nodelens
-from nodelens.data import load_images
+from nodelens.data import load_images, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import (
     CCT,
@@ -25,6 +25,7 @@ from nodelens.networks import (
     warm_start,
 )
 from nodelens.runs import read_json
+from test_texts import write_texts
 
 TINY = "cct_2_3x1_16"
 
@@ -91,7 +92,7 @@ def test_a_trained_network_is_trained_on(trained: Path, tmp_path: Path, capsys: 
     short = ["--epochs", "1", "--precision", "fp32"]
     assert nodelens("train", "--from", str(trained), *short, "--out", str(tmp_path)) == 0
     said = capsys.readouterr()
-    assert f"begins with the weights of {trained}, anew are none" in said.out + said.err
+    assert f"begins with the weights of {trained}; anew: none" in said.out + said.err
     before, after = (load_network(run) for run in (trained, tmp_path))
     accuracies = [float(network.checkpoint_metadata["test_accuracy"]) for network in (before, after)]
     assert accuracies[1] > accuracies[0] + 0.02
@@ -114,6 +115,20 @@ def test_images_of_another_size_are_scaled_as_those_that_it_has_learnt(trained: 
     assert network.config.image_size == 6
     assert network.checkpoint_metadata["mean"] == load_network(trained).checkpoint_metadata["mean"]
     assert load_images("digits", "train", image_size=6).image_shape == (6, 6, 1)
+
+
+def test_texts_keep_the_words_that_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few, many = (write_texts(tmp_path / str(count), {"train": count, "test": 40}) for count in (40, 200))
+    short = ["--recipe", "text", "--epochs", "1", "--batch-size", "20", "--precision", "fp32"]
+    runs = [tmp_path / name for name in ("first", "alike", "variant")]
+    assert nodelens("train", "bert_2_64", "--data", str(few), *short, "--out", str(runs[0])) == 0
+    for network, run in (([], runs[1]), (["bert_2_64"], runs[2])):
+        asked = [*network, "--from", str(runs[0]), "--data", str(many), *short]
+        assert nodelens("train", *asked, "--out", str(run)) == 0
+        assert "anew: none" in " ".join(capsys.readouterr().err.split())
+    first, *others = (load_network(run) for run in runs)
+    for network in others:
+        assert tokeniser_from(network.checkpoint_metadata) == tokeniser_from(first.checkpoint_metadata)
 
 
 def test_bad_beginnings_are_one_sentence(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

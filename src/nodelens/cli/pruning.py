@@ -96,7 +96,9 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
-            _retraining(begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved),
+            _retraining(
+                network, begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved
+            ),
             search=search,
         )
         images = _images(network, begun, data_name(data, begun), test_split, settings, skip_undecodable)
@@ -136,6 +138,7 @@ def _check_decided_once(
 
 
 def _retraining(
+    network: Network,
     begun: RunDirectory,
     augment_as: str | None,
     epochs: int,
@@ -145,9 +148,12 @@ def _retraining(
     distill: bool,
     precision: Precision,
 ) -> RetrainSettings:
+    from nodelens.networks import longest_text
     from nodelens.pruning.retrain import recorded_augmentation, retraining
     from nodelens.training import recipe
 
+    if augment_as and longest_text(network):
+        raise InputError("texts are not augmented; leave out --augment-as")
     augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
 

@@ -100,12 +100,12 @@ def _data(
 ) -> Sequence[Samples]:
     """What is learnt and what is looked at: images, or texts for a network that reads them."""
     from nodelens.data import load_images, text_splits, tokeniser_from
+    from nodelens.data.texts import check_no_images
     from nodelens.networks import longest_text, reads_texts
 
     alike = trained if settings.network == settings.initial else None
     if reads_texts(settings.network) if alike is None else longest_text(alike):
-        if image_size is not None:
-            raise InputError(f"{settings.network} reads texts, which have no size in pixels; leave out --image-size")
+        check_no_images(image_size, skip_undecodable)
         if trained is None:
             return text_splits(data, splits)
         return text_splits(data, splits, tokeniser_from(trained.checkpoint_metadata), longest_text(trained))

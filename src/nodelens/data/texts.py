@@ -203,6 +203,17 @@ def load_texts(name: str, split: str) -> Texts:
     return Texts(name, split, texts, labels, column.names, column.superclass_names, column.superclass_of_label)
 
 
+def check_no_images(image_size: int | None = None, skip_undecodable: bool = False) -> None:
+    """
+    Raises:
+        InputError: something is asked for that only images have.
+    """
+    if image_size is not None:
+        raise InputError("texts have no size in pixels; leave out --image-size")
+    if skip_undecodable:
+        raise InputError("texts are not decoded as images are; leave out --skip-undecodable")
+
+
 def text_splits(
     name: str, splits: Sequence[str], tokeniser: Tokeniser | None = None, most: int = LONGEST
 ) -> list[TextExamples]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, Transformer, initialise
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, Transformer, check_heads, initialise
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Stage
 from nodelens.networks.sites import Site
@@ -36,6 +36,7 @@ class BertConfig:
     """What determines a BERT that classifies texts.
 
     Attributes:
+        labels: 0 for the encoder alone.
         vocabulary: number of different tokens.
         positions: tokens of the longest text.
         padding: the token that fills up a short text.
@@ -59,8 +60,7 @@ class BertConfig:
     channels: int = 0
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % self.heads:
-            raise InputError(f"{self.heads} heads do not divide a width of {self.width}")
+        check_heads(self.heads, self.width)
 
 
 def bert_config(name: str, labels: int, image_size: int, channels: int) -> BertConfig | None:
@@ -97,7 +97,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Be
         width=width,
         heads=int(metadata.get("heads", max(1, width // HEAD_SIZE))),
         feedforward=state["blocks.0.linear1.weight"].shape[0],
-        labels=state["head.weight"].shape[0],
+        labels=state["head.weight"].shape[0] if "head.weight" in state else 0,
         vocabulary=vocabulary,
         positions=state["embeddings.positions.weight"].shape[0],
         padding=int(metadata.get("padding", 0)),
@@ -149,7 +149,7 @@ class Block(nn.Module):
 
 
 class Bert(Transformer):
-    """A BERT that classifies texts by what its first token has become.
+    """A BERT that classifies texts by what its first token has become; without labels, that is what it gives.
 
     >>> network = Bert(BertConfig(layers=2, width=128, heads=2, feedforward=512, labels=2))  # the published bert-tiny
     >>> sum(p.numel() for p in network.parameters())
@@ -165,9 +165,10 @@ class Bert(Transformer):
         self.checkpoint_metadata = {}
         self.embeddings = Embeddings(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.pooler = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.width, config.labels)
+        if config.labels:
+            self.pooler = nn.Linear(config.width, config.width)
+            self.head = nn.Linear(config.width, config.labels)
         for table in (self.embeddings.words, self.embeddings.positions, self.embeddings.types):
             nn.init.trunc_normal_(table.weight, std=0.02)
         initialise(self)
@@ -185,6 +186,8 @@ class Bert(Transformer):
 
     def read_out(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
         """What follows the last block."""
+        if not self.config.labels:
+            return x[:, 0]
         return self.head(self.dropout(self.pooler(x[:, 0]).tanh()))  # type: ignore[no-any-return]
 
     def encoders(self) -> list[EncoderBlock]:
@@ -208,11 +211,15 @@ class Bert(Transformer):
 
     def sites(self) -> list[Site]:
         """Those of every block, and what the layer to the labels reads."""
+        if not self.config.labels:
+            return super().sites()
         pooled = Site("pooler", self.config.width, "head", "input", "units", block=self.config.layers + 1)
         return [*super().sites(), pooled]
 
     def layers(self) -> list[Layer]:
-        """Those of every block, the pooler, and the layer to the labels."""
+        """Those of every block, the pooler, and the layer to the labels, if there are labels."""
+        if not self.config.labels:
+            return super().layers()
         last = self.config.layers
         *of_blocks, _ = super().layers()
         pooler = Layer("pooler", "pooler", f"block.{last}.linear2", "pooler", last + 1, "pooler")

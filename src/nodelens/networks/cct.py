@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, initialise
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, check_heads, initialise
 from nodelens.networks.network import Stage
 
 
@@ -53,8 +53,7 @@ class CCTConfig:
         if len(self.heads_of_blocks) != self.layers:
             raise InputError(f"{self.layers} blocks need one number of heads or as many, not {self.heads}")
         for heads in self.heads_of_blocks:
-            if heads < 1 or self.width % heads:
-                raise InputError(f"{heads} heads do not divide a width of {self.width}")
+            check_heads(heads, self.width)
 
     @property
     def heads_of_blocks(self) -> tuple[int, ...]:

@@ -10,25 +10,25 @@ from torch import Tensor
 
 # What transformers calls a weight -> what nodelens does; of each replacement in turn. Two generations of the package.
 BERT = (
-    (r"^bert\.embeddings\.word_embeddings\.", "embeddings.words."),
-    (r"^bert\.embeddings\.position_embeddings\.", "embeddings.positions."),
-    (r"^bert\.embeddings\.token_type_embeddings\.", "embeddings.types."),
-    (r"^bert\.embeddings\.LayerNorm\.", "embeddings.norm."),
-    (r"^bert\.encoder\.layer\.", "blocks."),
+    (r"^(?:bert\.)?embeddings\.word_embeddings\.", "embeddings.words."),
+    (r"^(?:bert\.)?embeddings\.position_embeddings\.", "embeddings.positions."),
+    (r"^(?:bert\.)?embeddings\.token_type_embeddings\.", "embeddings.types."),
+    (r"^(?:bert\.)?embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^(?:bert\.)?encoder\.layer\.", "blocks."),
     (r"\.attention\.self\.", ".attention."),
     (r"\.attention\.output\.dense\.", ".attention.proj."),
     (r"\.attention\.output\.LayerNorm\.", ".norm1."),
     (r"\.intermediate\.dense\.", ".linear1."),
     (r"\.output\.dense\.", ".linear2."),
     (r"\.output\.LayerNorm\.", ".norm2."),
-    (r"^bert\.pooler\.dense\.", "pooler."),
+    (r"^(?:bert\.)?pooler\.dense\.", "pooler."),
     (r"^classifier\.", "head."),
 )
 VIT = (
-    (r"^vit\.embeddings\.cls_token$", "cls_token"),
-    (r"^vit\.embeddings\.position_embeddings$", "pos_embed"),
-    (r"^vit\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^vit\.(?:encoder\.layer|layers)\.", "blocks."),
+    (r"^(?:vit\.)?embeddings\.cls_token$", "cls_token"),
+    (r"^(?:vit\.)?embeddings\.position_embeddings$", "pos_embed"),
+    (r"^(?:vit\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(?:vit\.)?(?:encoder\.layer|layers)\.", "blocks."),
     (r"\.attention\.attention\.", ".attention."),
     (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.attention\.(query|key|value|[qkv]_proj)\.", r".attn.\1."),
@@ -36,7 +36,7 @@ VIT = (
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
-    (r"^vit\.layernorm\.", "norm."),
+    (r"^(?:vit\.)?layernorm\.", "norm."),
     (r"^classifier\.", "head."),
 )
 NAMES = {"bert": BERT, "vit": VIT}
@@ -44,11 +44,12 @@ QUERIES = re.compile(r"\.(query|q_proj)\.")
 KEYS_OR_VALUES = re.compile(r"\.(key|value|k_proj|v_proj)\.")
 
 
-def converted_state(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+def converted_state(kind: str, state: Mapping[str, Tensor], labelled: bool = True) -> dict[str, Tensor] | None:
     """The weights as one of nodelens's own families calls them; None where none is of that kind.
 
     Args:
         kind: the `model_type` of transformers.
+        labelled: whether they are those of a classifier, or of an encoder alone, of which no pooler is wanted.
 
     >>> parts = ("query", "key", "value")
     >>> theirs = {f"bert.encoder.layer.0.attention.self.{part}.bias": torch.ones(2) for part in parts}
@@ -57,7 +58,8 @@ def converted_state(kind: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     """
     if kind not in NAMES:
         return None
-    renamed = {_renamed(key, NAMES[kind]): tensor for key, tensor in state.items()}
+    wanted = {key: tensor for key, tensor in state.items() if labelled or not key.startswith("pooler.")}
+    renamed = {_renamed(key, NAMES[kind]): tensor for key, tensor in wanted.items()}
     found = {}
     for key, tensor in renamed.items():
         if QUERIES.search(key):  # one layer of queries, keys and values for each three

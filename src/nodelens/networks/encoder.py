@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from nodelens.errors import InputError
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
@@ -122,6 +123,15 @@ class Transformer(Network):
         last = len(blocks)
         output = Layer("output", self.output, f"block.{last}.linear2", None, last + 1, self.output)
         return [*(layer for block in blocks for layer in block.layers()), *[output] * bool(self.config.labels)]
+
+
+def check_heads(heads: int, width: int) -> None:
+    """
+    Raises:
+        InputError: a width of so many nodes cannot be shared out evenly among so many heads.
+    """
+    if heads < 1 or width % heads:
+        raise InputError(f"{heads} heads do not divide a width of {width}")
 
 
 def initialise(network: nn.Module) -> None:

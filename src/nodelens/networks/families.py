@@ -31,16 +31,21 @@ from nodelens.processes import by_first
 
 @dataclass(frozen=True)
 class Family:
-    """How networks of one kind come into being."""
+    """How networks of one kind come into being.
+
+    Attributes:
+        heads_by_block: its blocks can have different numbers of heads.
+    """
 
     network: Callable[[Any], Network]
     config: Callable[..., Any]
     by_name: Callable[[str, int, int, int], Any | None]
     by_state: Callable[[Mapping[str, Tensor], Mapping[str, str]], Any | None]
+    heads_by_block: bool = False
 
 
 FAMILIES = {
-    "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config),
+    "cct": Family(cct.CCT, cct.CCTConfig, cct.cct_config, cct.infer_config, heads_by_block=True),
     "vit": Family(vit.ViT, vit.ViTConfig, vit.vit_config, vit.infer_config),
     "resnet": Family(resnet.ResNet, resnet.ResNetConfig, resnet.resnet_config, resnet.infer_config),
     "bert": Family(bert.Bert, bert.BertConfig, bert.bert_config, bert.infer_config),
@@ -72,7 +77,7 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
     for family in FAMILIES.values():
         config = family.by_name(name, labels, image_size, channels)
         if config is not None:
-            return family.network(_changed(config, changes))
+            return _changed(family, config, changes)
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
         "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME; "
@@ -95,13 +100,16 @@ def build_alike(trained: Network, labels: int, image_size: int, channels: int, *
     asked = changes | {"labels": labels}
     if image_size:
         asked |= {"image_size": image_size, "channels": channels}
-    return FAMILIES[trained.family].network(_changed(trained.config, asked))
+    return _changed(FAMILIES[trained.family], trained.config, asked)
 
 
-def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A configuration with those of the changes that it has a field for."""
+def _changed(family: Family, config: Any, changes: Mapping[str, Any]) -> Network:
+    """A network of a configuration with those of the changes that it has a field for."""
     known = {field.name for field in dataclasses.fields(config)}
-    return dataclasses.replace(config, **{key: value for key, value in changes.items() if key in known})
+    asked = {key: value for key, value in changes.items() if key in known}
+    if not (family.heads_by_block or isinstance(asked.get("heads", 1), int)):
+        raise InputError(f"only the blocks of a CCT can differ in their heads; give one number, not {asked['heads']}")
+    return family.network(dataclasses.replace(config, **asked))
 
 
 def reads_texts(name: str) -> bool:

@@ -1,8 +1,8 @@
 """Networks of the hub, by name or by folder: `hf:google/vit-base-patch16-224`, `hf:bert-base-uncased`.
 
-The package transformers builds them. A BERT or a ViT that classifies, and that one of nodelens's own families computes
-alike, is taken for one of that family: then its heads can be studied and its layers pruned. Of any other the sites are
-found by running it, see `nodelens.networks.adapted`; of what was trained for something else, its encoder is left.
+The package transformers builds them. A BERT or a ViT that one of nodelens's own families computes alike is taken for
+one of that family: then its heads can be studied and its layers pruned. Of any other the sites are found by running it,
+see `nodelens.networks.adapted`. Of what was trained for something else than labels, the encoder is left.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 """What is fetched of a network."""
 SHORT = 16
 """Tokens of the text on which sites are found."""
-OF_A_COPY = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+OF_A_COPY = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
 """Of a configuration, what does not determine the network."""
 
 
@@ -59,6 +59,10 @@ class HubConfig:
     positions: int = 0
     padding: int = 0
     pooler: bool = True
+
+    def __post_init__(self) -> None:
+        if self.labels and not self.architecture.endswith((IMAGES, TEXTS)):
+            raise InputError(f"a {self.architecture} has no layer to labels that could be trained; give a classifier")
 
 
 class Called(nn.Module):
@@ -93,6 +97,10 @@ class HubNetwork(Adapted):
     def __init__(self, config: HubConfig) -> None:
         transformers = _package()
         described = json.loads(config.settings)
+        if config.labels:
+            described["num_labels"] = config.labels
+        if "image_size" in described:
+            described["image_size"] = config.image_size
         settings = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
         theirs = getattr(transformers, config.architecture)(settings)
         super().__init__(Called(theirs, config), config, _example(config))
@@ -117,7 +125,7 @@ def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, st
     labels = int(settings.num_labels) if architecture.endswith((IMAGES, TEXTS)) else 0
     config = HubConfig(architecture, json.dumps(described), labels, **of_input, pooler=not missing)
     network = Called(theirs, config).eval()
-    converted = converted_state(settings.model_type, theirs.state_dict()) if labels else None
+    converted = converted_state(settings.model_type, theirs.state_dict(), labelled=labels > 0)
     if converted is not None and alike(network, converted, metadata, build, _one_short) is not None:
         return converted, metadata
     state = {f"network.{key}": tensor for key, tensor in network.state_dict().items()}

@@ -21,7 +21,7 @@ from nodelens.errors import InputError
 from nodelens.networks.attention import Attention
 from nodelens.networks.cct import SIZES as CCT_SIZES
 from nodelens.networks.dead import remove_hidden
-from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, initialise
+from nodelens.networks.encoder import EncoderBlock, LayerNorm, StochasticDepth, Transformer, check_heads, initialise
 from nodelens.networks.network import Stage
 
 HEAD_SIZE = 64
@@ -68,8 +68,7 @@ class ViTConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
             raise InputError(f"patches of {self.patch} pixels do not divide images of {self.image_size}")
-        if self.heads < 1 or self.width % self.heads:
-            raise InputError(f"{self.heads} heads do not divide a width of {self.width}")
+        check_heads(self.heads, self.width)
 
     @property
     def tokens(self) -> int:

@@ -17,7 +17,7 @@ from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
-from nodelens.data.texts import text_splits, tokeniser_from
+from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, longest_text, masks_of, select_sites
 from nodelens.networks import sites as sites_of
@@ -86,6 +86,7 @@ def load_probing_data(
     """
     tokeniser = tokeniser_from(network.checkpoint_metadata)
     if tokeniser is not None:
+        check_no_images(skip_undecodable=skip_undecodable)
         training, *read = text_splits(name, (training_split, *splits), tokeniser, longest_text(network))
         check_fits(network, training, other_labels)
         return ProbingData(training, dict(zip(splits, read, strict=True)), AsTheyAre())

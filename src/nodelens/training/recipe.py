@@ -119,6 +119,16 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=1e-2,
         augmentation=Augmentation(flip=0.5, crop_padding=4),
     ),
+    # What a trained network needs to learn other labels.
+    "fine-tune": Recipe(
+        epochs=10,
+        batch_size=64,
+        learning_rate=1e-4,
+        warmup_epochs=1.0,
+        weight_decay=0.05,
+        attention_dropout=0.0,
+        augmentation=Augmentation(flip=0.5, resized_crop=(0.6, 1.0)),
+    ),
     # A small text transformer from scratch on some ten thousand texts.
     "text": Recipe(
         epochs=20,

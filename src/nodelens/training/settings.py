@@ -17,6 +17,9 @@ from nodelens.training.enforced import EnforcedHeads
 from nodelens.training.precision import Precision
 from nodelens.training.recipe import Recipe
 
+NAMED = 6
+"""Weights that begin anew, of those that are named."""
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -66,7 +69,8 @@ def new_network(settings: TrainSettings, training: Samples, initial: Network | N
         raise InputError(f"{settings.network} has no attention heads; leave out --heads")
     if initial is not None:
         anew = warm_start(network, initial)
-        console.print(f"begins with the weights of {settings.initial}, anew are {', '.join(anew) or 'none'}")
+        more = f" and {len(anew) - NAMED} more" * (len(anew) > NAMED)
+        console.print(f"begins with the weights of {settings.initial}; anew: {', '.join(anew[:NAMED]) or 'none'}{more}")
     return network
 
 
@@ -77,34 +81,38 @@ def _of_images(settings: TrainSettings, training: ImageSet, initial: Network | N
             f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
         )
     recipe = settings.recipe
-    asked = {} if settings.heads is None else {"heads": settings.heads}
     return _build(settings, initial)(
         len(training.label_names),
         height,
         channels,
         attention_dropout=recipe.attention_dropout,
         stochastic_depth=recipe.stochastic_depth,
-        **asked,
+        **_heads(settings),
     )
 
 
 def _of_texts(settings: TrainSettings, training: TextExamples, initial: Network | None) -> Network:
-    heads = set(settings.heads or ())
-    if len(heads) > 1:
-        raise InputError(f"every block of {settings.network} has as many heads; give --heads one number")
+    # A trained network may have words and places that none of these texts needs.
+    known = initial.config if initial is not None and longest_text(initial) else None
     return _build(settings, initial)(
         len(training.label_names),
         0,
         0,
-        vocabulary=training.tokeniser.size,
-        # Of a trained one, the places of all tokens that it can read.
-        positions=longest_text(initial) if initial is not None else training.image_shape[0],
+        vocabulary=getattr(known, "vocabulary", training.tokeniser.size),
+        positions=getattr(known, "positions", training.image_shape[0]),
         padding=training.tokeniser.padding,
-        types=1,
+        types=getattr(known, "types", 1),
         attention_dropout=settings.recipe.attention_dropout,
         dropout=settings.recipe.attention_dropout,
-        **({"heads": heads.pop()} if heads else {}),
+        **_heads(settings),
     )
+
+
+def _heads(settings: TrainSettings) -> dict[str, int | tuple[int, ...]]:
+    """Those that are asked for."""
+    if settings.heads is None:
+        return {}
+    return {"heads": settings.heads[0] if len(settings.heads) == 1 else settings.heads}
 
 
 def _build(settings: TrainSettings, initial: Network | None) -> Callable[..., Network]:
