@@ -86,6 +86,10 @@ def test_length_and_batch_size_on_request() -> None:
     assert recipe("cct-300", 100, 32) == replace(RECIPES["cct-300"], epochs=100, batch_size=32)
     # A warm-up of ten epochs would leave nothing of a run of eight.
     assert recipe("cct-300", 8) == replace(RECIPES["cct-300"], epochs=8, warmup_epochs=2.0)
+    assert recipe("cct-300", learning_rate=2e-3) == replace(RECIPES["cct-300"], learning_rate=2e-3)
+    # The rate does not rise at the end.
+    low = recipe("cct-300", learning_rate=2e-6)
+    assert low == replace(RECIPES["cct-300"], learning_rate=2e-6, final_learning_rate=2e-6)
 
 
 def test_requests_that_make_no_sense() -> None:
@@ -93,6 +97,8 @@ def test_requests_that_make_no_sense() -> None:
         recipe("best")
     with pytest.raises(InputError, match="epochs must be at least 1, not 0"):
         recipe("digits", epochs=0)
+    with pytest.raises(InputError, match="a learning rate of nan teaches nothing"):
+        recipe("digits", learning_rate=float("nan"))
     with pytest.raises(InputError, match="batch_size must be at least 1, not -4"):
         recipe("digits", batch_size=-4)
 

@@ -41,6 +41,7 @@ def train(
     out: Out = Path("runs/train"),
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak, instead of the recipe's.")] = None,
     seed: Seed = 0,
     precision: PrecisionOption = "auto",
     image_size: ImageSize = None,
@@ -73,7 +74,7 @@ def train(
         raise InputError("say what to train: a variant, such as cct_7_3x1, or with --from a trained network")
     settings = TrainSettings(
         network or str(initial),
-        recipe_by_name(recipe, epochs, batch_size),
+        recipe_by_name(recipe, epochs, batch_size, learning_rate),
         seed,
         compile=compile_network,
         keep_every=keep_every,

@@ -153,8 +153,10 @@ RECIPES["cct-cpu-fast"] = replace(RECIPES["cct-cpu"], optimizer="muon", learning
 RECIPES["cct-flowers"] = replace(RECIPES["cct-300"], batch_size=96, learning_rate=5e-4)
 
 
-def recipe(name: str, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
-    """A recipe by name, with its length or batch size changed on request.
+def recipe(
+    name: str, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
+) -> Recipe:
+    """A recipe by name, with its length, batch size or peak learning rate changed on request.
 
     Raises:
         InputError: there is no recipe of that name, or nothing would be trained.
@@ -166,6 +168,11 @@ def recipe(name: str, epochs: int | None = None, batch_size: int | None = None) 
     for what, value in changes.items():
         if value is not None and value < 1:
             raise InputError(f"{what} must be at least 1, not {value}")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise InputError(f"a learning rate of {learning_rate:g} teaches nothing; give one such as 1e-4")
+    if learning_rate is not None:
+        ends = min(chosen.final_learning_rate, learning_rate)
+        changes |= {"learning_rate": learning_rate, "final_learning_rate": ends}
     if epochs is not None and chosen.warmup_epochs > epochs / 2:
         changes["warmup_epochs"] = epochs / 4
     return replace(chosen, **{key: value for key, value in changes.items() if value is not None})
