@@ -248,6 +248,30 @@ def test_table_5_is_of_the_scale_s_second_network(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_checkpoint_of_the_second_network_is_measured_at_any_scale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flowers = replace(TINY, network="cct_3_3x1_16", probe_epochs=TINY.probe_epochs + 1)
+    monkeypatch.setattr(scales, "FLOWERS", flowers)
+    torch.manual_seed(0)
+    tensors, metadata = stored(build_network(flowers.network, 10, 8, 1))
+    RunDirectory(tmp_path).write_tensors("second.safetensors", tensors, metadata)
+    second = ("--second", str(tmp_path / "second.safetensors"))
+    assert reproduce(tmp_path / "all", "--parts", "table5", *second) == 0
+    page = (tmp_path / "all" / "reproduction.md").read_text()
+    assert "Table 5: the checkpoint second.safetensors" in page
+    assert f"probes were trained for {TINY.probe_epochs} epochs, not {flowers.probe_epochs}" in page
+    assert "block 3, labels owned" in page
+    # The same numbers come of the study alone.
+    one = ("reproduce", "table5", "--scale", "smoke", "--out", str(tmp_path / "one"))
+    assert nodelens(*one, *second) == 0
+    tables = [tmp_path / run / scales.SECOND / "tables" / "table5.train.csv" for run in ("all", "one")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    assert nodelens("reproduce", "table1", "--out", str(tmp_path / "none"), *second) == 2
+    assert "table1 is not of the paper's second network; leave out --second" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_checkpoint_is_called_by_its_name(tmp_path: Path) -> None:
     trained = RunDirectory(tmp_path / "trained")
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ def reproduce(
     ],
     scale: Annotated[str, typer.Option(help="smoke (digits, minutes), cpu (hours) or paper (a GPU).")] = "smoke",
     checkpoint: Annotated[Path | None, typer.Option(help="Measure this network instead of training one.")] = None,
+    second: Annotated[Path | None, typer.Option(help="Of Table 5: a CCT-7/7x2 trained on Flowers-102.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default runs/reproduce-SCALE.")] = None,
     split: Annotated[str | None, typer.Option(help="Splits to measure; by default the paper's.")] = None,
     seed: Seed = 0,
@@ -25,6 +26,8 @@ def reproduce(
     parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""
+    from nodelens.networks import load_network
+    from nodelens.paper.scales import with_second
     from nodelens.paper.studies import SPLIT_STUDIES, scale_of
     from nodelens.paper.studies import reproduce as reproduce_study
     from nodelens.paper.whole import Plan, reproduce_all
@@ -32,16 +35,20 @@ def reproduce(
 
     if study != "all" and (networks is not None or parts is not None):
         raise InputError("--networks and --parts are for `nodelens reproduce all`; leave them out for one study")
+    if second is not None and study not in ("all", "table5"):
+        raise InputError(f"{study} is not of the paper's second network; leave out --second")
     if split is not None and study not in SPLIT_STUDIES:
         raise InputError(f"{study} is measured on the paper's split; leave out --split")
     chosen, run = scale_of(scale, seeds), RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
         if study == "all":
             only = tuple(parts.split(",")) if parts else None
-            plan = Plan(scale, chosen, checkpoint, seed, 1 if networks is None else networks, only)
+            plan = Plan(scale, chosen, checkpoint, second, seed, 1 if networks is None else networks, only)
             tables = reproduce_all(plan, run)
         else:
             splits = split.split(",") if split else None
+            if second is not None:
+                chosen, checkpoint = with_second(chosen, load_network(second)), second
             tables = reproduce_study(study, chosen, run, checkpoint=checkpoint, seed=seed, splits=splits)
     show(tables)
     if study == "all":

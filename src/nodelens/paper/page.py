@@ -55,7 +55,8 @@ def reason(number: Number, scale: Scale) -> str:
         return ""
     if number.verdict == UNKNOWN:
         return "nothing to be measured here: no label, or no label of that kind"
-    return "; ".join(filter(None, (REASONS.get(number.part, ""), scale.differs)))
+    measured = scale.second if number.part == "table5" and scale.second is not None else scale
+    return "; ".join(filter(None, (REASONS.get(number.part, ""), measured.differs)))
 
 
 def page_rows(numbers: Sequence[Number], scale: Scale) -> list[Row]:

@@ -101,6 +101,18 @@ def of_checkpoint(scale: Scale, network: Network) -> Scale:
     return replace(scale, differs=_difference(scale, network))
 
 
+def with_second(scale: Scale, network: Network) -> Scale:
+    """The scale where a checkpoint's network stands for the paper's second one, with probes as long as the scale's.
+
+    Raises:
+        InputError: the network does not read Flowers-102.
+    """
+    short = scale.probe_epochs != FLOWERS.probe_epochs
+    differs = f"probes were trained for {scale.probe_epochs} epochs, not {FLOWERS.probe_epochs}" if short else ""
+    second = replace(FLOWERS, probe_epochs=scale.probe_epochs, differs=differs)
+    return replace(scale, second=of_checkpoint(second, network))
+
+
 def _difference(scale: Scale, network: Network) -> str:
     """In what a checkpoint's network, as the scale measures it, differs from the paper's."""
     paper = SCALES["paper"]

@@ -18,7 +18,15 @@ from nodelens.networks import Network, fingerprint, load_network
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
 from nodelens.paper.readers import READERS, numbers_of
-from nodelens.paper.scales import SECOND, Scale, measure_scale, of_checkpoint, precision_of, trained_network
+from nodelens.paper.scales import (
+    SECOND,
+    Scale,
+    measure_scale,
+    of_checkpoint,
+    precision_of,
+    trained_network,
+    with_second,
+)
 from nodelens.paper.studies import reproduce
 from nodelens.probing import load_probing_data
 from nodelens.processes import default_device
@@ -57,6 +65,7 @@ class Plan:
     Attributes:
         name: of the scale.
         checkpoint: the network to measure; None trains the scale's.
+        second: the network of Table 5 to measure; None trains the scale's, where that is another one.
         seed: of the first network.
         networks: how many networks are trained and measured, with one seed after the other. The page shows those of
             earlier calls too.
@@ -66,6 +75,7 @@ class Plan:
     name: str
     scale: Scale
     checkpoint: Path | None = None
+    second: Path | None = None
     seed: int = 0
     networks: int = 1
     only: tuple[str, ...] | None = None
@@ -73,7 +83,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.networks < 1:
             raise InputError(f"nothing would be trained with --networks {self.networks}; give at least 1")
-        if self.networks > 1 and self.checkpoint is not None:
+        if self.networks > 1 and (self.checkpoint or self.second):
             raise InputError("a checkpoint is one network; leave out --networks")
         unknown = [part for part in self.only or () if part not in CHEAPEST_FIRST]
         if unknown:
@@ -100,6 +110,8 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
     """
     if plan.checkpoint is not None:
         plan = dataclasses.replace(plan, scale=of_checkpoint(plan.scale, load_network(plan.checkpoint)))
+    if plan.second is not None:
+        plan = dataclasses.replace(plan, scale=with_second(plan.scale, load_network(plan.second)))
     run.configure("reproduce", _identity(plan))
     for network in range(plan.networks):
         of_network = plan.directory(run, network)
@@ -125,22 +137,24 @@ def _with_earlier(plan: Plan, run: RunDirectory) -> Plan:
 
 def _identity(plan: Plan) -> dict[str, Any]:
     network = None if plan.checkpoint is None else fingerprint(load_network(plan.checkpoint))
-    scale = dataclasses.replace(plan.scale, differs="")  # what is said of it, not what is done
-    return {"scale": dataclasses.asdict(scale), "seed": plan.seed, "checkpoint": network}
+    second = plan.scale.second and dataclasses.replace(plan.scale.second, differs="")
+    # What is said of a scale is not what is done.
+    scale = dataclasses.replace(plan.scale, differs="", second=second)
+    given = {} if plan.second is None else {"second": fingerprint(load_network(plan.second))}
+    return {"scale": dataclasses.asdict(scale), "seed": plan.seed, "checkpoint": network, **given}
 
 
 def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
     """Run one part, or go on with it, and remember that it is finished."""
     console.print(f"{part} …", highlight=False)
-    # The parts that train networks of their own have no use for the checkpoint.
-    trains = part == "enforced" or (part == "table5" and plan.scale.second is not None)
-    checkpoint = None if trains else plan.checkpoint
     if part == NETWORK:
         _prepare(plan, run, seed)
+    elif part == "table5" and plan.scale.second is not None:
+        reproduce(part, plan.scale, run, checkpoint=plan.second, seed=seed)
+        _write_accuracy(plan.scale.second, _place(part, plan, run), plan.second, seed)
     else:
-        reproduce(part, plan.scale, run, checkpoint=checkpoint, seed=seed)
-        if part == "table5" and plan.scale.second is not None:
-            _write_accuracy(plan.scale.second, _place(part, plan, run), None, seed)
+        # What trains networks of its own has no use for the checkpoint.
+        reproduce(part, plan.scale, run, checkpoint=None if part == "enforced" else plan.checkpoint, seed=seed)
     run.write_json("reproduction.json", {"finished": _finished(run) | {part: True}})
 
 
@@ -208,4 +222,5 @@ def write_page(plan: Plan, run: RunDirectory) -> TextTable:
 def _how(plan: Plan) -> str:
     network = f"the checkpoint {plan.checkpoint.name}" if plan.checkpoint else f"{plan.scale.network} trained here"
     networks = f"{plan.networks} networks" if plan.networks > 1 else "one network"
-    return f"Scale {plan.name}: {network}, {networks}, {plan.scale.seeds} seeds of the probes; data {plan.scale.data}."
+    data = plan.scale.data if plan.second is None else f"{plan.scale.data}; Table 5: the checkpoint {plan.second.name}"
+    return f"Scale {plan.name}: {network}, {networks}, {plan.scale.seeds} seeds of the probes; data {data}."
