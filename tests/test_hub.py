@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -246,10 +247,25 @@ def test_an_encoder_is_trained_to_tell_labels_apart(tmp_path: Path, capsys: pyte
     assert (
         float(after.checkpoint_metadata["test_accuracy"]) > 0.4
     )  # by chance a quarter; two labels have words that it knows
-    # What no family of nodelens computes has no layer to labels that it could be given.
-    other = language_model("hub", tmp_path / "other")
-    assert nodelens("train", "--from", f"hf:{other}", *short, "--out", str(tmp_path / "none")) == 2
-    assert "a RobertaModel has no layer to labels that could be trained; give a classifier" in capsys.readouterr().err
+
+
+def test_so_is_one_that_no_family_of_nodelens_s_computes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 40, "test": 40})
+    folder, run = language_model("hub", tmp_path / "model"), tmp_path / "run"
+    short = ("--data", str(texts), "--recipe", "text", "--epochs", "1", "--batch-size", "20", "--learning-rate", "1e-9")
+    assert nodelens("train", "--from", f"hf:{folder}", *short, "--precision", "fp32", "--out", str(run)) == 0
+    assert "anew: network.model.classifier.dense.weight, network.model.classifier.dense.bias," in " ".join(
+        capsys.readouterr().err.split()
+    )
+    trained, encoder = load_network(run), transformers.RobertaModel.from_pretrained(folder, add_pooling_layer=False)
+    assert trained.config.labels == 4
+    for name, weight in encoder.state_dict().items():
+        found = trained.get_parameter(f"network.model.roberta.{name}")
+        torch.testing.assert_close(found, weight, rtol=0, atol=1e-6, msg=name)
+    # A class that transformers lacks.
+    config = replace(load_network(f"hf:{folder}").config, architecture="SomebodysModel", labels=4)
+    with pytest.raises(InputError, match="transformers has no SomebodysForSequenceClassification, which could give"):
+        FAMILIES["hub"].network(config)
 
 
 def test_a_classifier_is_trained_on_for_other_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

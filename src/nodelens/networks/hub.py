@@ -42,7 +42,7 @@ class HubConfig:
     """A network that transformers builds.
 
     Attributes:
-        architecture: name of its class there.
+        architecture: name of its class there; of an encoder that was given a layer to labels, the encoder's.
         settings: its configuration there, as JSON.
         labels: 0 for an encoder alone.
         image_size: 0 where it reads texts.
@@ -60,10 +60,6 @@ class HubConfig:
     padding: int = 0
     pooler: bool = True
 
-    def __post_init__(self) -> None:
-        if self.labels and not self.architecture.endswith((IMAGES, TEXTS)):
-            raise InputError(f"a {self.architecture} has no layer to labels that could be trained; give a classifier")
-
 
 class Called(nn.Module):
     """A network of transformers, called with images, or with tokens of which those that fill up are not attended to.
@@ -75,7 +71,7 @@ class Called(nn.Module):
         super().__init__()
         self.model = model
         self.padding = config.padding if config.positions else None
-        if not config.pooler:
+        if not config.pooler and not config.labels:
             model.register_module("pooler", None)
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch output"]:
@@ -102,8 +98,28 @@ class HubNetwork(Adapted):
         if "image_size" in described:
             described["image_size"] = config.image_size
         settings = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
-        theirs = getattr(transformers, config.architecture)(settings)
+        theirs = _class(config)(settings)
         super().__init__(Called(theirs, config), config, _example(config))
+        self._encoder = f"network.model.{theirs.base_model_prefix}."
+
+    def in_encoder(self, name: str) -> str:
+        """As transformers calls it where the encoder stands alone."""
+        return name.replace(self._encoder, "network.model.", 1)
+
+
+def _class(config: HubConfig) -> Any:
+    """The class of transformers; for an encoder that is to have labels, that of the classifiers around it.
+
+    Raises:
+        InputError: transformers has none.
+    """
+    name = config.architecture
+    if config.labels and not name.endswith((IMAGES, TEXTS)):
+        name = name.removesuffix("Model") + (TEXTS if config.positions else IMAGES)
+    found = getattr(_package(), name, None)
+    if found is None:
+        raise InputError(f"transformers has no {name}, which could give a {config.architecture} labels")
+    return found
 
 
 def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, str]]:

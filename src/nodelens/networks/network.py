@@ -91,6 +91,10 @@ class Network(nn.Module):
         """Vectors of places on a square grid, (1, token, embedding): name of the weight -> tokens before the grid."""
         return {}
 
+    def in_encoder(self, name: str) -> str:
+        """What a weight is called in the same network without a layer to labels."""
+        return name
+
     def settings(self) -> dict[str, Any]:
         """The configuration as plain numbers and words."""
         return asdict(self.config)

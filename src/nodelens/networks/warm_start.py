@@ -29,7 +29,7 @@ def warm_start(network: Network, trained: Network) -> list[str]:
     own, theirs = network.state_dict(), plain_state(trained)
     fitting = {}
     for name, weight in own.items():
-        found = theirs.get(name)
+        found = theirs.get(name, theirs.get(network.in_encoder(name)))
         if found is not None and name in network.placed():
             found = _on_grid(found, weight.shape[1], network.placed()[name])
         if found is not None and found.shape == weight.shape:
