@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from nodelens.networks import (
     masks_of,
     warm_start,
 )
+from nodelens.networks.vit import ViT
 from nodelens.runs import read_json
 from test_texts import write_texts
 
@@ -76,6 +78,11 @@ def test_masked_weights_can_be_trained_again(cct: CCT) -> None:
 def test_networks_of_different_kinds_are_refused(cct: CCT) -> None:
     with pytest.raises(InputError, match="no matrix of the same name and shape; begin with one of the same kind"):
         warm_start(build_network("vit_2_patch4_16", 10, 8, 1), cct)
+    # Another number of tokens before the grid: their places are no square that could be brought to another.
+    other = build_network("vit_2_patch4_16", 10, 32, 1)
+    assert isinstance(other, ViT)
+    without = ViT(replace(other.config, class_token=False, pool="mean"))
+    assert warm_start(other, without) == ["cls_token", "pos_embed"]
     anybody_s = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 1, 8, 8))
     with pytest.raises(InputError, match="a network of the kind 'adapted' cannot be built again"):
         build_alike(anybody_s, 10, 8, 1)
@@ -132,10 +139,12 @@ def test_texts_keep_the_words_that_it_has_learnt(tmp_path: Path, capsys: pytest.
 
 
 def test_bad_beginnings_are_one_sentence(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 40, "test": 40})
     for arguments, sentence in (
         ([], "say what to train: a variant, such as cct_7_3x1, or with --from a trained network"),
         (["--from", str(tmp_path / "none")], "there is no checkpoint"),
         (["vit_2_patch4_16", "--from", str(trained)], "have no matrix of the same name and shape"),
+        (["bert_2_64", "--from", str(trained), "--data", str(texts)], "have no matrix of the same name and shape"),
     ):
         assert nodelens("train", *arguments, "--out", str(tmp_path / "run")) == 2
         assert sentence in " ".join(capsys.readouterr().err.split())

@@ -107,7 +107,7 @@ def _data(
     alike = trained if settings.network == settings.initial else None
     if reads_texts(settings.network) if alike is None else longest_text(alike):
         check_no_images(image_size, skip_undecodable)
-        if trained is None:
+        if trained is None or not longest_text(trained):
             return text_splits(data, splits)
         return text_splits(data, splits, tokeniser_from(trained.checkpoint_metadata), longest_text(trained))
     if alike is not None and image_size is None:

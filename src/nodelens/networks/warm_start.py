@@ -26,12 +26,12 @@ def warm_start(network: Network, trained: Network) -> list[str]:
     Raises:
         InputError: no matrix of the trained network fits.
     """
-    own, theirs = network.state_dict(), plain_state(trained)
+    own, theirs, grids, their_grids = network.state_dict(), plain_state(trained), network.placed(), trained.placed()
     fitting = {}
     for name, weight in own.items():
         found = theirs.get(name, theirs.get(network.in_encoder(name)))
-        if found is not None and name in network.placed():
-            found = _on_grid(found, weight.shape[1], network.placed()[name])
+        if found is not None and name in grids and grids[name] == their_grids.get(name):
+            found = _on_grid(found, weight.shape[1], grids[name])
         if found is not None and found.shape == weight.shape:
             fitting[name] = found
     if all(weight.ndim < 2 for weight in fitting.values()):
