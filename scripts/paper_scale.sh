@@ -8,9 +8,10 @@
 # On the machine with the GPU:
 #   paper_scale.sh join PARTS TARGET          check the parts and unpack them into the folder TARGET
 #   paper_scale.sh setup [FOLDER]             install this checkout, and the wheels in FOLDER, without a network
-#   paper_scale.sh run [--scale SCALE] [--checkpoint FILE] [--minutes M] [--out RUNS] [STEP…]
+#   paper_scale.sh run [--scale SCALE] [--checkpoint FILE] [--second FILE] [--minutes M] [--out RUNS] [STEP…]
 #                                             go on with the steps for at most M (9) minutes; with a checkpoint its
-#                                             network is measured, where else CCT-7/3x1 would be trained
+#                                             network is measured, where else CCT-7/3x1 would be trained, and with a
+#                                             second one where else CCT-7/7x2 would be
 #   paper_scale.sh steps [--out RUNS]         the steps, which of them are finished, expected minutes on an H200
 #   paper_scale.sh collect RUNS FOLDER        what is worth bringing back, in files of at most 16 MiB
 #
@@ -151,7 +152,7 @@ run_steps() {
     [[ $1 != --* || $# -ge 2 ]] || fail "$1 without a value"
     case $1 in
       --scale) scale=$2 && shift 2 ;;
-      --checkpoint) checkpoint=(--checkpoint "$2") && shift 2 ;;
+      --checkpoint | --second) checkpoint+=("$1" "$2") && shift 2 ;;
       --minutes) minutes=$2 && shift 2 ;;
       --out) runs=$2 && shift 2 ;;
       --*) fail "unknown option $1" ;;

@@ -133,10 +133,14 @@ def test_a_checkpoint_stands_for_the_network(tmp_path: Path) -> None:
     stub, log, runs = tmp_path / "stub.py", tmp_path / "log", tmp_path / "runs"
     stub.write_text(STUB.replace("time.sleep(60)", "pass"))
     environment = {"NODELENS": f"{sys.executable} {stub} {log}"}
-    done = script("run", "--checkpoint", "a b.safetensors", "--out", runs, "network", "nodes", environment=environment)
+    given = ["--checkpoint", "a b.safetensors", "--second", "c.safetensors"]
+    done = script("run", *given, "--out", runs, "network", "nodes", environment=environment)
     assert done.returncode == 0, done.stderr
     network, nodes = log.read_text().splitlines()
-    assert network == f"reproduce all --scale paper --checkpoint a b.safetensors --out {runs}/cct --parts network"
+    assert (
+        network
+        == f"reproduce all --scale paper --checkpoint a b.safetensors --second c.safetensors --out {runs}/cct --parts network"
+    )
     assert "--checkpoint a b.safetensors" in nodes
 
 
