@@ -137,11 +137,8 @@ def test_a_checkpoint_stands_for_the_network(tmp_path: Path) -> None:
     done = script("run", *given, "--out", runs, "network", "nodes", environment=environment)
     assert done.returncode == 0, done.stderr
     network, nodes = log.read_text().splitlines()
-    assert (
-        network
-        == f"reproduce all --scale paper --checkpoint a b.safetensors --second c.safetensors --out {runs}/cct --parts network"
-    )
-    assert "--checkpoint a b.safetensors" in nodes
+    assert network == f"reproduce all --scale paper {' '.join(given)} --out {runs}/cct --parts network"
+    assert " ".join(given) in nodes
 
 
 def test_a_step_that_others_killed_has_failed(tmp_path: Path) -> None:
