@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from command_line import nodelens
 from nodelens.data.texts import learnt_tokeniser, tokeniser_from
 from nodelens.errors import InputError
-from nodelens.networks import FAMILIES, Network, load_network, longest_text, reading, stored
+from nodelens.networks import (
+    FAMILIES,
+    Network,
+    build_alike,
+    load_network,
+    longest_text,
+    reading,
+    stored,
+    warm_start,
+)
 from nodelens.networks.converted import converted_state
 from nodelens.runs import write_tensors
 from test_texts import write_texts
@@ -196,6 +205,20 @@ def test_any_other_is_read_by_its_modules(distilled: Path, tmp_path: Path) -> No
     twin: Network = FAMILIES["hub"].network(network.config)
     with torch.no_grad():
         assert not torch.allclose(twin.eval()(some_tokens()), expected)
+
+
+def test_an_encoder_of_images_becomes_one_of_ours_and_is_given_labels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = disturbed(transformers.ViTModel(transformers.ViTConfig(image_size=16, patch_size=4, **SIZE)))
+    model.save_pretrained(tmp_path)
+    network, images = load_network(f"hf:{tmp_path}"), torch.randn(3, 3, 16, 16)
+    assert (network.family, network.config.labels) == ("vit", 0)
+    with torch.no_grad():
+        expected = model(images).last_hidden_state[:, 0]
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+    labelled = build_alike(network, 7, 32, 3)
+    assert warm_start(labelled, network) == ["head.weight", "head.bias"]
+    assert labelled(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
 
 LANGUAGE_MODELS = {
