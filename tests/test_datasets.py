@@ -711,5 +711,7 @@ def test_cifar100_has_the_published_channel_statistics(real_data: Path, real_cac
 def test_flowers102_has_the_official_splits_and_that_of_the_cct_authors(real_data: Path, real_cache: Path) -> None:
     assert len(load_images("flowers102", "train", image_size=32, cache=real_cache)) == 1020
     assert len(load_images("flowers102:cct", "test", image_size=32, cache=real_cache)) == 819
+    names = load_images("flowers102", "train", image_size=32, cache=real_cache).label_names
+    assert (names[0], names[72], names[101], len(set(names))) == ("pink primrose", "water lily", "blackberry lily", 102)
     with pytest.raises(InputError, match="choose one of test, train, validation"):
         load_images("flowers102", "valid", cache=real_cache)

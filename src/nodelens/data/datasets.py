@@ -12,6 +12,7 @@ from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from nodelens.data.decoded import DecodedSplit, decoded_split, default_cache
+from nodelens.data.label_names import names_of_labels
 from nodelens.data.lookup import find_source
 from nodelens.data.sources import Source, hashed, stratified
 from nodelens.errors import InputError
@@ -187,7 +188,7 @@ def load_images(
         pixels=decoded.pixels,
         rows=np.arange(len(decoded.pixels)),
         labels=torch.from_numpy(decoded.labels),
-        label_names=decoded.meta.label_names,
+        label_names=names_of_labels(name, decoded.meta.label_names),
         superclass_names=decoded.meta.superclass_names,
         superclass_of_label=decoded.meta.superclass_of_label,
         fingerprint=decoded.fingerprint,
