@@ -27,6 +27,7 @@ from nodelens.networks import (
 )
 from nodelens.networks.vit import ViT
 from nodelens.runs import read_json
+from nodelens.training import recipe
 from test_texts import write_texts
 
 TINY = "cct_2_3x1_16"
@@ -96,7 +97,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_trained_network_is_trained_on(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = ["--epochs", "1", "--precision", "fp32"]
+    short = ["--recipe", "digits", "--epochs", "1", "--precision", "fp32"]
     assert nodelens("train", "--from", str(trained), *short, "--out", str(tmp_path)) == 0
     said = capsys.readouterr()
     assert f"begins with the weights of {trained}; anew: none" in said.out + said.err
@@ -119,6 +120,8 @@ def test_images_of_another_size_are_scaled_as_those_that_it_has_learnt(trained: 
     arguments = ["--image-size", "6", "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path)]
     assert nodelens("train", TINY, "--from", str(trained), *arguments) == 0
     network = load_network(tmp_path)
+    recorded = read_json(tmp_path / "config.json")["train"]["settings"]["recipe"]
+    assert recorded["learning_rate"] == recipe("fine-tune").learning_rate
     assert network.config.image_size == 6
     assert network.checkpoint_metadata["mean"] == load_network(trained).checkpoint_metadata["mean"]
     assert load_images("digits", "train", image_size=6).image_shape == (6, 6, 1)

@@ -34,7 +34,9 @@ def train(
         str | None, typer.Argument(help="Variant by name: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …")
     ] = None,
     data: Data = "digits",
-    recipe: Annotated[str, typer.Option(help="How to train; see docs/training.md.")] = "digits",
+    recipe: Annotated[
+        str | None, typer.Option(help="See docs/training.md; by default digits, with --from fine-tune.")
+    ] = None,
     initial: Annotated[
         str | None, typer.Option("--from", help="Checkpoint, timm:NAME or hf:NAME whose weights are trained on.")
     ] = None,
@@ -74,7 +76,7 @@ def train(
         raise InputError("say what to train: a variant, such as cct_7_3x1, or with --from a trained network")
     settings = TrainSettings(
         network or str(initial),
-        recipe_by_name(recipe, epochs, batch_size, learning_rate),
+        recipe_by_name(recipe or ("fine-tune" if initial else "digits"), epochs, batch_size, learning_rate),
         seed,
         compile=compile_network,
         keep_every=keep_every,
