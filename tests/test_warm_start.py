@@ -142,7 +142,7 @@ def test_texts_keep_the_words_that_it_has_learnt(tmp_path: Path, capsys: pytest.
 
 
 def test_bad_beginnings_are_one_sentence(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    texts = write_texts(tmp_path / "texts", {"train": 40, "test": 40})
+    texts = write_texts(tmp_path / "texts", {"train": 80, "test": 40})
     for arguments, sentence in (
         ([], "say what to train: a variant, such as cct_7_3x1, or with --from a trained network"),
         (["--from", str(tmp_path / "none")], "there is no checkpoint"),

@@ -21,6 +21,7 @@ from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.data.part import Part
 from nodelens.data.resident import ResidentImages, near
+from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
 from nodelens.processes import share, size
 from nodelens.training.recipe import Recipe
@@ -67,8 +68,9 @@ def steps_per_epoch(training: Samples, recipe: Recipe) -> int:
     """
     steps = len(training) // recipe.batch_size
     if steps == 0:
+        kind = "texts" if isinstance(training, TextExamples) else "images"
         raise InputError(
-            f"{training.name} {training.split} has {len(training)} images, less than a batch of {recipe.batch_size}; "
+            f"{training.name} {training.split} has {len(training)} {kind}, less than a batch of {recipe.batch_size}; "
             "give a smaller --batch-size"
         )
     return steps
