@@ -12,7 +12,7 @@ from torch import nn
 
 import nodelens as nl
 from command_line import nodelens
-from nodelens.data import load_images, tokeniser_from
+from nodelens.data import load_images, normalisation_of, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import (
     CCT,
@@ -23,10 +23,11 @@ from nodelens.networks import (
     fingerprint,
     load_network,
     masks_of,
+    stored,
     warm_start,
 )
 from nodelens.networks.vit import ViT
-from nodelens.runs import read_json
+from nodelens.runs import RunDirectory, read_json
 from nodelens.training import recipe
 from test_texts import write_texts
 
@@ -125,6 +126,18 @@ def test_images_of_another_size_are_scaled_as_those_that_it_has_learnt(trained: 
     assert network.config.image_size == 6
     assert network.checkpoint_metadata["mean"] == load_network(trained).checkpoint_metadata["mean"]
     assert load_images("digits", "train", image_size=6).image_shape == (6, 6, 1)
+
+
+def test_images_of_other_channels_are_scaled_as_they_want_it(tmp_path: Path) -> None:
+    colour = RunDirectory(tmp_path / "colour")
+    tensors, metadata = stored(randomised(TINY, 10, 8, 3))
+    colour.write_tensors("model.safetensors", tensors, metadata | {"mean": "0.1 0.2 0.3", "std": "1 1 1"})
+    arguments = ["--from", str(colour.path), "--epochs", "1", "--precision", "fp32", "--out", str(tmp_path / "grey")]
+    assert nodelens("train", *arguments) == 0
+    network = load_network(tmp_path / "grey")
+    assert network.config.channels == 1
+    expected = normalisation_of(load_images("digits", "train")).metadata()
+    assert expected.items() <= network.checkpoint_metadata.items()
 
 
 def test_texts_keep_the_words_that_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_from, normalisation_of
 from nodelens.data.resident import ResidentImages, near
@@ -113,8 +114,7 @@ def train(
     if exists(run.model):
         remove(resume)  # a kill after the model was written leaves it
         return load_network(run.path).to(device)
-    recorded = normalisation_from(initial.checkpoint_metadata) if initial is not None else None
-    normalisation = recorded or normalisation_of(training)
+    normalisation = _normalisation(training, initial)
     network.checkpoint_metadata = input_metadata(training, normalisation, settings.recipe.augmentation.flip)
     state = load_state(resume)
     if state is not None:
@@ -125,6 +125,14 @@ def train(
     with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
         _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board, test_every)
     return _finish(network, settings, test, normalisation, run)
+
+
+def _normalisation(training: Samples, initial: Network | None) -> Normalisation:
+    """As the trained network has learnt its images, where these have as many channels; otherwise as they want it."""
+    recorded = None if initial is None else normalisation_from(initial.checkpoint_metadata)
+    if recorded is not None and isinstance(training, ImageSet) and len(recorded.mean) == training.image_shape[2]:
+        return recorded
+    return normalisation_of(training)
 
 
 def _learn(
