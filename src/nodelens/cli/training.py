@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -89,8 +89,8 @@ def train(
     training, test = _data(settings, trained, data, (split, test_split), image_size, skip_undecodable)
     if held_out:
         training, _ = holdout(training, held_out)
-    how = {"initial": trained, "tensorboard": tensorboard, "test_every": test_every}
-    _train(settings, precision, training, test, RunDirectory(out), **how)
+    run = RunDirectory(out)
+    _train(settings, precision, training, test, run, initial=trained, tensorboard=tensorboard, test_every=test_every)
 
 
 def _data(
@@ -106,7 +106,7 @@ def _data(
     from nodelens.data.texts import check_no_images
     from nodelens.networks import longest_text, reads_texts
 
-    alike = trained if settings.network == settings.initial else None
+    alike = trained if settings.of_its_kind else None
     if reads_texts(settings.network) if alike is None else longest_text(alike):
         check_no_images(image_size, skip_undecodable)
         if trained is None or not longest_text(trained):
@@ -123,7 +123,10 @@ def _train(
     training: Samples,
     test: Samples,
     run: RunDirectory,
-    **how: Any,
+    *,
+    initial: Network | None,
+    tensorboard: bool,
+    test_every: int,
 ) -> None:
     """Train in a run directory, and say what was reached."""
     from nodelens.networks import masks_of
@@ -133,7 +136,9 @@ def _train(
 
     with run.claimed():
         resolved = dataclasses.replace(settings, precision=chosen_precision(precision, run, "train"))
-        trained = train_network(resolved, training, test, run, **how)
+        trained = train_network(
+            resolved, training, test, run, initial=initial, tensorboard=tensorboard, test_every=test_every
+        )
         masks = masks_of(trained)
         report_training(run)
         last = training_events(run)[-1]

@@ -22,4 +22,4 @@ def names_of_labels(data: str, names: Sequence[str]) -> tuple[str, ...]:
         return tuple(names)
     from torchvision.datasets import Flowers102
 
-    return tuple(getattr(Flowers102, "classes", names))  # which an old torchvision has not
+    return tuple(Flowers102.classes)

@@ -219,7 +219,7 @@ class CCT(Transformer):
     def _tokens(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token embedding"]:
         return self.classifier.place(self.tokenizer(images))
 
-    def placed(self) -> dict[str, int]:
+    def positional_embeddings(self) -> dict[str, int]:
         """Those of the tokens, which are those of the image."""
         return {"classifier.positional_emb": 0}
 

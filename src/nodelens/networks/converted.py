@@ -10,25 +10,25 @@ from torch import Tensor
 
 # What transformers calls a weight -> what nodelens does; of each replacement in turn. Two generations of the package.
 BERT = (
-    (r"^(?:bert\.)?embeddings\.word_embeddings\.", "embeddings.words."),
-    (r"^(?:bert\.)?embeddings\.position_embeddings\.", "embeddings.positions."),
-    (r"^(?:bert\.)?embeddings\.token_type_embeddings\.", "embeddings.types."),
-    (r"^(?:bert\.)?embeddings\.LayerNorm\.", "embeddings.norm."),
-    (r"^(?:bert\.)?encoder\.layer\.", "blocks."),
+    (r"^embeddings\.word_embeddings\.", "embeddings.words."),
+    (r"^embeddings\.position_embeddings\.", "embeddings.positions."),
+    (r"^embeddings\.token_type_embeddings\.", "embeddings.types."),
+    (r"^embeddings\.LayerNorm\.", "embeddings.norm."),
+    (r"^encoder\.layer\.", "blocks."),
     (r"\.attention\.self\.", ".attention."),
     (r"\.attention\.output\.dense\.", ".attention.proj."),
     (r"\.attention\.output\.LayerNorm\.", ".norm1."),
     (r"\.intermediate\.dense\.", ".linear1."),
     (r"\.output\.dense\.", ".linear2."),
     (r"\.output\.LayerNorm\.", ".norm2."),
-    (r"^(?:bert\.)?pooler\.dense\.", "pooler."),
+    (r"^pooler\.dense\.", "pooler."),
     (r"^classifier\.", "head."),
 )
 VIT = (
-    (r"^(?:vit\.)?embeddings\.cls_token$", "cls_token"),
-    (r"^(?:vit\.)?embeddings\.position_embeddings$", "pos_embed"),
-    (r"^(?:vit\.)?embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
-    (r"^(?:vit\.)?(?:encoder\.layer|layers)\.", "blocks."),
+    (r"^embeddings\.cls_token$", "cls_token"),
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^(?:encoder\.layer|layers)\.", "blocks."),
     (r"\.attention\.attention\.", ".attention."),
     (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
     (r"\.attention\.(query|key|value|[qkv]_proj)\.", r".attn.\1."),
@@ -36,7 +36,7 @@ VIT = (
     (r"\.layernorm_after\.", ".norm2."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
-    (r"^(?:vit\.)?layernorm\.", "norm."),
+    (r"^layernorm\.", "norm."),
     (r"^classifier\.", "head."),
 )
 NAMES = {"bert": BERT, "vit": VIT}
@@ -59,7 +59,8 @@ def converted_state(kind: str, state: Mapping[str, Tensor], labelled: bool = Tru
     if kind not in NAMES:
         return None
     wanted = {key: tensor for key, tensor in state.items() if labelled or not key.startswith("pooler.")}
-    renamed = {_renamed(key, NAMES[kind]): tensor for key, tensor in wanted.items()}
+    # In a classifier, the encoder's names follow the kind's.
+    renamed = {_renamed(key.removeprefix(f"{kind}."), NAMES[kind]): tensor for key, tensor in wanted.items()}
     found = {}
     for key, tensor in renamed.items():
         if QUERIES.search(key):  # one layer of queries, keys and values for each three

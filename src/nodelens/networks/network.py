@@ -87,8 +87,8 @@ class Network(nn.Module):
         """
         return {}
 
-    def placed(self) -> Mapping[str, int]:
-        """Vectors of places on a square grid, (1, token, embedding): name of the weight -> tokens before the grid."""
+    def positional_embeddings(self) -> Mapping[str, int]:
+        """Those of a square grid of tokens, (1, token, embedding): name of the weight -> tokens before the grid."""
         return {}
 
     def in_encoder(self, name: str) -> str:

@@ -253,7 +253,7 @@ class ViT(Transformer):
         pooled = self.norm(x[:, self.config.prefix :]).mean(dim=1) if of_image else self.norm(x[:, 0])
         return self.head(self.fc_norm(pooled))  # type: ignore[no-any-return]
 
-    def placed(self) -> dict[str, int]:
+    def positional_embeddings(self) -> dict[str, int]:
         """Those of the tokens, behind what may stand before them."""
         return {"pos_embed": self.config.prefix * self.config.placed_prefix}
 

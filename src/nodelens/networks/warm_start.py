@@ -17,7 +17,7 @@ from nodelens.networks.network import Network
 def warm_start(network: Network, trained: Network) -> list[str]:
     """Give a new network the weights of a trained one that have the same names and shapes.
 
-    The vectors of places on another grid of tokens are interpolated. Weights that a pruned network is without are
+    Positional embeddings of another grid of tokens are interpolated. Weights that a pruned network is without are
     zeros here, and can be trained.
 
     Returns:
@@ -26,7 +26,8 @@ def warm_start(network: Network, trained: Network) -> list[str]:
     Raises:
         InputError: no matrix of the trained network fits.
     """
-    own, theirs, grids, their_grids = network.state_dict(), plain_state(trained), network.placed(), trained.placed()
+    own, theirs = network.state_dict(), plain_state(trained)
+    grids, their_grids = network.positional_embeddings(), trained.positional_embeddings()
     fitting = {}
     for name, weight in own.items():
         found = theirs.get(name, theirs.get(network.in_encoder(name)))
@@ -41,12 +42,12 @@ def warm_start(network: Network, trained: Network) -> list[str]:
 
 
 def _on_grid(
-    places: Float[Tensor, "1 token embedding"], tokens: int, prefix: int
+    embeddings: Float[Tensor, "1 token embedding"], tokens: int, prefix: int
 ) -> Float[Tensor, "1 other_token embedding"]:
-    """The vectors of places for another number of tokens; those before the grid stay."""
-    side, wanted = math.isqrt(places.shape[1] - prefix), math.isqrt(tokens - prefix)
+    """Positional embeddings for another number of tokens; those before the grid stay."""
+    side, wanted = math.isqrt(embeddings.shape[1] - prefix), math.isqrt(tokens - prefix)
     if side == wanted:
-        return places
-    grid = places[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        return embeddings
+    grid = embeddings[:, prefix:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     resized = interpolate(grid, (wanted, wanted), mode="bicubic", antialias=True)
-    return torch.cat([places[:, :prefix], resized.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([embeddings[:, :prefix], resized.flatten(2).transpose(1, 2)], dim=1)

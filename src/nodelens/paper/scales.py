@@ -107,8 +107,7 @@ def with_second(scale: Scale, network: Network) -> Scale:
     Raises:
         InputError: the network does not read Flowers-102.
     """
-    short = scale.probe_epochs != FLOWERS.probe_epochs
-    differs = f"probes were trained for {scale.probe_epochs} epochs, not {FLOWERS.probe_epochs}" if short else ""
+    differs = _shorter_probes(scale, FLOWERS) if scale.probe_epochs != FLOWERS.probe_epochs else ""
     second = replace(FLOWERS, probe_epochs=scale.probe_epochs, differs=differs)
     return replace(scale, second=of_checkpoint(second, network))
 
@@ -119,12 +118,16 @@ def _difference(scale: Scale, network: Network) -> str:
     if _is_a(scale.network, network):
         return scale.differs
     if _is_a(paper.network, network):
-        said = f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
+        said = _shorter_probes(scale, paper)
         if scale.retraining_images is None:
             return said
         frozen = ", the rest frozen" * (scale.rest_learning_rate == 0)
         return f"{said}; pruned networks were retrained on {scale.retraining_images:,} images an epoch{frozen}"
     return f"the checkpoint is no {scale.network}, which the scale trains"
+
+
+def _shorter_probes(scale: Scale, paper: Scale) -> str:
+    return f"probes were trained for {scale.probe_epochs} epochs, not {paper.probe_epochs}"
 
 
 def _is_a(name: str, network: Network) -> bool:

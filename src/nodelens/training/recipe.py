@@ -168,9 +168,9 @@ def recipe(
     for what, value in changes.items():
         if value is not None and value < 1:
             raise InputError(f"{what} must be at least 1, not {value}")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise InputError(f"a learning rate of {learning_rate:g} teaches nothing; give one such as 1e-4")
     if learning_rate is not None:
+        if not 0 < learning_rate < math.inf:
+            raise InputError(f"a learning rate of {learning_rate:g} teaches nothing; give one such as 1e-4")
         ends = min(chosen.final_learning_rate, learning_rate)
         changes |= {"learning_rate": learning_rate, "final_learning_rate": ends}
     if epochs is not None and chosen.warmup_epochs > epochs / 2:

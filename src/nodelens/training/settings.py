@@ -49,6 +49,11 @@ class TrainSettings:
         if self.keep_every < 0:
             raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
 
+    @property
+    def of_its_kind(self) -> bool:
+        """Whether the network is to be of the kind of the trained one, and no variant by name."""
+        return self.network == self.initial
+
 
 def new_network(settings: TrainSettings, training: Samples, initial: Network | None = None) -> Network:
     """The network that a run begins with; what is random in its weights follows from torch's random state.
@@ -59,10 +64,10 @@ def new_network(settings: TrainSettings, training: Samples, initial: Network | N
     Raises:
         InputError: it cannot be built, or not for these images or texts; no weight of the trained network fits.
     """
-    if not isinstance(training, TextExamples) and isinstance(training, Examples):
-        raise InputError(f"{training.name} holds neither images nor texts, which alone a network can be trained on")
     if isinstance(training, TextExamples):
         network = _of_texts(settings, training, initial)
+    elif isinstance(training, Examples):
+        raise InputError(f"{training.name} holds neither images nor texts, which alone a network can be trained on")
     else:
         network = _of_images(settings, training, initial)
     if settings.heads is not None and not any(site.heads for site in network.sites()):
@@ -117,6 +122,6 @@ def _heads(settings: TrainSettings) -> dict[str, int | tuple[int, ...]]:
 
 def _build(settings: TrainSettings, initial: Network | None) -> Callable[..., Network]:
     """What builds the untrained network for a number of labels, an image size and channels."""
-    if initial is not None and settings.network == settings.initial:
+    if initial is not None and settings.of_its_kind:
         return partial(build_alike, initial)
     return partial(build_network, settings.network)
