@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from command_line import nodelens
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
 from nodelens.measures import site_statistics
-from nodelens.networks import load_network, reading, select_sites
+from nodelens.networks import build_network, load_network, reading, select_sites, stored
 from nodelens.probing import load_measurements, load_probes
 from nodelens.report.compared import compared_table
 from nodelens.report.explored import describe_networks, explored_networks
@@ -32,7 +33,7 @@ from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
 from nodelens.report.tables import statistics_rows
-from nodelens.runs import RunDirectory
+from nodelens.runs import RunDirectory, write_tensors
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
 
 SOURCES = Path(__file__).parent.parent / "src" / "nodelens" / "report" / "explorer"
@@ -110,6 +111,21 @@ def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
         shown = np.frombuffer(base64.b64decode(excitation[key]), "<u2").reshape(last["nodes"], 4)
         expected = pooled[0].topk(4, dim=0, largest=largest).indices
         assert np.array_equal(np.array(pictures["labels"])[shown].T, images.labels[expected].numpy())
+
+
+def test_images_of_any_size_show_the_labels_of_a_measured_checkpoint(tmp_path: Path) -> None:
+    for position in range(40):
+        of_label = tmp_path / "photos" / ("train" if position < 20 else "test") / ("cat", "dog")[position % 2]
+        of_label.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (10 + position, 12), (position, 2 * position, 90 - position)).save(
+            of_label / f"{position}.png"
+        )
+    torch.manual_seed(0)
+    write_tensors(tmp_path / "own.safetensors", *stored(build_network("cct_2_3x1_16", 2, 8, 3)))
+    asked = ("--data", str(tmp_path / "photos"), "--sites", "block.2.linear2", "--epochs", "1", "--no-untrained")
+    run = RunDirectory(tmp_path / "run")
+    assert nodelens("measure", str(tmp_path / "own.safetensors"), *asked, "--out", str(run.path)) == 0
+    assert page_of(run)[2]["thumbnails"]["side"] == 8
 
 
 def test_images_are_left_out_when_asked(tiny: RunDirectory, tmp_path: Path) -> None:

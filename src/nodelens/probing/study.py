@@ -155,7 +155,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     names = [site.name for site in sites_of(network)]
     same_labels = network.config.labels == len(data.training.label_names)
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or same_labels]
-    run.configure("measure", _identity(network, data, settings), sites=names, layers=joined)
+    described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
+    run.configure("measure", _identity(network, data, settings), **described)
     _measure_one(placed(network), chosen, data, settings, run, MEASURED)
     if settings.untrained:
         twin = placed(untrained_twin(network, settings.untrained_seed))

@@ -41,7 +41,8 @@ def samples_of(run: RunDirectory, split: str) -> Samples | None:
             tokeniser = tokeniser_from(metadata)
             if tokeniser is not None:
                 return text_splits(name, ("train", one), tokeniser, config["positions"])[1]
-            return load_images(name, one, image_size=config.get("image_size"))
+            # A checkpoint that was measured elsewhere is not here, but its run says how large its images were.
+            return load_images(name, one, image_size=config.get("image_size") or recorded.get("image_size") or None)
     return None
 
 
