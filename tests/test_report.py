@@ -117,9 +117,8 @@ def test_images_of_any_size_show_the_labels_of_a_measured_checkpoint(tmp_path: P
     for position in range(40):
         of_label = tmp_path / "photos" / ("train" if position < 20 else "test") / ("cat", "dog")[position % 2]
         of_label.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (10 + position, 12), (position, 2 * position, 90 - position)).save(
-            of_label / f"{position}.png"
-        )
+        colour = (position, 2 * position, 90 - position)
+        Image.new("RGB", (10 + position, 12), colour).save(of_label / f"{position}.png")
     torch.manual_seed(0)
     write_tensors(tmp_path / "own.safetensors", *stored(build_network("cct_2_3x1_16", 2, 8, 3)))
     asked = ("--data", str(tmp_path / "photos"), "--sites", "block.2.linear2", "--epochs", "1", "--no-untrained")
