@@ -148,6 +148,24 @@ def test_another_probe_training_is_refused(measured: Path, capsys: pytest.Captur
     )
 
 
+def test_every_study_trains_its_probes_as_it_is_told(trained: Path, tmp_path: Path) -> None:
+    def recipe_of(run: Path, command: str = "measure") -> dict[str, object]:
+        return RunDirectory(run).settings(command)["probe"]["recipe"]
+
+    quick = ("--seeds", "1", "--epochs", "1")
+    out = [str(tmp_path / name) for name in ("measured", "heads", "prune")]
+    sites = ("--sites", "block.1.linear2", "--no-untrained")
+    given = ("--optimizer", "sgd", "--weight-decay", "0.2")
+    assert nodelens("measure", str(trained), *sites, *given, *quick, "--out", out[0]) == 0
+    assert nodelens("heads", str(trained), "--block", "2", "--draws", "9", "--out", out[0]) == 0  # as measured before
+    assert nodelens("heads", str(trained), "--block", "2", "--draws", "9", *quick, *given[:2], "--out", out[1]) == 0
+    pruned = ("--block", "2", "--baseline", "random", "--probe-epochs", "1", "--probe-optimizer", "sgd")
+    assert nodelens("prune", str(trained), *pruned, *quick, "--out", out[2], "--name", "last") == 0
+    found = [recipe_of(tmp_path / name) for name in ("measured", "heads", "prune")]
+    assert [recipe["optimizer"] for recipe in found] == ["sgd"] * 3
+    assert [recipe["weight_decay"] for recipe in found] == [0.2, 0.05, 0.05]
+
+
 def test_what_it_can_do_is_said_without_loading_torch() -> None:
     program = "import sys; from nodelens.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program, "--help"], capture_output=True, text=True, check=True)
@@ -324,6 +342,14 @@ BAD_INPUT = {
     "a checkpoint for other data": (
         ["reproduce", "all", "--checkpoint", "wide.safetensors", "--out", "x"],
         "the network has 7 outputs but digits has 10 labels",
+    ),
+    "unknown optimizer of a reproduction": (
+        ["reproduce", "all", "--probe-optimizer", "adam"],
+        "unknown optimizer 'adam'",
+    ),
+    "a negative penalty": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--weight-decay", "-1"],
+        "the probes' weight decay is -1.0; give 0 or more",
     ),
     "networks of one study": (["reproduce", "table1", "--networks", "3"], "--networks and --parts"),
     "another split of all": (["reproduce", "all", "--split", "train"], "leave out --split"),

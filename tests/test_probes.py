@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of
@@ -295,6 +296,39 @@ def test_the_default_recipe_is_the_paper_s_rate_and_decay() -> None:
     chosen = probe_recipe(9)
     assert (chosen.epochs, chosen.optimizer, chosen.learning_rate, chosen.weight_decay) == (9, "adamw", 5e-3, 5e-2)
     assert chosen.rate(90, 10) == pytest.approx(0.0)
+
+
+def test_sgd_finds_the_only_minimum_of_a_penalised_probe(
+    convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    site, penalty = select_sites(convolutions.sites(), ["linear.1"]), 0.02
+    recipe = probe_recipe(400, 0.2, "sgd", batch_size=100, flip=0.0, weight_decay=penalty)
+    probes = train_probes(convolutions, site, digits, normalisation, ProbeSettings(recipe, seeds=(0, 1)))
+    found = probes["linear.1"].weight.double()
+    images = normalisation.applied(digits.batch(torch.arange(100)), CPU)
+    nodes = activations_of(convolutions, images)["linear.1"].double()
+    targets = torch.full((100, 10), recipe.label_smoothing / 10, dtype=torch.float64)
+    targets[torch.arange(100), digits.labels] += 1 - recipe.label_smoothing
+
+    def loss(weight: Any) -> Any:
+        w = torch.tensor(weight.reshape(10, 6), requires_grad=True)
+        total = F.cross_entropy(nodes @ w.T, targets) + penalty / 2 * w.square().sum()
+        total.backward()
+        return total.item(), w.grad.numpy().ravel()
+
+    best = minimize(loss, torch.zeros(60, dtype=torch.float64).numpy(), jac=True, options={"gtol": 1e-9})
+    expected = torch.tensor(best.x.reshape(10, 6))
+    for weight in found:  # wherever it began
+        torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-4)
+    # There W is the mean product of what the answer lacks and the activation, divided by the penalty.
+    lacking = targets - (nodes @ expected.T).softmax(dim=1)
+    torch.testing.assert_close(lacking.T @ nodes / 100 / penalty, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [-0.1, float("nan"), float("inf")])
+def test_a_weight_decay_that_is_none_is_refused(decay: float) -> None:
+    with pytest.raises(InputError, match="weight decay"):
+        probe_recipe(1, weight_decay=decay)
 
 
 def test_a_damaged_network_is_a_sentence(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:

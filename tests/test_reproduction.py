@@ -15,7 +15,7 @@ import torch
 from command_line import nodelens
 from nodelens.errors import InputError
 from nodelens.networks import build_network, stored
-from nodelens.paper import scales, values, whole
+from nodelens.paper import scales, studies, values, whole
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text
 from nodelens.paper.readers import READERS, numbers_of
@@ -256,12 +256,15 @@ def test_a_checkpoint_of_the_second_network_is_measured_at_any_scale(
     torch.manual_seed(0)
     tensors, metadata = stored(build_network(flowers.network, 10, 8, 1))
     RunDirectory(tmp_path).write_tensors("second.safetensors", tensors, metadata)
-    second = ("--second", str(tmp_path / "second.safetensors"))
+    second = ("--second", str(tmp_path / "second.safetensors"), "--probe-optimizer", "sgd")
     assert reproduce(tmp_path / "all", "--parts", "table5", *second) == 0
     page = (tmp_path / "all" / "reproduction.md").read_text()
     assert "Table 5: the checkpoint second.safetensors" in page
     assert f"probes were trained for {TINY.probe_epochs} epochs, not {flowers.probe_epochs}" in page
     assert "block 3, labels owned" in page
+    assert f"2 seeds of the probes, {TINY.probe_epochs} epochs of sgd" in page
+    of_second = RunDirectory(tmp_path / "all" / scales.SECOND).settings("measure")["probe"]["recipe"]
+    assert of_second["optimizer"] == "sgd"
     # The same numbers come of the study alone.
     one = ("reproduce", "table5", "--scale", "smoke", "--out", str(tmp_path / "one"))
     assert nodelens(*one, *second) == 0
@@ -292,6 +295,15 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     fewer = replace(scales.SCALES["smoke"], retraining_images=1200, rest_learning_rate=0.0)
     said = scales.of_checkpoint(fewer, network).differs
     assert said.endswith("not 50; pruned networks were retrained on 1,200 images an epoch, the rest frozen")
+
+
+def test_both_networks_of_a_scale_are_probed_alike() -> None:
+    found = studies.scale_of("paper", probe_optimizer="sgd")
+    assert found.second is not None
+    for scale in (found, found.second):
+        network = build_network(scale.network, 10, 8, 1)
+        recipe = scales.scale_probes(scale, network, (0,), 0, "fp32").recipe
+        assert (recipe.optimizer, recipe.epochs) == ("sgd", 50)
 
 
 def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

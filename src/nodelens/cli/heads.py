@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nodelens.cli.options import (
+    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
     SkipUndecodable,
@@ -44,6 +45,7 @@ def heads(
     threshold: Threshold = 0.3,
     seeds: Annotated[int | None, typer.Option(help="Probes per site; by default as measured before, or 3.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the probes; by default as before, or 6, 1000 steps.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help=f"{PROBE_OPTIMIZER}; by default as before, or adamw.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
     silence: Annotated[bool, typer.Option("--silence", help="Silence heads in the network itself.")] = False,
     superclasses: Annotated[Path | None, typer.Option(help="JSON: super-classes with their labels.")] = None,
@@ -86,7 +88,7 @@ def heads(
         check_shown(loaded.test, shown, smaller)
         loaded = fewer_images(loaded, training_images)
         record = RunDirectory(run.path / EPOCHS) if along_training else run
-        probe = _probe(network, record, seeds, epochs, precision, loaded.probing.training)
+        probe = _probe(network, record, seeds, epochs, optimizer, precision, loaded.probing.training)
         settings = dataclasses.replace(settings, probe=probe)
         if along_training:
             tables = report_epochs(study_epochs(network, loaded, settings, trained, run, every), settings, run)
@@ -138,6 +140,7 @@ def _probe(
     run: RunDirectory,
     seeds: int | None,
     epochs: int | None,
+    optimizer: str | None,
     precision: str,
     training: Samples,
 ) -> ProbeSettings:
@@ -146,12 +149,15 @@ def _probe(
 
     resolved = chosen_precision(precision, run, "measure")
     found = recorded_probe(run)
+    given: dict[str, Any] = {"epochs": epochs, "optimizer": optimizer}
+    asked = {name: value for name, value in given.items() if value is not None}
     if found is None:
-        recipe = probe_recipe(probe_epochs(training) if epochs is None else epochs, flip=learnt_flip(network))
+        recipe = probe_recipe(**{"epochs": probe_epochs(training), "flip": learnt_flip(network), **asked})
         return ProbeSettings(recipe, tuple(range(SEEDS if seeds is None else seeds)), precision=resolved)
-    recipe = found.recipe if epochs is None else dataclasses.replace(found.recipe, epochs=epochs)
     chosen = found.seeds if seeds is None else tuple(range(seeds))
-    return dataclasses.replace(found, recipe=recipe, seeds=chosen, precision=resolved)
+    return dataclasses.replace(
+        found, recipe=dataclasses.replace(found.recipe, **asked), seeds=chosen, precision=resolved
+    )
 
 
 def _position(text: str) -> int:

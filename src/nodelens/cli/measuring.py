@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nodelens.cli.options import (
+    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
     Seed,
@@ -37,7 +38,8 @@ def measure(
     seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, at least 1000 steps.")] = None,
     learning_rate: Annotated[float, typer.Option(help="Of the probes.")] = 5e-3,
-    optimizer: Annotated[str, typer.Option(help="Of the probes: adamw or sgd.")] = "adamw",
+    optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
+    weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
@@ -76,7 +78,7 @@ def measure(
         name = data_name(data, RunDirectory(Path(source)), run)
         images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable, other_labels=other_labels)
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
-        how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network))
+        how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay)
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, chosen_precision(precision, run, "measure"))
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)

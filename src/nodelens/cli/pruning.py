@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodelens.cli.options import (
+    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
     Seed,
@@ -60,6 +61,7 @@ def prune(
     distill: Annotated[bool, typer.Option("--distill", help="Learn the unpruned network's outputs.")] = False,
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
+    probe_optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
     test_split: Annotated[str | None, typer.Option(help="Images only looked at; by default as in training.")] = None,
     paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,
@@ -102,7 +104,7 @@ def prune(
             search=search,
         )
         images = _images(network, begun, data_name(data, begun), test_split, settings, skip_undecodable)
-        show(_tables(_study(network, images, settings, probe_epochs, seed, run, measured)))
+        show(_tables(_study(network, images, settings, probe_epochs, probe_optimizer, seed, run, measured)))
     output.print(f"run directory {run.path}")
 
 
@@ -197,6 +199,7 @@ def _study(
     images: PruningData,
     settings: PruneSettings,
     probe_epochs: int | None,
+    probe_optimizer: str,
     seed: int,
     run: RunDirectory,
     measured: RunDirectory,
@@ -207,7 +210,7 @@ def _study(
     from nodelens.pruning.study import PruningStudy
 
     length = default_epochs(images.rest) if probe_epochs is None else probe_epochs
-    recipe = probe_recipe(length, flip=learnt_flip(network))
+    recipe = probe_recipe(length, optimizer=probe_optimizer, flip=learnt_flip(network))
     probe = ProbeSettings(recipe, settings.seeds, seed, precision=settings.retraining.precision)
     return PruningStudy(network, images, dataclasses.replace(settings, probe=probe), run, measured)
 

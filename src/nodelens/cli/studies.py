@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nodelens.cli.options import Out, Seed, output, show
+from nodelens.cli.options import PROBE_OPTIMIZER, Out, Seed, output, show
 from nodelens.errors import InputError
 
 
@@ -23,6 +23,7 @@ def reproduce(
     seed: Seed = 0,
     seeds: Annotated[int | None, typer.Option(help="Probes, masks and enforced networks; by default 3.")] = None,
     networks: Annotated[int | None, typer.Option(help="With all: networks trained, a seed each; default 1.")] = None,
+    probe_optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
     parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""
@@ -39,7 +40,7 @@ def reproduce(
         raise InputError(f"{study} is not of the paper's second network; leave out --second")
     if split is not None and study not in SPLIT_STUDIES:
         raise InputError(f"{study} is measured on the paper's split; leave out --split")
-    chosen, run = scale_of(scale, seeds), RunDirectory(out or Path(f"runs/reproduce-{scale}"))
+    chosen, run = scale_of(scale, seeds, probe_optimizer), RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
         if study == "all":
             only = tuple(parts.split(",")) if parts else None

@@ -37,6 +37,7 @@ class Scale:
     """The network that a study measures, and how long its probes and its pruned versions are trained.
 
     Attributes:
+        probe_optimizer: see `probe_recipe`.
         retraining_images: of a pruned network, at most so many per epoch; None for all.
         rest_learning_rate: while a pruned block is retrained, of everything else; 0 freezes it.
         enforced_network: what is trained with and without labels given to its heads; None for `network`.
@@ -49,6 +50,7 @@ class Scale:
     data: str
     recipe: str
     probe_epochs: int
+    probe_optimizer: str = "adamw"
     seeds: int = 3
     retraining_images: int | None = None
     rest_learning_rate: float = 1e-6
@@ -90,6 +92,17 @@ def recipe_of(scale: Scale) -> Recipe:
     return recipe(scale.recipe)
 
 
+def with_probes(scale: Scale, optimizer: str) -> Scale:
+    """The scale, and that of its second network, where an optimizer trains the probes.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    probe_recipe(optimizer=optimizer)
+    second = scale.second and replace(scale.second, probe_optimizer=optimizer)
+    return replace(scale, probe_optimizer=optimizer, second=second)
+
+
 def of_checkpoint(scale: Scale, network: Network) -> Scale:
     """The scale where a checkpoint's network stands for its own: it differs as that does, if it is of the same kind.
 
@@ -108,7 +121,7 @@ def with_second(scale: Scale, network: Network) -> Scale:
         InputError: the network does not read Flowers-102.
     """
     differs = _shorter_probes(scale, FLOWERS) if scale.probe_epochs != FLOWERS.probe_epochs else ""
-    second = replace(FLOWERS, probe_epochs=scale.probe_epochs, differs=differs)
+    second = replace(FLOWERS, probe_epochs=scale.probe_epochs, probe_optimizer=scale.probe_optimizer, differs=differs)
     return replace(scale, second=of_checkpoint(second, network))
 
 
@@ -159,7 +172,7 @@ def scale_probes(
     scale: Scale, network: Network, seeds: Iterable[int], order_seed: int, precision: Precision
 ) -> ProbeSettings:
     """How a scale trains the probes of a network."""
-    recipe = probe_recipe(scale.probe_epochs, flip=learnt_flip(network))
+    recipe = probe_recipe(scale.probe_epochs, optimizer=scale.probe_optimizer, flip=learnt_flip(network))
     return ProbeSettings(recipe, tuple(seeds), order_seed, precision=precision)
 
 

@@ -15,7 +15,7 @@ from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
 from nodelens.paper.nodes import NODE_SITES, figure3, figure4
 from nodelens.paper.pruning import output_layer, table3
-from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale
+from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale, with_probes
 from nodelens.probing import Measurement, measurements_of
 from nodelens.probing.store import measured_names
 from nodelens.report.figures import save_figure, threshold_figure
@@ -173,17 +173,18 @@ SPLIT_STUDIES = (*NODE_STUDIES, *HEAD_STUDIES)
 """Studies that can be made on another split than the paper's."""
 
 
-def scale_of(name: str, seeds: int | None = None) -> Scale:
-    """A scale by name, its number of seeds changed on request.
+def scale_of(name: str, seeds: int | None = None, probe_optimizer: str = "adamw") -> Scale:
+    """A scale by name, its number of seeds changed on request, and how its probes are trained.
 
     Raises:
-        InputError: an unknown scale, or no seed at all.
+        InputError: an unknown scale or optimizer, or no seed at all.
     """
     if name not in SCALES:
         raise InputError(f"there is no scale {name!r}; known: {', '.join(SCALES)}")
     if seeds is not None and seeds < 1:
         raise InputError(f"nothing would be measured with --seeds {seeds}; give at least 1")
-    return SCALES[name] if seeds is None else replace(SCALES[name], seeds=seeds)
+    chosen = with_probes(SCALES[name], probe_optimizer)
+    return chosen if seeds is None else replace(chosen, seeds=seeds)
 
 
 def reproduce(

@@ -223,4 +223,5 @@ def _how(plan: Plan) -> str:
     network = f"the checkpoint {plan.checkpoint.name}" if plan.checkpoint else f"{plan.scale.network} trained here"
     networks = f"{plan.networks} networks" if plan.networks > 1 else "one network"
     data = plan.scale.data if plan.second is None else f"{plan.scale.data}; Table 5: the checkpoint {plan.second.name}"
-    return f"Scale {plan.name}: {network}, {networks}, {plan.scale.seeds} seeds of the probes; data {data}."
+    probes = f"{plan.scale.seeds} seeds of the probes, {plan.scale.probe_epochs} epochs of {plan.scale.probe_optimizer}"
+    return f"Scale {plan.name}: {network}, {networks}, {probes}; data {data}."

@@ -53,16 +53,23 @@ def learnt_flip(network: Network) -> float:
 
 
 def probe_recipe(
-    epochs: int = 6, learning_rate: float = 5e-3, optimizer: str = "adamw", batch_size: int = 128, flip: float = 0.5
+    epochs: int = 6,
+    learning_rate: float = 5e-3,
+    optimizer: str = "adamw",
+    batch_size: int = 128,
+    flip: float = 0.5,
+    weight_decay: float = 5e-2,
 ) -> Recipe:
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
 
     Args:
+        optimizer: of `sgd` the weight decay is the gradient of an L2 penalty, which draws W to the labels' mean
+            activations; that of `adamw` hardly does.
         batch_size: of a smaller split all images are one batch.
         flip: probability that an image is mirrored; best what the network learnt with, see `learnt_flip`.
 
     Raises:
-        InputError: an unknown optimizer, no epoch, or a learning rate that is not positive.
+        InputError: an unknown optimizer, no epoch, a learning rate that is not positive, or a negative decay.
     """
     if optimizer not in ("adamw", "sgd"):
         raise InputError(f"unknown optimizer {optimizer!r}; choose adamw or sgd")
@@ -71,13 +78,15 @@ def probe_recipe(
             "probes need at least one epoch, images in a batch and a positive learning rate, "
             f"not {epochs}, {batch_size} and {learning_rate}"
         )
+    if not 0 <= weight_decay < math.inf:
+        raise InputError(f"the probes' weight decay is {weight_decay}; give 0 or more")
     return Recipe(
         epochs=epochs,
         batch_size=batch_size,
         optimizer=optimizer,  # type: ignore[arg-type]
         learning_rate=learning_rate,
         final_learning_rate=0.0,
-        weight_decay=5e-2,
+        weight_decay=weight_decay,
         augmentation=Augmentation(flip=flip),
     )
 
