@@ -62,6 +62,7 @@ def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
     own = seeded().train()
     network = nl.adapt(own, DIGITS)
     found = {site.name: (site.nodes, site.layout, site.positions) for site in nl.sites(network)}
+    assert found.pop("own_head") == (5, "units", 1)
     assert found == {"first": (6, "channels", 64), "last_axis": (5, "tokens", 1), "head": (10, "units", 1)}
     assert network.config.labels == 10
     assert not network.training
@@ -140,6 +141,7 @@ def test_texts_are_measured_as_their_tokens() -> None:
         ("words", "tokens"),
         ("mix", "tokens"),
         ("head", "units"),
+        ("own_head", "units"),
     ]
     found = nl.measure(
         network, (learnt, measured), "words", settings=ProbeSettings(probe_recipe(100, learning_rate=0.1))

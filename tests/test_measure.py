@@ -25,6 +25,7 @@ from nodelens.networks import (
     reading,
     select_layers,
     select_sites,
+    sites,
 )
 from nodelens.networks.network import Network
 from nodelens.probing import (
@@ -471,6 +472,54 @@ def test_images_of_other_channels_or_labels_do_not_fit(cct: CCT, digits: ImageSe
         check_fits(build_network("cct_2_3x1_16", 9, 8, 1), digits)
 
 
+@pytest.mark.parametrize("kind", ["cct_2_3x1_16", "vit_2_patch4_16", "resnet18_3x3"])
+def test_the_network_s_own_head_is_measured_as_it_is(kind: str, digits: ImageSet, normalisation: Normalisation) -> None:
+    torch.manual_seed(0)
+    network = build_network(kind, 10, 8, 1).eval()
+    own = sites(network)[-1]
+    layer = network.get_submodule(own.module)
+    assert isinstance(layer, nn.Linear)
+    found = measure(network, (digits, digits), "own_head", split=digits.split)["own_head"]
+    images = normalise(digits.batch(torch.arange(60)), normalisation.mean, normalisation.std)
+    entered: list[Tensor] = []
+    with torch.no_grad(), reading(network, [own], lambda _, nodes: entered.append(nodes)):
+        logits = network(images)
+    assert torch.equal(found.weight, layer.weight.detach())
+    assert found.accuracy == (logits.argmax(1) == digits.labels).double().mean().item()
+    expected = torch.stack([entered[0][digits.labels == label].mean(0) for label in range(10)])
+    torch.testing.assert_close(found.class_means, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_probes_learn_beside_a_head_that_stays(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        cct.get_submodule("classifier.fc").bias.normal_()  # type: ignore[union-attr]
+    settings = ProbeSettings(RECIPE, seeds=(0, 7))
+    chosen = select_sites(sites(cct), ["block.1.linear2", "own_head"])
+    both = train_probes(cct, chosen, digits, normalisation, settings, tmp_path / "state.pt")
+    alone = train_probes(cct, chosen[:1], digits, normalisation, settings)
+    assert torch.equal(both["block.1.linear2"].weight, alone["block.1.linear2"].weight)
+    found = measure_probes(cct, both, digits, normalisation)
+    assert torch.equal(found[0]["own_head"].weight, found[1]["own_head"].weight)
+    images = normalise(digits.batch(torch.arange(60)), normalisation.mean, normalisation.std)
+    with torch.no_grad():
+        answers = cct(images).argmax(1)
+    assert [of_seed["own_head"].accuracy for of_seed in found] == [(answers == digits.labels).double().mean()] * 2
+
+
+def test_a_pruned_head_is_measured_as_the_network_uses_it(cct: CCT, digits: ImageSet) -> None:
+    kept = torch.rand(10, 16) > 0.5
+    apply_masks(cct, {"classifier.fc": kept})
+    assert torch.equal(measure(cct, (digits, digits), "own_head", split=digits.split)["own_head"].weight != 0, kept)
+
+
+def test_a_head_that_answers_with_other_labels_is_none(cct: CCT, digits: ImageSet) -> None:
+    fewer = replace(digits, label_names=digits.label_names[:7], labels=digits.labels % 7)
+    with pytest.raises(InputError, match="no site matches 'own_head'"):
+        measure(cct, (fewer, fewer), "own_head", split=digits.split, other_labels=True)
+
+
 def test_what_is_stored_is_what_was_measured(
     cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
 ) -> None:
@@ -481,6 +530,6 @@ def test_what_is_stored_is_what_was_measured(
     (stored,) = load_measurements(run, digits.split)
     in_memory = measure(cct, (digits, digits), "*", split=digits.split, settings=settings)
     assert_same_measurement(stored, in_memory)
-    assert [stored[name].site for name in stored] == cct.sites()
+    assert [stored[name].site for name in stored] == sites(cct)
     with pytest.raises(InputError, match=r"block\.1\.ln was not measured on 'train' in .*; measured: test-60"):
         load_measurements(run, "train")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import nodelens as nl
 from nodelens.data import load_images
-from nodelens.networks import build_network, load_network, masks_of, reading, sites
+from nodelens.networks import build_network, load_network, masks_of, reading
 from nodelens.networks.resnet import ResNet, infer_config
 from nodelens.probing import ProbeSettings, probe_recipe
 
@@ -79,7 +79,7 @@ def test_sites_are_what_blocks_and_convolutions_hand_on(name: str, size: int) ->
     assert isinstance(network, ResNet)
     read: dict[str, Tensor] = {}
     images = torch.randn(2, 3, size, size)
-    with torch.inference_mode(), reading(network, sites(network), read.__setitem__):
+    with torch.inference_mode(), reading(network, network.sites(), read.__setitem__):
         network(images)
         x = network.stages()[0](images)
         first = network.layer1[0]
@@ -87,12 +87,12 @@ def test_sites_are_what_blocks_and_convolutions_hand_on(name: str, size: int) ->
         for number, block in enumerate(network.stages()[1:-1], 1):
             x = block(x)
             assert torch.equal(read[f"block.{number}.output"], x)
-    for site in sites(network):
+    for site in network.sites():
         side = round(site.positions**0.5)
         assert read[site.name].shape == (2, site.nodes, side, side), site.name
         # After ReLU: neither negative nor all zero.
         assert read[site.name].min() == 0 < read[site.name].max()
-    assert len(sites(network)) == (8 * 2 if "18" in name else 16 * 3)
+    assert len(network.sites()) == (8 * 2 if "18" in name else 16 * 3)
 
 
 def test_filters_are_measured_and_the_output_is_pruned() -> None:

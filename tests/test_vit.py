@@ -82,10 +82,10 @@ def test_a_checkpoint_of_timm_gives_timm_s_logits(kind: str, tmp_path: Path) -> 
         torch.testing.assert_close(ours(images), expected)
         # The skip connections, without which a site would be none of those that the paper means.
         read: dict[str, Tensor] = {}
-        with reading(ours, sites(ours), read.__setitem__):
+        with reading(ours, ours.sites(), read.__setitem__):
             ours(images)
         torch.testing.assert_close(read["block.1.linear2"], theirs.blocks[0](ours.stages()[0](images)))
-    for site in sites(ours):
+    for site in ours.sites():
         assert read[site.name].shape == (3, 16 + site.prefix, site.nodes), site.name
     for block in "12":
         at = {name: read[f"block.{block}.{name}"] for name in ("projection", "linear2.no_skip", "linear2")}

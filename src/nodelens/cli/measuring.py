@@ -90,9 +90,10 @@ def measure(
 def sites(source: Source, heads: Heads = None) -> None:
     """List the places of a network where nodes can be measured: names for --sites, and what is there."""
     from nodelens.networks import load_network
+    from nodelens.networks import sites as sites_of
     from nodelens.report.tables import TextTable
 
-    found = load_network(source, heads=heads).sites()
+    found = sites_of(load_network(source, heads=heads))
     table = TextTable(f"{len(found)} sites of {source}", ("site", "layout", "nodes", "positions", "heads"))
     for site in found:
         table.add_group([site.name, site.layout, *(str(n or "") for n in (site.nodes, site.positions, site.heads))])

@@ -59,6 +59,12 @@ class Adapted(Network):
         """The outputs of the modules that run once, in the order in which they arise; see `found_sites`."""
         return self._sites
 
+    def output_layer(self) -> str:
+        """Path of the module that arises last, where it has an output for every label."""
+        last = self._sites[-1] if self._sites else None
+        labelled = last is not None and (last.layout, last.nodes) == ("units", self.config.labels)
+        return last.module if labelled and last is not None else ""
+
 
 def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
     """Any classifier, to be measured.

@@ -143,15 +143,28 @@ def layers(network: nn.Module) -> list[Layer]:
     return network.layers()
 
 
+OWN_HEAD = "own_head"
+"""Name of the site that a network's own layer to the labels reads."""
+
+
 def sites(network: nn.Module) -> list[Site]:
-    """The places of a network where nodes can be measured.
+    """The places of a network where nodes can be measured, in the order of the data's way; last what it answers from.
 
     Raises:
         InputError: the network is of no known family.
     """
     if not isinstance(network, Network):
         raise InputError(f"{type(network).__name__} does not say which sites it has; nl.adapt finds them")
-    return network.sites()
+    return [*network.sites(), *_own_head(network)]
+
+
+def _own_head(network: Network) -> list[Site]:
+    """The site that the layer to the labels reads, if that is a fully connected layer that reads one vector."""
+    path = network.output_layer()
+    layer = network.get_submodule(path) if path else None
+    if not isinstance(layer, nn.Linear):
+        return []
+    return [Site(OWN_HEAD, layer.in_features, path, "input", "units", own_head=True)]
 
 
 def load_network(

@@ -62,6 +62,10 @@ class Network(nn.Module):
         """The fully connected layers that join two sites or a site and the labels, in the order of the data's way."""
         return []
 
+    def output_layer(self) -> str:
+        """Path of the fully connected layer whose outputs are the labels; empty where there is none."""
+        return next((layer.module for layer in self.layers() if layer.target is None), "")
+
     def stages(self) -> Sequence[Stage]:
         """The forward pass cut into consecutive steps; together they are the network.
 

@@ -38,6 +38,8 @@ class Site:
         stream: name of the residual stream that the site lies on, or is normalised from: skip connections carry
             each of its nodes on to the same node of the next site there; empty where there is none.
         prefix: tokens before those of the image, such as a class token.
+        own_head: whether the network's own layer to the labels reads the site: that is its classifier head, and no
+            probe is trained.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Site:
     block: int = 0
     stream: str = ""
     prefix: int = 0
+    own_head: bool = False
 
 
 def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodelens.errors import InputError
+from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
 from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
@@ -17,7 +18,7 @@ from nodelens.paper.nodes import NODE_SITES, figure3, figure4
 from nodelens.paper.pruning import output_layer, table3
 from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale, with_probes
 from nodelens.probing import Measurement, measurements_of
-from nodelens.probing.store import measured_names
+from nodelens.probing.store import load_measurements, measured_names, measured_splits
 from nodelens.report.figures import save_figure, threshold_figure
 from nodelens.report.measurement import SWEEP, report_measurement
 from nodelens.report.tables import (
@@ -96,7 +97,7 @@ def _beside_paper(
 ) -> tuple[list[Row], TextTable]:
     """Every block's statistics with the paper's figure for the block at the same distance from the last."""
     found = _block_measurements(run, split)
-    measured = statistics_rows(found, values.THRESHOLD)
+    measured, own = statistics_rows(found, values.THRESHOLD), _own_head_row(run, split)
     last = max(m.site.block for m in found["network"][0].values())
     seeds = len(found["network"])
     how = f"({split} images, {seeds} probe seed{'s' * (seeds > 1)})"
@@ -105,9 +106,19 @@ def _beside_paper(
     for block in range(last, 0, -1):
         of_block = [row for row in measured if row["site"] == f"block.{block}.linear2"]
         lines = _comparison(of_block, columns, published.get(block + values.BLOCKS - last, {}))
+        if block == last and own:
+            lines.append({"of": "own head", **_only(own, columns)})
         rows += [{"block": block, **line} for line in lines]
         table.add_group(*([str(block), line["of"], *(_cell(line, name) for name in columns)] for line in lines))
     return rows, table
+
+
+def _own_head_row(run: RunDirectory, split: str) -> Row | None:
+    """Statistics of the nodes that the network's own classifier head reads, where they were measured."""
+    if split not in measured_splits(run).get(OWN_HEAD, ()):
+        return None
+    found = {NETWORK: load_measurements(run, split, [OWN_HEAD])}
+    return statistics_rows(found, values.THRESHOLD, permutations=0)[0]
 
 
 def _comparison(measured: Sequence[Row], columns: Sequence[str], published: Mapping[str, float]) -> list[Row]:
@@ -156,8 +167,8 @@ class NodeStudy:
 
 
 NODE_STUDIES = {
-    "table1": NodeStudy(table1),
-    "table2": NodeStudy(table2),
+    "table1": NodeStudy(table1, (BLOCK_OUTPUTS, OWN_HEAD)),
+    "table2": NodeStudy(table2, (BLOCK_OUTPUTS, OWN_HEAD)),
     "figure3": NodeStudy(figure3, NODE_SITES, untrained=False),
     "figure4": NodeStudy(figure4, NODE_SITES, untrained=False),
     "figure5": NodeStudy(figure5),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nodelens.networks import Site
 from nodelens.probing.readout import Readout
+from nodelens.shards import whole_tensors
 from nodelens.training.batches import seed_of
 
 
@@ -26,9 +27,11 @@ class Probe(nn.Module):
         pool_weight: g of the pooling `softmax_T(x·g)`, (seed, node); None at sites without tokens. A bias
             would shift all tokens' scores alike and have no effect.
         weight: W of the fully connected layer, (seed, label, node · position).
+        bias: of the network's own layer to the labels, (seed, label); a probe that is trained has none.
     """
 
     pool_weight: nn.Parameter | None
+    bias: nn.Parameter | None
 
     def __init__(self, site: Site, labels: int, seeds: Sequence[int], layer_norm: bool = False) -> None:
         super().__init__()
@@ -43,6 +46,16 @@ class Probe(nn.Module):
             pools.append(torch.empty(site.nodes).uniform_(-bound, bound, generator=generator))
         self.weight = nn.Parameter(torch.stack(weights))
         self.pool_weight = nn.Parameter(torch.stack(pools)) if site.layout == "tokens" else None
+        self.bias = nn.Parameter(torch.zeros(len(weights), labels)) if site.own_head else None
+
+    def adopt(self, network: nn.Module) -> None:
+        """Be the network's own layer to the labels, for every seed; it is not trained."""
+        layer = network.get_submodule(self.site.module)
+        found = {name: getattr(layer, name) for name in ("weight", "bias") if getattr(layer, name) is not None}
+        with torch.no_grad():
+            for name, own in whole_tensors(found).items():
+                self.get_parameter(name).copy_(own)
+        self.requires_grad_(False)
 
     def readout(self, before: nn.Linear | None = None) -> Readout:
         """What the probe computes from the activations at its site, or from those that enter a layer before it.
@@ -54,7 +67,8 @@ class Probe(nn.Module):
             before: the layer that the site is the output of.
         """
         if before is None:
-            return Readout(self.pool_weight, self.weight, self.weight.new_zeros(self.weight.shape[:2]), self.layer_norm)
+            none = self.weight.new_zeros(self.weight.shape[:2])
+            return Readout(self.pool_weight, self.weight, none if self.bias is None else self.bias, self.layer_norm)
         assert self.pool_weight is not None
         bias = before.weight.new_zeros(len(before.weight)) if before.bias is None else before.bias
         return Readout(self.pool_weight @ before.weight, self.weight @ before.weight, self.weight @ bias)

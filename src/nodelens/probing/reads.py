@@ -7,6 +7,7 @@ the 256 that enter it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from nodelens.networks import Network, Site
-from nodelens.probing.probes import Probe, Probes
+from nodelens.probing.probes import Probe
 from nodelens.probing.readout import Readout
 from nodelens.processes import in_shards
 
@@ -55,7 +56,7 @@ class Read:
         return dict(zip(sites, torch.split(losses, seeds), strict=True))
 
 
-def reads(network: nn.Module, probes: Probes) -> list[Read]:
+def reads(network: nn.Module, probes: Iterable[Probe]) -> list[Read]:
     """Where the network is to be read for these probes, in the order of the first of them."""
     before = {} if in_shards() or not isinstance(network, Network) else _layers_before(network)
     found: dict[str, Read] = {}

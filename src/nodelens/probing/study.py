@@ -147,12 +147,13 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
         InputError: the run directory belongs to another network, data set or probe training; an unknown
             site; a split without one of the labels.
     """
-    chosen = select_sites(sites_of(network), settings.sites)
+    available = _sites_for(network, data.training)
+    chosen = select_sites(available, settings.sites)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
     for images in data.measured.values():
         label_counts(images)
-    names = [site.name for site in sites_of(network)]
+    names = [site.name for site in available]
     same_labels = network.config.labels == len(data.training.label_names)
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or same_labels]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
@@ -206,10 +207,16 @@ def measure(
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
-    chosen = select_sites(sites_of(frozen), sites)
+    chosen = select_sites(_sites_for(frozen, learnt), sites)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
+
+
+def _sites_for(network: Network, learnt: Samples) -> list[Site]:
+    """Where the labels of some data can be looked for: a head that answers with others is none for these."""
+    same_labels = network.config.labels == len(learnt.label_names)
+    return [site for site in sites_of(network) if same_labels or not site.own_head]
 
 
 def _identity(network: Network, data: ProbingData, settings: MeasureSettings) -> dict[str, Any]:
@@ -260,7 +267,7 @@ def _train_missing(
         # A kill while the files were written leaves some of them, and the state of all.
         begun = (load_state(state) or {"sites": []})["sites"]
         new = [site for site in chosen if site.name in begun or site in missing]
-        title = f"{who}training {len(new)} probes"
+        title = f"{who}training {sum(not site.own_head for site in new)} probes"
         probes = train_probes(network, new, data.training, data.normalisation, settings, state, title=title)
         trained = [probes[site.name] for site in missing]
         save_probes(run, folder, trained, settings.seeds, data.training.label_names)

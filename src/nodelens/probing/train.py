@@ -127,7 +127,7 @@ def train_probes(
     """Train the probes of all `sites`; the network stays frozen and is run once per batch.
 
     Every probe takes its gradient where its activations arise, so no activation outlives its layer and one
-    probe's training does not depend on which others train beside it.
+    probe's training does not depend on which others train beside it. The network's own head is taken as it is.
 
     Args:
         state: file that training is resumed from and saved to; None trains in memory only.
@@ -140,8 +140,14 @@ def train_probes(
     device = device_of(network)
     _check_room(sites, len(training.label_names), len(settings.seeds), device)
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)
+    for probe in probes:
+        if probe.site.own_head:
+            probe.adopt(network)
+    trained = [probe for probe in probes if not probe.site.own_head]
+    if not trained:
+        return probes
     optimizer = make_optimizer(probes, recipe)
-    step, read = _resume(state, probes, optimizer), reads(network, probes)
+    step, read = _resume(state, probes, optimizer), reads(network, trained)
     total = recipe.epochs * steps_per_epoch(training, recipe)
     save = None if state is None else lambda: _save(state, probes, optimizer, step)
     learn: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None
@@ -155,7 +161,7 @@ def train_probes(
                 group["lr"] = batch.learning_rate
             optimizer.step()
             if batch.ends_epoch:
-                _check_losses(probes, losses)
+                _check_losses(losses)
             step = batch.step + 1
             bar.reach(step)
             checkpoints.after_step(batch.ends_epoch)
@@ -208,11 +214,11 @@ def _check_room(sites: Sequence[Site], labels: int, seeds: int, device: torch.de
         )
 
 
-def _check_losses(probes: Probes, losses: dict[str, Tensor]) -> None:
-    for site in probes.sites:
-        if not bool(torch.isfinite(losses[site.name]).all()):
+def _check_losses(losses: dict[str, Tensor]) -> None:
+    for site, of_seeds in losses.items():
+        if not bool(torch.isfinite(of_seeds).all()):
             raise InputError(
-                f"the probe at {site.name} has a loss that is not finite: the network's activations there are "
+                f"the probe at {site} has a loss that is not finite: the network's activations there are "
                 "NaN or infinite, or the probes' learning rate is too high"
             )
 
