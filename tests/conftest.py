@@ -11,12 +11,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core, and so have the processes that it starts
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from nodelens.networks import CCT, VGG
 
 install_import_hook("nodelens", "beartype.beartype")
+
+settings.register_profile("nodelens", deadline=None)  # no test may hang on how fast the machine is
+settings.load_profile("nodelens")
 
 # Decoded images outlive a test run, but not in the user's own cache.
 os.environ.setdefault("NODELENS_CACHE", str(Path(tempfile.gettempdir()) / "nodelens-tests"))

@@ -13,7 +13,7 @@ from nodelens.measures import rank_agreement
 
 
 @given(st.integers(1, 4), st.integers(2, 12), st.integers(0, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_correlations_are_scipy_s(heads: int, labels: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     appearances = torch.randint(4, (heads, labels), generator=generator)

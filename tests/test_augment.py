@@ -145,7 +145,7 @@ def test_augment_rejects_images_that_do_not_fit():
 
 
 @given(sizes, st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_shift_and_flip_is_reflection_padding_slicing_and_mirroring(size, data):
     batch, height, width, _ = size
     padding = data.draw(st.integers(0, min(height, width) - 1))
@@ -461,7 +461,7 @@ def test_mixup_is_timms_formula(batch):
     st.integers(1, 12),
     st.integers(1, 12),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @example(2.0**-24, 0.0, 0.0, 1, 1)
 def test_cutmix_is_timms_box_with_the_share_of_its_area(share, down, right, height, width):
     draw = forced(share, cut=True, centre=(down, right))
@@ -531,7 +531,7 @@ def test_each_kind_of_mixing_has_its_own_beta():
 
 
 @given(sizes, st.sampled_from([RECIPE, EVERYTHING_BUT_RESIZED]), st.integers(0, 10_000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_any_image_size_gives_finite_float_images_in_channels_last(size, augmentation, seed):
     batch, height, width, channel = size
     output = augment(noise_images(*size), augmentation, MEAN[:channel], STD[:channel], draws(batch, seed))

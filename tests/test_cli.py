@@ -24,7 +24,7 @@ from nodelens.networks import build_network, load_network, masks_of
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.report.tables import TextTable
-from nodelens.runs import RunDirectory
+from nodelens.runs import RunDirectory, read_metadata
 
 TINY = "cct_2_3x1_16"
 
@@ -268,7 +268,9 @@ def test_reproduce_puts_the_paper_beside_ours(
     assert "37.4" in shown
     rows = read_csv(tmp_path / "run" / "tables" / "table1.test.csv")
     last = {row["of"]: row for row in rows if row["block"] == "2"}
-    assert list(last) == ["paper", "ours", "difference", "permuted", "untrained"]
+    assert list(last) == ["paper", "ours", "difference", "permuted", "untrained", "own head"]
+    own = float(last["own head"]["accuracy"])
+    assert own == pytest.approx(float(read_metadata(tmp_path / "run" / "model.safetensors")["test_accuracy"]), abs=1e-4)
     assert float(last["paper"]["diagonal"]) == 14.6
     assert float(last["difference"]["diagonal"]) == pytest.approx(float(last["ours"]["diagonal"]) - 14.6, abs=1e-4)
     assert (tmp_path / "run" / "figures" / "figure5.test.png").exists()

@@ -92,7 +92,7 @@ def test_both_rules_against_their_definitions(shape: tuple[int, ...], threshold:
     st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), min_size=1, max_size=7),
     st.sampled_from([0.125, 0.25, 0.3, 0.5]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_zeros_ties_duplicates_and_one_label(pairs: list[tuple[int, int]], threshold: float) -> None:
     factors = torch.tensor(pairs, dtype=torch.float32)
     matrices = NodalMatrices(factors[:, :1], factors[:, 1:])
@@ -121,7 +121,7 @@ def test_nodes_side_by_side_are_clustered_as_each_alone(method: str) -> None:
     st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=1, max_size=40),
     st.sampled_from([0.05, 0.125, 0.3, 0.5]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_by_one_the_largest_clusters_are_those_of_all_nodes_side_by_side(
     pairs: list[tuple[int, int]], threshold: float
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_compacted_network_is_not_mistaken_for_one_that_can_be_measured(cct: C
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.integers(1, 5), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_packed_and_sparse_layers_compute_the_same(
     outputs: int, inputs: int, kept: float, groups: int, bias: bool
 ) -> None:

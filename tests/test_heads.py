@@ -35,7 +35,7 @@ def diagonals_with(appearances: list[list[int]], nodes_per_head: int) -> torch.T
     ),
     st.sampled_from([1.0, 1.1, 1.5, 2.0, 3.0]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_rule_with_ties_zeros_and_one_head(appearances: list[list[int]], ratio: float) -> None:
     result = head_specialization(diagonals_with(appearances, 6), len(appearances), ratio)
     owner = experts(appearances, ratio)
@@ -50,7 +50,7 @@ def test_the_rule_with_ties_zeros_and_one_head(appearances: list[list[int]], rat
         lambda heads: st.lists(st.lists(st.integers(0, 6), min_size=5, max_size=5), min_size=heads, max_size=heads)
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_sweep_is_the_rule_ratio_by_ratio(appearances: list[list[int]]) -> None:
     found = ratio_sweep(torch.tensor(appearances))
     assert found.shape == (len(RATIOS), len(appearances))

@@ -45,7 +45,7 @@ def test_matrices_are_the_outer_product_of_means_and_weights(shape: tuple[int, .
     st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=6),
     st.sampled_from([0.25, 0.5, 0.3]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_degenerate_matrix_has_no_nan_and_a_strict_threshold(pairs: list, threshold: float) -> None:
     factors = torch.tensor(pairs, dtype=torch.float32)
     matrices = NodalMatrices(factors[:, :1], factors[:, 1:])

@@ -70,7 +70,7 @@ def test_statistics_against_full_matrices(shape: tuple[int, ...], method: str) -
     st.sampled_from([0.25, 0.3, 0.5]),
     st.sampled_from(METHODS),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_outer_products_and_formed_matrices_agree(rows: list, threshold: float, method: str) -> None:
     factors = torch.tensor(rows)
     means, weight = factors[:, :2], factors[:, 2:]

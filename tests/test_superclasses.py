@@ -64,7 +64,7 @@ def test_labels_that_are_no_set_are_refused() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_p_values_against_every_set_of_labels(superclasses: list[int], data: st.DataObject) -> None:
     superclass = torch.tensor(superclasses)
     chosen = data.draw(st.sets(st.sampled_from(range(len(superclasses)))))

@@ -35,7 +35,7 @@ def random_diagonals(seed: int, nodes: int = 48, labels: int = 20) -> Tensor:
 
 
 @given(APPEARANCES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_participation_label_by_label(appearances: list[list[int]]) -> None:
     heads = len(appearances)
     columns = [column for column in zip(*appearances, strict=True) if sum(column)]
@@ -49,7 +49,7 @@ def test_participation_label_by_label(appearances: list[list[int]]) -> None:
 
 
 @given(APPEARANCES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_information_against_scikit_learn(appearances: list[list[int]]) -> None:
     found = float(head_information(torch.tensor(appearances)))
     if not sum(map(sum, appearances)):

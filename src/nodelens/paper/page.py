@@ -34,6 +34,10 @@ TITLES = {
     "enforced": "Discussion: enforced heads",
 }
 REASONS = {
+    "table1": (
+        "optimizer, penalty and length of the probes decide how large clusters and noise are; in CCT-7/3x1 the "
+        "network's own head comes nearer to the paper's last block than a probe"
+    ),
     "table2": "follows from Table 1: signal from diag, noise_E from n",
     "figure5": "SNR_min belongs to one label, the rarest: it jumps from threshold to threshold",
     "output": "decided on held-out training images, which the network has learnt; the paper decided on test images",

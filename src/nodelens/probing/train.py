@@ -35,6 +35,10 @@ VALUES_PER_WEIGHT = 4
 """The weight, its gradient, and two moments of AdamW, in fp32."""
 
 
+PROBE_RATES = {"adamw": 5e-3, "sgd": 2e-2}
+"""Optimizers of probes, and their learning rates."""
+
+
 def probe_epochs(training: Samples, batch_size: int = 128) -> int:
     """Six epochs, and at least a thousand steps where the data set is small."""
     return max(6, math.ceil(1000 / max(1, len(training) // max(1, batch_size))))
@@ -54,7 +58,7 @@ def learnt_flip(network: Network) -> float:
 
 def probe_recipe(
     epochs: int = 6,
-    learning_rate: float = 5e-3,
+    learning_rate: float | None = None,
     optimizer: str = "adamw",
     batch_size: int = 128,
     flip: float = 0.5,
@@ -63,6 +67,7 @@ def probe_recipe(
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
 
     Args:
+        learning_rate: by default 5e-3 for AdamW, 2e-2 for SGD, whose probes have then come to rest.
         optimizer: of `sgd` the weight decay is the gradient of an L2 penalty, which draws W to the labels' mean
             activations; that of `adamw` hardly does.
         batch_size: of a smaller split all images are one batch.
@@ -71,12 +76,13 @@ def probe_recipe(
     Raises:
         InputError: an unknown optimizer, no epoch, a learning rate that is not positive, or a negative decay.
     """
-    if optimizer not in ("adamw", "sgd"):
-        raise InputError(f"unknown optimizer {optimizer!r}; choose adamw or sgd")
-    if min(epochs, batch_size) < 1 or not 0 < learning_rate < math.inf:
+    if optimizer not in PROBE_RATES:
+        raise InputError(f"unknown optimizer {optimizer!r}; choose {' or '.join(PROBE_RATES)}")
+    rate = PROBE_RATES[optimizer] if learning_rate is None else learning_rate
+    if min(epochs, batch_size) < 1 or not 0 < rate < math.inf:
         raise InputError(
             "probes need at least one epoch, images in a batch and a positive learning rate, "
-            f"not {epochs}, {batch_size} and {learning_rate}"
+            f"not {epochs}, {batch_size} and {rate}"
         )
     if not 0 <= weight_decay < math.inf:
         raise InputError(f"the probes' weight decay is {weight_decay}; give 0 or more")
@@ -84,7 +90,7 @@ def probe_recipe(
         epochs=epochs,
         batch_size=batch_size,
         optimizer=optimizer,  # type: ignore[arg-type]
-        learning_rate=learning_rate,
+        learning_rate=rate,
         final_learning_rate=0.0,
         weight_decay=weight_decay,
         augmentation=Augmentation(flip=flip),
