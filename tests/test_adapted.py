@@ -69,6 +69,28 @@ def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
     assert not own.dropout.training
 
 
+class TwoHeads(nn.Module):
+    """Answers with the mean of two layers, or with one of them inside of another module."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        self.own_head = nn.Linear(64, 10)
+        self.both = both
+
+    def forward(self, images: Tensor) -> Tensor:
+        beside, answer = self.own_head(images.flatten(1)), self.head(images)
+        return (beside + answer) / 2 if self.both else answer
+
+
+def test_the_layer_that_a_network_answers_from_is_the_one_whose_output_it_gives() -> None:
+    assert nl.adapt(TwoHeads(both=False), DIGITS).output_layer() == "network.head.1"
+    assert nl.adapt(TwoHeads(both=True), DIGITS).output_layer() == ""
+    # A module of that name keeps it.
+    found = [site.name for site in nl.sites(nl.adapt(TwoHeads(both=False), DIGITS))]
+    assert found.count("own_head") == 1
+
+
 def test_a_network_in_training_stays_so_while_its_sites_are_found() -> None:
     with pytest.raises(InputError, match="this Sequential gives"):
         nl.adapt(frozen := nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), torch.ones(2, 3, 4, 4))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodelens.cli.options import (
-    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
     SkipUndecodable,
@@ -45,7 +44,7 @@ def heads(
     threshold: Threshold = 0.3,
     seeds: Annotated[int | None, typer.Option(help="Probes per site; by default as measured before, or 3.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the probes; by default as before, or 6, 1000 steps.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help=f"{PROBE_OPTIMIZER}; by default as before, or adamw.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Of the probes: adamw or sgd; by default as before.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; by default the source if it is one.")] = None,
     silence: Annotated[bool, typer.Option("--silence", help="Silence heads in the network itself.")] = False,
     superclasses: Annotated[Path | None, typer.Option(help="JSON: super-classes with their labels.")] = None,

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from nodelens.cli.options import (
-    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
+    ProbeOptimizer,
     Seed,
     Sites,
     SkipUndecodable,
@@ -38,7 +38,7 @@ def measure(
     seeds: Annotated[int, typer.Option(help="Probes per site, trained side by side.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Of probe training; by default 6, at least 1000 steps.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of the probes; by default 5e-3, sgd 2e-2.")] = None,
-    optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
+    optimizer: ProbeOptimizer = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,

@@ -36,7 +36,7 @@ TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set, by 
 Heads = Annotated[int | None, typer.Option("--heads", help="Attention heads, where the checkpoint does not say.")]
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
 Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
-PROBE_OPTIMIZER = "Of the probes: adamw, or sgd, with an L2 penalty"
+ProbeOptimizer = Annotated[str, typer.Option(help="Of the probes: adamw, or sgd with an L2 penalty.")]
 Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]
 Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum above which an element counts.")]
 

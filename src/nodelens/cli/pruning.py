@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nodelens.cli.options import (
-    PROBE_OPTIMIZER,
     Heads,
     PrecisionOption,
+    ProbeOptimizer,
     Seed,
     SkipUndecodable,
     Source,
@@ -61,7 +61,7 @@ def prune(
     distill: Annotated[bool, typer.Option("--distill", help="Learn the unpruned network's outputs.")] = False,
     retraining_images: Annotated[int | None, typer.Option(help="At most so many per epoch.")] = None,
     probe_epochs: Annotated[int | None, typer.Option(help="By default 6, at least 1000 steps.")] = None,
-    probe_optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
+    probe_optimizer: ProbeOptimizer = "adamw",
     held_out: Annotated[float, typer.Option(help="Share of the training images that decides.")] = 0.1,
     test_split: Annotated[str | None, typer.Option(help="Images only looked at; by default as in training.")] = None,
     paper_split: Annotated[bool, typer.Option("--paper-split", help="Decide on test images, as the paper.")] = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nodelens.cli.options import PROBE_OPTIMIZER, Out, Seed, output, show
+from nodelens.cli.options import Out, ProbeOptimizer, Seed, output, show
 from nodelens.errors import InputError
 
 
@@ -23,7 +23,7 @@ def reproduce(
     seed: Seed = 0,
     seeds: Annotated[int | None, typer.Option(help="Probes, masks and enforced networks; by default 3.")] = None,
     networks: Annotated[int | None, typer.Option(help="With all: networks trained, a seed each; default 1.")] = None,
-    probe_optimizer: Annotated[str, typer.Option(help=f"{PROBE_OPTIMIZER}.")] = "adamw",
+    probe_optimizer: ProbeOptimizer = "adamw",
     parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""

@@ -43,7 +43,7 @@ class Adapted(Network):
         self.config = config
         self.checkpoint_metadata = {}
         self.network = network
-        self._sites = found_sites(network, example)
+        self._sites, self._output_layer = found_sites(network, example)
         self._example = example[:1].clone()
 
     def example(self, batch: int) -> Shaped[Tensor, "batch ..."]:
@@ -60,10 +60,8 @@ class Adapted(Network):
         return self._sites
 
     def output_layer(self) -> str:
-        """Path of the module that arises last, where it has an output for every label."""
-        last = self._sites[-1] if self._sites else None
-        labelled = last is not None and (last.layout, last.nodes) == ("units", self.config.labels)
-        return last.module if labelled and last is not None else ""
+        """Path of the fully connected layer whose output is the network's as it is; see `found_sites`."""
+        return self._output_layer
 
 
 def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
@@ -96,22 +94,29 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
     return Adapted(network, AdaptedConfig(logits.shape[1], *of_images), example).eval()
 
 
-def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> list[Site]:
-    """The outputs of all modules but the network itself that can be measured.
+def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tuple[list[Site], str]:
+    """The outputs of all modules but the network itself that can be measured, and where its logits arise.
 
     A module is left out that runs more than once or not at all, that hands on its input as it is (dropout), or whose
     output is no tensor of one of these shapes: (batch, node), (batch, token, node), (batch, node, side, side),
     (batch, side, side, node); the last are tokens.
+
+    Returns:
+        The sites, and the path of the fully connected layer whose output the network gives as it is: empty where
+        there is none, as in one that takes the mean of two.
 
     Raises:
         InputError: the network cannot be run on the example.
     """
     runs: dict[str, int] = {}
     sites: dict[str, Site] = {}
+    outputs: dict[str, Any] = {}
 
     def watching(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             runs[name] = runs.get(name, 0) + 1
+            if isinstance(module, nn.Linear):
+                outputs[name] = output
             shape = _layout(output, len(example))
             if shape is not None and not any(output is one for one in inputs):
                 sites[name] = Site(name, shape[0], f"network.{name}", "output", *shape[1:])
@@ -120,11 +125,12 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> lis
 
     handles = [module.register_forward_hook(watching(name)) for name, module in network.named_modules() if name]
     try:
-        _run(network, example)
+        logits = _logits(_run(network, example))
     finally:
         for handle in handles:
             handle.remove()
-    return [site for name, site in sites.items() if runs[name] == 1]
+    answering = [name for name, output in outputs.items() if output is logits and runs[name] == 1]
+    return [site for name, site in sites.items() if runs[name] == 1], f"network.{answering[0]}" if answering else ""
 
 
 def _layout(output: Any, batch: int) -> tuple[int, Any, int] | None:

@@ -159,10 +159,10 @@ def sites(network: nn.Module) -> list[Site]:
 
 
 def _own_head(network: Network) -> list[Site]:
-    """The site that the layer to the labels reads, if that is a fully connected layer that reads one vector."""
+    """The site that the layer to the labels reads, where there is one, and no module of that name."""
     path = network.output_layer()
     layer = network.get_submodule(path) if path else None
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear) or OWN_HEAD in [site.name for site in network.sites()]:
         return []
     return [Site(OWN_HEAD, layer.in_features, path, "input", "units", own_head=True)]
 

@@ -154,8 +154,8 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     for images in data.measured.values():
         label_counts(images)
     names = [site.name for site in available]
-    same_labels = network.config.labels == len(data.training.label_names)
-    joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or same_labels]
+    answers = _answers_with(network, data.training)
+    joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
     run.configure("measure", _identity(network, data, settings), **described)
     _measure_one(placed(network), chosen, data, settings, run, MEASURED)
@@ -215,8 +215,13 @@ def measure(
 
 def _sites_for(network: Network, learnt: Samples) -> list[Site]:
     """Where the labels of some data can be looked for: a head that answers with others is none for these."""
-    same_labels = network.config.labels == len(learnt.label_names)
-    return [site for site in sites_of(network) if same_labels or not site.own_head]
+    answers = _answers_with(network, learnt)
+    return [site for site in sites_of(network) if answers or not site.own_head]
+
+
+def _answers_with(network: Network, learnt: Samples) -> bool:
+    """Whether the network has an output for each label of some data."""
+    return network.config.labels == len(learnt.label_names)
 
 
 def _identity(network: Network, data: ProbingData, settings: MeasureSettings) -> dict[str, Any]:
