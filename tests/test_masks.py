@@ -8,6 +8,7 @@ from nodelens.measures import (
     NodalMatrices,
     andc_mask,
     dilution,
+    field_mask,
     magnitude_mask,
     output_mask,
     random_mask,
@@ -92,6 +93,7 @@ def test_every_baseline_removes_exactly_what_it_is_told(removed: int) -> None:
         random_mask(weight, removed, generator),
         magnitude_mask(weight, removed),
         wanda_mask(weight, norms, removed),
+        field_mask(weight * norms, removed),
     ):
         assert mask.shape == weight.shape
         assert int((~mask).sum()) == removed
@@ -110,6 +112,13 @@ def test_wanda_compares_weights_within_each_output() -> None:
         gone = int((~kept).sum())
         assert gone in (3, 4)
         assert sorted(order[:gone].tolist()) == torch.nonzero(~kept).flatten().tolist()
+
+
+def test_fields_are_compared_within_each_label_and_with_their_signs() -> None:
+    generator = torch.Generator().manual_seed(7)
+    fields = torch.randn(4, 9, generator=generator, dtype=torch.float64)
+    for row, kept in zip(fields, field_mask(fields, 4 * 6), strict=True):
+        assert sorted(row[kept].tolist()) == sorted(row.tolist())[-3:]
 
 
 def test_more_weights_than_there_are_cannot_be_removed() -> None:

@@ -15,6 +15,7 @@ import torch
 import nodelens as nl
 from nodelens.data import ImageSet, holdout, load_images, normalisation_of
 from nodelens.errors import InputError
+from nodelens.measures import field_mask
 from nodelens.networks import CCT, VGG, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.retrain import RetrainSettings
@@ -127,6 +128,44 @@ def test_masks_come_from_held_out_images_unless_the_paper_s_split_is_asked_for(
     assert all(torch.equal(mask, held_out.andc(0)[m]) for m, mask in on_test.andc(0, split=HELD_OUT).items())
     assert any(not torch.equal(mask, held_out.andc(0)[m]) for m, mask in on_test.andc(0).items())
     assert "andc, held-out" in {row["method"] for row in on_test.prune()}
+
+
+def test_the_layer_to_the_labels_can_decide_on_itself(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        SETTINGS, layers=("output",), dilutions=(), methods=("andc", "field"), own_head=True, seeds=(0,)
+    )
+    study = study_in(tmp_path, cct, data, settings)
+    (layer,) = study.layers
+    assert not (tmp_path / "probes").exists() or not list((tmp_path / "probes").iterdir())
+    # All that its layer to the labels is given, image by image.
+    head, held_out, entered = cct.get_submodule(layer.module), data.held_out, []
+    handle = head.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0].double()))
+    with torch.inference_mode():
+        cct(data.normalisation.applied(held_out.batch(torch.arange(len(held_out))), torch.device("cpu")))
+    handle.remove()
+    means = torch.stack([entered[0][held_out.labels == label].mean(0) for label in range(10)])
+    weight = layer_weight(cct, layer).detach().double()
+    fields = torch.einsum("ln,on->nlo", means, weight)  # one node at a time: label shown, label answered
+    diagonal = fields.diagonal(dim1=1, dim2=2).T
+    mask = study.masks(0)
+    assert torch.equal(mask["andc"][layer.module], diagonal > 0.3 * fields.amax(dim=(1, 2)))
+    removed = int((~mask["andc"][layer.module]).sum())
+    assert torch.equal(mask["field"][layer.module], field_mask(diagonal, removed))
+    assert {row["method"] for row in study.prune()} >= {"dense", "andc", "field"}
+
+
+def test_an_own_head_decides_on_no_other_layer(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    inner = dataclasses.replace(SETTINGS, layers=("block.2.*",))
+    with pytest.raises(InputError, match=r"the labels alone, not block\.2\.qkv; give --layers output"):
+        study_in(tmp_path, cct, data, dataclasses.replace(inner, methods=("andc", "field")))
+    with pytest.raises(InputError, match="only the layer to the labels is a head of the network's own"):
+        study_in(tmp_path, cct, data, dataclasses.replace(inner, own_head=True))
+    with pytest.raises(InputError, match="only the layer to the labels is a head of the network's own"):
+        nl.prune(cct, measurement_of(cct), "block.1.*", own_head=True)
+    measured = measurement_of(cct)
+    pruned = nl.prune(cct, measured, "output", threshold=0.4, own_head=True)
+    (mask,) = masks_of(pruned.network).values()
+    assert torch.equal(mask, measured["own_head"].matrices.diagonals(0.4).T)
 
 
 def test_a_layer_that_is_pruned_to_nothing_is_named(

@@ -47,7 +47,10 @@ def prune(
     site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3,block.7.projection=0.3'.")] = "",
     dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
     skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
-    baseline: Annotated[str, typer.Option(help="What to compare with.")] = "random,magnitude,wanda,branch",
+    own_head: Annotated[bool, typer.Option("--own-head", help="Decide the output layer by itself: no probe.")] = False,
+    baseline: Annotated[
+        str, typer.Option(help="Others; field is of the output layer.")
+    ] = "random,magnitude,wanda,branch",
     store: Annotated[str, typer.Option(help="Whose network is kept, or searched: andc or a --baseline.")] = "andc",
     curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
     keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,
@@ -98,6 +101,7 @@ def prune(
             held_out,
             paper_split,
             retraining_images,
+            own_head,
             _retraining(
                 network, begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved
             ),

@@ -21,6 +21,7 @@ from nodelens.measures.heads import (
 from nodelens.measures.masks import (
     andc_mask,
     dilution,
+    field_mask,
     magnitude_mask,
     output_mask,
     random_mask,
@@ -80,6 +81,7 @@ __all__ = [
     "check_threshold",
     "dilution",
     "expected_occupancy",
+    "field_mask",
     "head_appearances",
     "head_information",
     "head_occupancy",

@@ -127,15 +127,21 @@ def wanda_mask(
     tensor([[ True, False],
             [ True, False]])
     """
-    scores = weight.detach().abs() * input_norms
-    each, left = divmod(_checked(removed, weight.numel()), len(weight))
-    rank = scores.argsort(dim=1, stable=True).argsort(dim=1)
-    mask = rank >= each
-    if left:
-        following = torch.where(rank == each, scores, torch.inf)
-        outputs = following.amin(dim=1).argsort(stable=True)[:left]
-        mask[outputs, following.argmin(dim=1)[outputs]] = False
-    return mask
+    return _without_lowest_of_each(weight.detach().abs() * input_norms, removed)
+
+
+def field_mask(fields: Float[Tensor, "label node"], removed: int) -> Bool[Tensor, "label node"]:
+    """Remove so many weights to the labels of the smallest field, compared within each label as by `wanda_mask`.
+
+    Args:
+        fields: `own_fields`, what each node says for a label when that label is shown.
+
+    >>> import torch
+    >>> field_mask(torch.tensor([[4.0, 2.0], [-3.0, 4.0]]), 2)
+    tensor([[ True, False],
+            [False,  True]])
+    """
+    return _without_lowest_of_each(fields, removed)
 
 
 def dilution(mask: Bool[Tensor, "*layer"]) -> float:
@@ -157,6 +163,17 @@ def _without_lowest(scores: Float[Tensor, "output input"], removed: int) -> Bool
     mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[scores.flatten().argsort(stable=True)[: _checked(removed, scores.numel())]] = False
     return mask.reshape(scores.shape)
+
+
+def _without_lowest_of_each(scores: Float[Tensor, "output input"], removed: int) -> Bool[Tensor, "output input"]:
+    each, left = divmod(_checked(removed, scores.numel()), len(scores))
+    rank = scores.argsort(dim=1, stable=True).argsort(dim=1)
+    mask = rank >= each
+    if left:
+        following = torch.where(rank == each, scores, torch.inf)
+        outputs = following.amin(dim=1).argsort(stable=True)[:left]
+        mask[outputs, following.argmin(dim=1)[outputs]] = False
+    return mask
 
 
 def _checked(removed: int, weights: int) -> int:

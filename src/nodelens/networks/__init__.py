@@ -5,6 +5,7 @@ from nodelens.networks.cct import CCT, CCTConfig
 from nodelens.networks.export import dense_copy, export_checkpoint, export_network
 from nodelens.networks.families import (
     FAMILIES,
+    OWN_HEAD,
     build_alike,
     build_network,
     describe,
@@ -20,6 +21,7 @@ from nodelens.networks.layers import (
     as_wide_as,
     block_numbers,
     block_patterns,
+    by_own_head,
     layer_between,
     layer_weight,
     select_layers,
@@ -34,6 +36,7 @@ from nodelens.networks.warm_start import warm_start
 __all__ = [
     "CCT",
     "FAMILIES",
+    "OWN_HEAD",
     "VGG",
     "Adapted",
     "CCTConfig",
@@ -49,6 +52,7 @@ __all__ = [
     "block_patterns",
     "build_alike",
     "build_network",
+    "by_own_head",
     "dense_copy",
     "describe",
     "export_checkpoint",

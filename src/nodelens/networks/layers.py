@@ -106,6 +106,18 @@ def without_skip(layers: Sequence[Layer], sites: Sequence[Site]) -> list[Layer]:
     ]
 
 
+def by_own_head(layers: Sequence[Layer], sites: Sequence[Site]) -> list[Layer]:
+    """The same layers, the inputs of the layer to the labels seen by that layer itself instead of by a probe.
+
+    Raises:
+        InputError: the layer to the labels is not among them, or the network has no linear one.
+    """
+    own = next((site.name for site in sites if site.own_head), None)
+    if own is None or all(layer.target for layer in layers):
+        raise InputError("only the layer to the labels is a head of the network's own, and none is to be pruned here")
+    return [layer if layer.target else replace(layer, source=own) for layer in layers]
+
+
 def layer_weight(network: nn.Module, layer: Layer) -> Tensor:
     """The layer's weight, (output, input), as the forward pass uses it."""
     return network.get_submodule(layer.module).weight  # type: ignore[return-value]

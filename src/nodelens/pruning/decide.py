@@ -20,6 +20,7 @@ from nodelens.measures import (
     andc_mask,
     check_threshold,
     dilution,
+    field_mask,
     magnitude_mask,
     output_mask,
     random_mask,
@@ -27,13 +28,16 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import Layer, as_wide_as, layer_weight, masks_of
+from nodelens.networks import OWN_HEAD, Layer, as_wide_as, layer_weight, masks_of
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
 
-METHODS = ("andc", "random", "magnitude", "wanda", "branch")
+EVERY_LAYER = ("andc", "random", "magnitude", "wanda", "branch")
 """`branch` is the control: all weights of the layers go, only biases and skip connections are left."""
+
+METHODS = (*EVERY_LAYER, "field")
+"""`field` prunes the layer to the labels alone: what its inputs say for each label, by the layer itself."""
 
 THRESHOLD = 0.35
 """Of a site, where nobody says otherwise: the paper's of most sites of Table 3."""
@@ -146,6 +150,7 @@ def baseline_masks(
     *,
     seed: int = 0,
     input_norms: Mapping[str, Float[Tensor, " _input"]] | None = None,
+    own_fields: Float[Tensor, "_label _input"] | None = None,
 ) -> Masks:
     """Remove from each layer as many weights as told, by another method than ANDC.
 
@@ -154,6 +159,7 @@ def baseline_masks(
         method: `random`, `magnitude`, `wanda`, or `branch`, which removes all.
         seed: of the random choice; every layer draws its own.
         input_norms: for `wanda`, from `input_norms`.
+        own_fields: for `field`, from `own_fields`.
 
     Raises:
         InputError: no such method.
@@ -168,6 +174,8 @@ def baseline_masks(
             mask = magnitude_mask(weight, count)
         elif method == "wanda" and input_norms is not None:
             mask = wanda_mask(weight, input_norms[layer.module].cpu(), count)
+        elif method == "field" and own_fields is not None:
+            mask = field_mask(own_fields, count)
         elif method == "branch":
             mask = torch.zeros_like(weight, dtype=torch.bool)
         else:
@@ -184,6 +192,28 @@ def removed_counts(masks: Masks) -> dict[str, int]:
 def total_dilution(masks: Masks) -> float:
     """Share of the weights of all layers together that the masks remove, 0 to 1."""
     return dilution(torch.cat([mask.flatten() for mask in masks.values()]))
+
+
+def own_fields(measurement: Measurement) -> Float64[Tensor, "label node"]:
+    """What each input of the layer to the labels adds to a label's logit when that label is shown, on average.
+
+    The diagonals of the nodal matrices of the network's own head (method, section 3), in units of a logit.
+
+    Raises:
+        InputError: the own head was not measured.
+    """
+    matrices = measurement[OWN_HEAD].matrices
+    return matrices.class_means.double() * matrices.weight.double()
+
+
+def check_field_method(methods: Sequence[str], layers: Sequence[Layer]) -> None:
+    """
+    Raises:
+        InputError: `field` is to prune a layer whose outputs are no labels.
+    """
+    inner = next((layer.name for layer in layers if layer.target), None)
+    if "field" in methods and inner:
+        raise InputError(f"field prunes the layer to the labels alone, not {inner}; give --layers output")
 
 
 def check_thresholds_or_dilution(

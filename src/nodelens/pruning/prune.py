@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nodelens.errors import InputError
 from nodelens.measures import dilution as dilution_of
-from nodelens.networks import Network, apply_masks, fingerprint, select_layers, sites, without_skip
+from nodelens.networks import Network, apply_masks, by_own_head, fingerprint, select_layers, sites, without_skip
 from nodelens.networks import layers as layers_of
 from nodelens.probing import Measurement
 from nodelens.pruning.decide import (
@@ -51,6 +51,7 @@ def prune(
     site_thresholds: Mapping[str, float] | None = None,
     dilution: float | Mapping[str, float] | None = None,
     skip: bool = True,
+    own_head: bool = False,
 ) -> Pruned:
     """ANDC pruning: keep a weight only where the two nodes that it joins share a label (paper, section 3).
 
@@ -63,6 +64,7 @@ def prune(
         dilution: wanted share of the weights to remove, of every layer or by layer name; the thresholds are
             then found for it.
         skip: take the labels of projection and Linear2 with the skip connection added, as in the paper.
+        own_head: take the labels of what enters the layer to the labels by that layer itself, the site `own_head`.
 
     Raises:
         InputError: a layer or site that there is not, a layer that is pruned already, a measurement of another network,
@@ -76,6 +78,8 @@ def prune(
     chosen = select_layers(layers_of(network), layers)
     if not skip:
         chosen = without_skip(chosen, sites(network))
+    if own_head:
+        chosen = by_own_head(chosen, sites(network))
     check_unpruned(network, chosen)
     check_thresholds_or_dilution(site_thresholds, dilution)
     if dilution is None:

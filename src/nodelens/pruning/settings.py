@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from nodelens.errors import InputError
 from nodelens.probing import ProbeSettings
-from nodelens.pruning.decide import METHODS, THRESHOLD, check_thresholds_or_dilution
+from nodelens.pruning.decide import EVERY_LAYER, METHODS, THRESHOLD, check_thresholds_or_dilution
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.vanished import KEPT, SILENCED
 
@@ -49,6 +49,7 @@ class PruneSettings:
         held_out: share of the training images that decide and that neither probes nor retraining see.
         paper_split: decide on the test images, as the paper did; ANDC decided on held-out ones stands beside.
         retraining_images: at most so many images in an epoch of retraining; None for all.
+        own_head: whether ANDC decides on the layer to the labels by that layer itself, without a probe.
         search: of a search for the highest dilution; None for a study of the thresholds or the dilution given.
     """
 
@@ -57,13 +58,14 @@ class PruneSettings:
     site_thresholds: Mapping[str, float] = field(default_factory=dict)
     dilution: float | None = None
     skip: bool = True
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = EVERY_LAYER
     model_of: str = "andc"
     seeds: tuple[int, ...] = (0, 1, 2)
     dilutions: tuple[float, ...] = ()
     held_out: float = 0.1
     paper_split: bool = False
     retraining_images: int | None = None
+    own_head: bool = False
     retraining: RetrainSettings = field(default_factory=RetrainSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     search: SearchSettings | None = None

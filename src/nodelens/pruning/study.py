@@ -20,9 +20,11 @@ from nodelens.data.datasets import holdout
 from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation, input_metadata
 from nodelens.networks import (
+    OWN_HEAD,
     Layer,
     Network,
     apply_masks,
+    by_own_head,
     fingerprint,
     layers,
     load_network,
@@ -47,8 +49,10 @@ from nodelens.pruning.decide import (
     Masks,
     andc_masks,
     baseline_masks,
+    check_field_method,
     check_unpruned,
     input_norms,
+    own_fields,
     removed_counts,
     thresholds_by_dilution,
     thresholds_by_site,
@@ -120,11 +124,16 @@ class PruningStudy:
         self.network, self.data, self.settings, self.run = network, data, settings, run
         refuse_shards("pruning")
         chosen = select_layers(layers(network), settings.layers)
-        self.layers: list[Layer] = chosen if settings.skip else without_skip(chosen, sites(network))
+        check_field_method(settings.methods, chosen)
+        if not settings.skip:
+            chosen = without_skip(chosen, sites(network))
+        self.layers: list[Layer] = by_own_head(chosen, sites(network)) if settings.own_head else chosen
         check_unpruned(network, self.layers)
         thresholds_by_site(self.layers, settings.threshold, settings.site_thresholds)
         run.check_configuration("prune", _identity(network, data, settings), option="--name")
         joined = [site for layer in self.layers for site in (layer.source, layer.target) if site]
+        if "field" in settings.methods:
+            joined.append(OWN_HEAD)
         splits = {HELD_OUT: data.held_out} | ({TEST: data.test} if settings.paper_split else {})
         probe = dataclasses.replace(settings.probe, seeds=settings.seeds)
         wanted = MeasureSettings(tuple(dict.fromkeys(joined)), tuple(splits), probe, untrained=False)
@@ -166,8 +175,9 @@ class PruningStudy:
         """The masks of another method that removes so many weights of each layer named (by its module)."""
         if method == "wanda" and self._norms is None:
             self._norms = input_norms(self.network, self.layers, self.data.held_out, self.data.normalisation)
+        fields = own_fields(self.measurement(seed)) if method == "field" else None
         of = [layer for layer in self.layers if layer.module in removed]
-        return baseline_masks(self.network, of, removed, method, seed=seed, input_norms=self._norms)
+        return baseline_masks(self.network, of, removed, method, seed=seed, input_norms=self._norms, own_fields=fields)
 
     def masks(self, seed: int, dilution: float | None = None, methods: Sequence[str] | None = None) -> dict[str, Masks]:
         """The masks of every method (or of these, ANDC among them), by its name."""
@@ -309,4 +319,6 @@ def _identity(network: Network, data: PruningData, settings: PruneSettings) -> d
         "test": data.test.fingerprint,
     }
     shared = {key: value for key, value in dataclasses.asdict(settings).items() if key != "dilutions"}
+    # None is also what a run has that began before there was the option.
+    shared["own_head"] = settings.own_head or None
     return {"network": fingerprint(network), **shared, "data": images}

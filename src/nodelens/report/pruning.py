@@ -28,6 +28,7 @@ LOOKS = {
     "magnitude": (ORANGE, "-", "s"),
     "wanda": ("#009E73", "-", "^"),
     "random": (GREY, "--", "v"),
+    "field": ("#56B4E9", "-", "D"),
     "branch": ("#CC79A7", ":", "x"),
 }
 
