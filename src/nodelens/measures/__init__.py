@@ -30,7 +30,7 @@ from nodelens.measures.masks import (
     wanda_mask,
 )
 from nodelens.measures.nodal import NodalMatrices, check_threshold
-from nodelens.measures.nulls import Null, permutation_null
+from nodelens.measures.nulls import Null, permutation_null, permutation_nulls
 from nodelens.measures.statistics import (
     STATISTICS,
     SignalToNoise,
@@ -91,6 +91,7 @@ __all__ = [
     "occupancy_test",
     "output_mask",
     "permutation_null",
+    "permutation_nulls",
     "random_mask",
     "rank_agreement",
     "ratio_sweep",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -18,27 +17,37 @@ from nodelens.measures.clusters import Clustering, check_method
 
 @dataclass(frozen=True)
 class FilterBlock:
-    """Some filters of a site, each with means and weights at every position, in float64.
+    """The nodal matrices of some filters of a site, in float64.
 
-    >>> block = FilterBlock(np.ones((1, 2, 3)), np.ones((1, 2, 3)))
+    Attributes:
+        fields: rows: label of the input; columns: output.
+
+    >>> block = FilterBlock.of(np.ones((1, 2, 3)), np.ones((1, 2, 3)))
     >>> block.maxima()
     array([3.])
     """
 
-    means: Float64[np.ndarray, "node label position"]
-    weight: Float64[np.ndarray, "node label position"]
+    fields: Float64[np.ndarray, "node label label"]
 
-    @cached_property
-    def fields(self) -> Float64[np.ndarray, "node label label"]:
-        """Rows: label of the input; columns: output.
+    @classmethod
+    def of(
+        cls,
+        means: Float64[np.ndarray, "node label position"],
+        weight: Float64[np.ndarray, "node label position"],
+    ) -> FilterBlock:
+        """The filters with these means and weights at every position.
 
         Positions are added one after the other, ascending: each product of two float32 is exact in float64,
         so the order of the sum fixes every bit of it, which a matrix product would leave open.
         """
-        fields = np.zeros((*self.means.shape[:2], self.weight.shape[1]))
-        for position in range(self.means.shape[2]):
-            fields += self.means[:, :, None, position] * self.weight[:, None, :, position]
-        return fields
+        fields = np.zeros((*means.shape[:2], weight.shape[1]))
+        for position in range(means.shape[2]):
+            fields += means[:, :, None, position] * weight[:, None, :, position]
+        return cls(fields)
+
+    def permuted(self, order: Int64[np.ndarray, " label"]) -> FilterBlock:
+        """The same filters, the labels of their means in another order: the rows of their matrices."""
+        return FilterBlock(self.fields[:, order])
 
     def maxima(self) -> Float64[np.ndarray, " node"]:
         """Largest element of each nodal matrix."""

@@ -186,7 +186,7 @@ class NodalMatrices:
     def _block(self, nodes: slice) -> Block:
         means, weight = _by_node(self.class_means[:, nodes]), _by_node(self.weight[:, nodes])
         if self.positions > 1:
-            return FilterBlock(means, weight)
+            return FilterBlock.of(means, weight)
         return OuterBlock(means.reshape(-1, self.labels), weight.reshape(-1, self.labels))
 
     def raw_field(self, node: int) -> Float64[Tensor, "label label"]:

@@ -7,6 +7,7 @@ weights and the dependence among nodes, and breaks only the tie between a label'
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from nodelens.errors import InputError
 from nodelens.measures.nodal import NodalMatrices
-from nodelens.measures.statistics import STATISTICS, site_statistics
+from nodelens.measures.statistics import STATISTICS, sweep_orders
 
 
 @dataclass(frozen=True)
@@ -46,21 +47,36 @@ def permutation_null(
     >>> permutation_null(matrices, permutations=3).mean["diagonal"] < 0.1
     True
     """
+    return permutation_nulls(matrices, [threshold], method, permutations, seed)[0]
+
+
+def permutation_nulls(
+    matrices: NodalMatrices,
+    thresholds: Sequence[float],
+    method: str = "greedy",
+    permutations: int = 20,
+    seed: int = 0,
+) -> list[Null]:
+    """`permutation_null` at each of several thresholds, with the same permutations.
+
+    Raises:
+        InputError: fewer than one permutation, a threshold that is not between 0 and 1, or no such method.
+    """
     if permutations < 1:
         raise InputError(f"permutations={permutations} is too few; give at least 1.")
     generator = torch.Generator().manual_seed(seed)
-    draws = [site_statistics(_permuted(matrices, generator), threshold, method).scalars() for _ in range(permutations)]
+    orders = [torch.randperm(matrices.labels, generator=generator) for _ in range(permutations)]
+    drawn = sweep_orders(matrices, thresholds, method, orders)
+    return [_null([draw.scalars() for draw in at_threshold]) for at_threshold in zip(*drawn, strict=True)]
+
+
+def _null(draws: Sequence[Mapping[str, float]]) -> Null:
     values = {name: np.array([draw[name] for draw in draws]) for name in STATISTICS}
     return Null(
         mean={name: float(value.mean()) for name, value in values.items()},
         std={name: _spread(value) for name, value in values.items()},
-        draws=permutations,
+        draws=len(draws),
     )
-
-
-def _permuted(matrices: NodalMatrices, generator: torch.Generator) -> NodalMatrices:
-    order = torch.randperm(matrices.labels, generator=generator).to(matrices.class_means.device)
-    return NodalMatrices(matrices.class_means[order], matrices.weight)
 
 
 def _spread(values: np.ndarray) -> float:

@@ -23,6 +23,10 @@ class OuterBlock:
     means: Float64[np.ndarray, "node label"]
     weight: Float64[np.ndarray, "node label"]
 
+    def permuted(self, order: Int64[np.ndarray, " label"]) -> OuterBlock:
+        """The same nodes, the labels of their means in another order."""
+        return OuterBlock(self.means[:, order], self.weight)
+
     def maxima(self) -> Float64[np.ndarray, " node"]:
         """Largest element of each nodal matrix: it lies at a corner of the range of both factors."""
         corners = [

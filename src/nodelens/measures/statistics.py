@@ -132,23 +132,7 @@ def site_statistics(matrices: NodalMatrices, threshold: float = 0.3, method: str
     >>> statistics.n_clusters, statistics.cluster_size, statistics.diagonal, statistics.noise
     (1.0, 1.5, 1.5, 0.0)
     """
-    check_threshold(threshold)
-    check_method(method)
-    total = _Tally.of_nothing(matrices.labels)
-    for block in matrices.blocks():
-        total = _measured(total, block, threshold, method)
-    return SiteStatistics(
-        nodes=matrices.nodes,
-        labels=matrices.labels,
-        threshold=threshold,
-        method=method,
-        n_clusters=total.clusters / matrices.nodes,
-        cluster_size=total.diagonal / total.clusters if total.clusters else 0.0,
-        diagonal=total.diagonal / matrices.nodes,
-        noise=(total.above - total.block_elements) / matrices.nodes,
-        appearances=total.appearances,
-        label_field=total.label_field,
-    )
+    return sweep(matrices, [threshold], method)[0]
 
 
 def sweep(matrices: NodalMatrices, thresholds: Sequence[float], method: str = "greedy") -> list[SiteStatistics]:
@@ -158,7 +142,37 @@ def sweep(matrices: NodalMatrices, thresholds: Sequence[float], method: str = "g
     >>> [statistics.diagonal for statistics in sweep(NodalMatrices(factor, factor), [0.2, 0.3])]
     [2.0, 1.0]
     """
-    return [site_statistics(matrices, threshold, method) for threshold in thresholds]
+    return sweep_orders(matrices, thresholds, method, [torch.arange(matrices.labels)])[0]
+
+
+def sweep_orders(
+    matrices: NodalMatrices,
+    thresholds: Sequence[float],
+    method: str,
+    orders: Sequence[Int64[Tensor, " label"]],
+) -> list[list[SiteStatistics]]:
+    """`sweep` for the labels of the class means in each of several orders.
+
+    The matrices are formed once: another order moves their rows, another threshold only counts otherwise.
+
+    Raises:
+        InputError: a threshold that is not between 0 and 1, or no such method.
+    """
+    for threshold in thresholds:
+        check_threshold(threshold)
+    check_method(method)
+    totals = [[_Tally.of_nothing(matrices.labels) for _ in thresholds] for _ in orders]
+    for block in matrices.blocks():
+        for order, of_order in zip(orders, totals, strict=True):
+            permuted = block.permuted(order.numpy())
+            of_order[:] = [
+                _measured(total, permuted, threshold, method)
+                for total, threshold in zip(of_order, thresholds, strict=True)
+            ]
+    return [
+        [total.statistics(matrices, threshold, method) for total, threshold in zip(of_order, thresholds, strict=True)]
+        for of_order in totals
+    ]
 
 
 def signal_to_noise(cluster_size: float, diagonal: float, noise: float, nodes: int, labels: int) -> SignalToNoise:
@@ -206,6 +220,21 @@ class _Tally:
     def of_nothing(cls, labels: int) -> _Tally:
         none = torch.zeros(labels, dtype=torch.int64)
         return cls(0, 0, 0, 0, none, none.double())
+
+    def statistics(self, matrices: NodalMatrices, threshold: float, method: str) -> SiteStatistics:
+        """What these sums over all nodes of a site say."""
+        return SiteStatistics(
+            nodes=matrices.nodes,
+            labels=matrices.labels,
+            threshold=threshold,
+            method=method,
+            n_clusters=self.clusters / matrices.nodes,
+            cluster_size=self.diagonal / self.clusters if self.clusters else 0.0,
+            diagonal=self.diagonal / matrices.nodes,
+            noise=(self.above - self.block_elements) / matrices.nodes,
+            appearances=self.appearances,
+            label_field=self.label_field,
+        )
 
 
 def _measured(total: _Tally, block: Block, threshold: float, method: str) -> _Tally:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from nodelens.measures import STATISTICS, permutation_null, site_statistics
+from nodelens.measures import STATISTICS, Null, permutation_nulls, sweep
 from nodelens.probing import Measurement
 
 NETWORK, PERMUTED, UNTRAINED = "network", "permuted", "untrained"
@@ -50,15 +50,7 @@ def statistics_rows(
         statistic its mean over the seeds and, as `<name>_std`, the standard deviation: over the seeds, for
         permuted labels over the draws.
     """
-    rows = []
-    for site in found["network"][0]:
-        facts = {"site": site, "split": found["network"][0].split, "threshold": threshold, "method": method}
-        rows.append({**facts, "of": NETWORK, **_over_seeds(found["network"], site, threshold, method)})
-        if permutations:
-            rows.append({**facts, "of": PERMUTED, **_null(found["network"], site, threshold, method, permutations)})
-        if "untrained" in found:
-            rows.append({**facts, "of": UNTRAINED, **_over_seeds(found["untrained"], site, threshold, method)})
-    return rows
+    return sweep_rows(found, [threshold], method, permutations)
 
 
 def sweep_rows(
@@ -68,24 +60,45 @@ def sweep_rows(
     permutations: int = 5,
 ) -> list[Row]:
     """`statistics_rows` at each threshold (Fig. 5), site by site."""
-    rows = [row for threshold in thresholds for row in statistics_rows(found, threshold, method, permutations)]
-    order = list(found["network"][0])
-    return sorted(rows, key=lambda row: order.index(row["site"]))
+    rows: list[Row] = []
+    networks = found["network"]
+    for site in networks[0]:
+        of_site = {NETWORK: _over_seeds(networks, site, thresholds, method)}
+        if permutations:
+            of_site[PERMUTED] = _nulls(networks, site, thresholds, method, permutations)
+        if "untrained" in found:
+            of_site[UNTRAINED] = _over_seeds(found["untrained"], site, thresholds, method)
+        for i, threshold in enumerate(thresholds):
+            facts = {"site": site, "split": networks[0].split, "threshold": threshold, "method": method}
+            rows += [{**facts, "of": of, **values[i]} for of, values in of_site.items()]
+    return rows
 
 
-def _over_seeds(measurements: Sequence[Measurement], site: str, threshold: float, method: str) -> Row:
-    values = [
-        {"accuracy": m[site].accuracy, **site_statistics(m[site].matrices, threshold, method).scalars()}
-        for m in measurements
-    ]
-    row: Row = {"seeds": len(values)}
-    for name in ("accuracy", *STATISTICS):
-        row |= mean_and_spread(name, [value[name] for value in values])
-    return row
+def _over_seeds(measurements: Sequence[Measurement], site: str, thresholds: Sequence[float], method: str) -> list[Row]:
+    """A row for each threshold."""
+    swept = [sweep(m[site].matrices, thresholds, method) for m in measurements]
+    rows = []
+    for of_seeds in zip(*swept, strict=True):
+        values = [
+            {"accuracy": m[site].accuracy, **statistics.scalars()}
+            for m, statistics in zip(measurements, of_seeds, strict=True)
+        ]
+        row: Row = {"seeds": len(values)}
+        for name in ("accuracy", *STATISTICS):
+            row |= mean_and_spread(name, [value[name] for value in values])
+        rows.append(row)
+    return rows
 
 
-def _null(measurements: Sequence[Measurement], site: str, threshold: float, method: str, permutations: int) -> Row:
-    nulls = [permutation_null(m[site].matrices, threshold, method, permutations, seed=m.seed) for m in measurements]
+def _nulls(
+    measurements: Sequence[Measurement], site: str, thresholds: Sequence[float], method: str, permutations: int
+) -> list[Row]:
+    """A row for each threshold."""
+    drawn = [permutation_nulls(m[site].matrices, thresholds, method, permutations, seed=m.seed) for m in measurements]
+    return [_null_row(of_seeds) for of_seeds in zip(*drawn, strict=True)]
+
+
+def _null_row(nulls: Sequence[Null]) -> Row:
     row: Row = {"seeds": len(nulls), "accuracy": "", "accuracy_std": ""}
     for name in STATISTICS:
         row[name] = fmean(null.mean[name] for null in nulls)
