@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from nodelens.training.precision import Precision
 
 
+Baseline = Annotated[str, typer.Option(help="What to compare with; field prunes the output layer alone.")]
+
+
 def prune(
     source: Source,
     data: TrainedOn = None,
@@ -48,9 +51,7 @@ def prune(
     dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
     skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
     own_head: Annotated[bool, typer.Option("--own-head", help="Decide the output layer by itself: no probe.")] = False,
-    baseline: Annotated[
-        str, typer.Option(help="Others; field is of the output layer.")
-    ] = "random,magnitude,wanda,branch",
+    baseline: Baseline = "random,magnitude,wanda,branch",
     store: Annotated[str, typer.Option(help="Whose network is kept, or searched: andc or a --baseline.")] = "andc",
     curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
     keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -142,18 +143,21 @@ def sweep(matrices: NodalMatrices, thresholds: Sequence[float], method: str = "g
     >>> [statistics.diagonal for statistics in sweep(NodalMatrices(factor, factor), [0.2, 0.3])]
     [2.0, 1.0]
     """
-    return sweep_orders(matrices, thresholds, method, [torch.arange(matrices.labels)])[0]
+    return sweep_orders(matrices, thresholds, method, [None])[0]
 
 
 def sweep_orders(
     matrices: NodalMatrices,
     thresholds: Sequence[float],
     method: str,
-    orders: Sequence[Int64[Tensor, " label"]],
+    orders: Sequence[Int64[Tensor, " label"] | None],
 ) -> list[list[SiteStatistics]]:
     """`sweep` for the labels of the class means in each of several orders.
 
     The matrices are formed once: another order moves their rows, another threshold only counts otherwise.
+
+    Args:
+        orders: permutations of the labels; None leaves them in place.
 
     Raises:
         InputError: a threshold that is not between 0 and 1, or no such method.
@@ -164,9 +168,10 @@ def sweep_orders(
     totals = [[_Tally.of_nothing(matrices.labels) for _ in thresholds] for _ in orders]
     for block in matrices.blocks():
         for order, of_order in zip(orders, totals, strict=True):
-            permuted = block.permuted(order.numpy())
+            permuted = block if order is None else block.permuted(order.numpy())
+            maxima = permuted.maxima()
             of_order[:] = [
-                _measured(total, permuted, threshold, method)
+                _measured(total, permuted, maxima, threshold, method)
                 for total, threshold in zip(of_order, thresholds, strict=True)
             ]
     return [
@@ -237,9 +242,10 @@ class _Tally:
         )
 
 
-def _measured(total: _Tally, block: Block, threshold: float, method: str) -> _Tally:
-    """The sums with the nodes of one more block."""
-    maxima = block.maxima()
+def _measured(
+    total: _Tally, block: Block, maxima: Float64[np.ndarray, " node"], threshold: float, method: str
+) -> _Tally:
+    """The sums with the nodes of one more block, whose largest elements are known."""
     bound = bounds(maxima, threshold)
     clustering = block.clusters(bound, method)
     return _Tally(

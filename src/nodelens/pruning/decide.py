@@ -156,7 +156,7 @@ def baseline_masks(
 
     Args:
         removed: number of weights by the path of the layer's module.
-        method: `random`, `magnitude`, `wanda`, or `branch`, which removes all.
+        method: `random`, `magnitude`, `wanda`, `field`, or `branch`, which removes all.
         seed: of the random choice; every layer draws its own.
         input_norms: for `wanda`, from `input_norms`.
         own_fields: for `field`, from `own_fields`.
