@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nodelens.errors import InputError
-from nodelens.measures import STATISTICS, NodalMatrices, permutation_null, site_statistics
+from nodelens.measures import STATISTICS, NodalMatrices, permutation_null, permutation_nulls, site_statistics
 
 
 def test_mean_and_spread_over_the_permutations_of_the_class_means() -> None:
@@ -22,6 +22,20 @@ def test_mean_and_spread_over_the_permutations_of_the_class_means() -> None:
         values = torch.tensor([getattr(draw, name) for draw in draws], dtype=torch.float64)
         assert null.mean[name] == pytest.approx(float(values.mean()))
         assert null.std[name] == pytest.approx(float(values.std()))
+
+
+@pytest.mark.parametrize("positions", [1, 3])
+def test_nulls_at_several_thresholds_are_those_at_each(positions: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    means, weight = torch.randn(2, 9, 20, positions, generator=generator).squeeze(-1)
+    matrices = NodalMatrices(means, weight)
+    found = permutation_nulls(matrices, [0.2, 0.5], permutations=3, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    orders = [torch.randperm(9, generator=generator) for _ in range(3)]
+    for threshold, null in zip((0.2, 0.5), found, strict=True):
+        draws = [site_statistics(NodalMatrices(means[order], weight), threshold) for order in orders]
+        assert null.mean["noise"] == pytest.approx(sum(draw.noise for draw in draws) / 3)
+        assert null.mean["snr"] == pytest.approx(sum(draw.snr for draw in draws) / 3)
 
 
 def test_correlated_means_and_weights_stand_out_from_their_null() -> None:

@@ -114,7 +114,10 @@ def by_own_head(layers: Sequence[Layer], sites: Sequence[Site]) -> list[Layer]:
     """
     own = next((site.name for site in sites if site.own_head), None)
     if own is None or all(layer.target for layer in layers):
-        raise InputError("only the layer to the labels is a head of the network's own, and none is to be pruned here")
+        raise InputError(
+            "only the layer to the labels is a head of the network's own, and none is to be pruned here; "
+            "give --layers output"
+        )
     return [layer if layer.target else replace(layer, source=own) for layer in layers]
 
 
