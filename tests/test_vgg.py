@@ -120,3 +120,24 @@ def test_unfit_images_are_refused() -> None:
         build_network("vgg11", 10, 8, 1)
     with pytest.raises(InputError, match="unknown network 'vgg12'"):
         build_network("vgg12", 10, 32)
+
+
+def test_a_vgg_for_small_images_reads_the_means_of_its_filters(images: Tensor, tmp_path: Path) -> None:
+    made = build_network("vgg16_bn_512", 100, 32, 3).eval()
+    assert isinstance(made, VGG)
+    # Simonyan & Zisserman's D without its classifier has 14.7 million weights and biases.
+    convolutions = sum(x.numel() for x in made.features.parameters())
+    assert round(convolutions / 1e6, 1) == 14.7
+    assert sum(x.numel() for x in made.parameters()) == convolutions + 2 * (512 * 512 + 512) + 512 * 100 + 100
+    filters = made.get_submodule("features")(images).mean((2, 3))
+    with torch.inference_mode():
+        assert torch.equal(made(images), made.classifier(filters))
+        assert made(images).std() > 0
+    linear = [site for site in made.sites() if site.layout == "units"]
+    assert [(site.name, site.nodes) for site in linear] == [("linear.1", 512), ("linear.2", 512)]
+    # Without metadata, the file is read for what it is.
+    save_file(made.state_dict(), tmp_path / "vgg.safetensors")
+    loaded = load_network(tmp_path / "vgg.safetensors", labels=100)
+    assert loaded.config == made.config
+    with torch.inference_mode():
+        assert torch.equal(loaded(images), made(images))

@@ -80,7 +80,7 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
             return _changed(family, config, changes)
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
-        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn), timm:NAME; "
+        "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn, _512, _bn_512), timm:NAME; "
         "for texts bert_LAYERS_WIDTH (e.g. bert_4_256)"
     )
 

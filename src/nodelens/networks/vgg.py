@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import vgg as torchvision_vgg
 
@@ -21,6 +23,10 @@ from nodelens.networks.network import Network
 from nodelens.networks.sites import Site
 
 LAYOUTS = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
+SMALL = "_512"
+"""Suffix of the variants for small images: two hidden layers of 512 nodes, which read the mean of each filter.
+VGG-16 has 15 million parameters so; torchvision's has 134 million, most of them in its first hidden layer."""
+HIDDEN = int(SMALL[1:])
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,25 @@ class VGGConfig:
     dropout: float = 0.5
 
     @property
+    def small(self) -> bool:
+        return self.name.endswith(SMALL)
+
+    @property
     def batch_norm(self) -> bool:
-        return self.name.endswith("_bn")
+        return self.name.removesuffix(SMALL).endswith("_bn")
 
     @property
     def layout(self) -> list[str | int]:
-        return torchvision_vgg.cfgs[LAYOUTS[self.name.removesuffix("_bn")]]  # type: ignore[no-any-return]
+        return torchvision_vgg.cfgs[LAYOUTS[_depth(self.name)]]  # type: ignore[no-any-return]
+
+
+def _depth(name: str) -> str:
+    return name.removesuffix(SMALL).removesuffix("_bn")
 
 
 def vgg_config(name: str, labels: int, image_size: int, channels: int) -> VGGConfig | None:
-    """Configuration of `vgg11`, `vgg16_bn`, …; None when the name is not one of this family."""
-    if name.removesuffix("_bn") not in LAYOUTS:
+    """Configuration of `vgg11`, `vgg16_bn`, `vgg16_bn_512`, …; None when the name is not one of this family."""
+    if _depth(name) not in LAYOUTS:
         return None
     if channels != 3 or image_size < 32:
         raise InputError(f"{name} needs colour images of at least 32 pixels, not {channels} × {image_size}²")
@@ -58,9 +72,11 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> VG
     # A safetensors file lists its keys by name, features.11 before features.3.
     convolutions = [key for key, w in state.items() if re.fullmatch(r"features\.\d+\.weight", key) and w.ndim == 4]
     widths = [state[key].shape[0] for key in sorted(convolutions, key=lambda key: int(key.split(".")[1]))]
-    suffix = "_bn" if "features.1.running_mean" in state else ""
+    small = widths[-1:] == list(state["classifier.0.weight"].shape[1:])
+    suffix = "_bn" * ("features.1.running_mean" in state) + SMALL * small
+    labels, image_size = state["classifier.6.weight"].shape[0], int(metadata.get("image_size", 32 if small else 224))
     for name in LAYOUTS:
-        config = VGGConfig(name + suffix, state["classifier.6.weight"].shape[0], int(metadata.get("image_size", 224)))
+        config = VGGConfig(name + suffix, labels, image_size)
         if [width for width in config.layout if width != "M"] == widths:
             return config
     return None
@@ -75,7 +91,16 @@ class VGG(Network, torchvision_vgg.VGG):  # type: ignore[misc]
 
     def __init__(self, config: VGGConfig) -> None:
         features = torchvision_vgg.make_layers(config.layout, batch_norm=config.batch_norm)
-        super().__init__(features, num_classes=config.labels, dropout=config.dropout)
+        # A small variant has no use for the classifier that torchvision draws, 120 million weights.
+        with torch.device("meta") if config.small else nullcontext():
+            super().__init__(features, num_classes=config.labels, dropout=config.dropout)
+        if config.small:
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            filters = [width for width in config.layout if isinstance(width, int)]
+            for i, (inputs, outputs) in zip(
+                (0, 3, 6), pairwise((filters[-1], HIDDEN, HIDDEN, config.labels)), strict=True
+            ):
+                self.classifier[i] = nn.Linear(inputs, outputs)
         self.config: VGGConfig = config
         self.checkpoint_metadata = {}
 
