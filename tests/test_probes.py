@@ -28,6 +28,7 @@ RECIPE = Recipe(
     epochs=2, batch_size=32, learning_rate=1e-2, final_learning_rate=0.0, augmentation=Augmentation(crop_padding=1)
 )
 SETTINGS = ProbeSettings(RECIPE, seeds=(0, 1))
+SCALED = replace(SETTINGS, rms_scale=True)
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,12 @@ def test_probes_side_by_side_are_those_trained_alone(
         assert (alone.weight - untrained[site.name].weight).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, SCALED])
 def test_a_seed_among_others_is_that_seed_alone(
-    network: Network, digits: ImageSet, normalisation: Normalisation
+    settings: ProbeSettings, network: Network, digits: ImageSet, normalisation: Normalisation
 ) -> None:
-    both = train_some(network, "*", digits, normalisation, SETTINGS)
-    second = train_some(network, "*", digits, normalisation, replace(SETTINGS, seeds=(1,)))
+    both = train_some(network, "*", digits, normalisation, settings)
+    second = train_some(network, "*", digits, normalisation, replace(settings, seeds=(1,)))
     for site in network.sites():
         for name, weight in both[site.name].named_parameters():
             torch.testing.assert_close(weight[1], getattr(second[site.name], name)[0], rtol=1e-3, atol=1e-4)
@@ -222,11 +224,12 @@ class Killed(BaseException):
     """Stands for a kill within the process."""
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, SCALED])
 @pytest.mark.parametrize("batches", [0, 2, 3, 5])
 def test_a_killed_training_ends_as_if_it_had_not_been(
-    batches: int, cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+    batches: int, settings: ProbeSettings, cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
 ) -> None:
-    undisturbed = train_probes(cct, cct.sites(), digits, normalisation, SETTINGS)
+    undisturbed = train_probes(cct, cct.sites(), digits, normalisation, settings)
 
     def interrupted(*arguments: Any) -> Iterator[Batch]:
         for done, found in enumerate(training_batches(*arguments)):
@@ -238,11 +241,55 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys.modules["nodelens.probing.train"], "training_batches", interrupted)
         with pytest.raises(Killed):
-            train_probes(cct, cct.sites(), digits, normalisation, SETTINGS, state, checkpoint_seconds=0.0)
+            train_probes(cct, cct.sites(), digits, normalisation, settings, state, checkpoint_seconds=0.0)
     assert state.exists() == (batches > 0)
-    resumed = train_probes(cct, cct.sites(), digits, normalisation, SETTINGS, state, checkpoint_seconds=0.0)
+    resumed = train_probes(cct, cct.sites(), digits, normalisation, settings, state, checkpoint_seconds=0.0)
     expected = undisturbed.state_dict()
     assert all(torch.equal(weight, expected[key]) for key, weight in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_scaled_probes_are_those_of_scaled_activations(
+    optimizer: str, convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    sites, recipe = select_sites(convolutions.sites(), ["linear.1"]), probe_recipe(3, None, optimizer, 20, 0.0)
+    settings = ProbeSettings(recipe, seeds=(0, 1))
+    # Of all images of a batch the same, so that the first batch's mean square is that of any.
+    same = digits.take(torch.zeros(100, dtype=torch.long), "same")
+    images = normalisation.applied(same.batch(torch.arange(20)), CPU)
+    factor = activations_of(convolutions, images)["linear.1"].square().mean().rsqrt()
+    scaled = copy.deepcopy(convolutions)
+    with torch.no_grad():
+        for weight in (scaled.hidden[0].weight, scaled.hidden[0].bias):
+            weight.mul_(factor)
+    by_hand = train_probes(scaled, sites, same, normalisation, settings)["linear.1"]
+    probe = train_probes(convolutions, sites, same, normalisation, replace(settings, rms_scale=True))["linear.1"]
+    assert 0 < factor < 0.9 or factor > 1.1
+    torch.testing.assert_close(probe.weight, by_hand.weight * factor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_scaled_probe_knows_the_same_of_a_louder_network(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    names, louder = ["block.1.linear2", "block.2.qkv"], copy.deepcopy(cct)
+    # A power of two rounds alike.
+    with torch.no_grad():
+        for weight in louder.get_submodule("classifier.blocks.1.self_attn.qkv").parameters():
+            weight.mul_(64)
+    one = train_some(cct, names, digits, normalisation, SCALED)
+    other = train_some(louder, names, digits, normalisation, SCALED)
+    for name, factor in zip(names, (1, 64), strict=True):
+        assert torch.equal(one[name].weight, factor * other[name].weight)
+        assert torch.equal(one[name].pool_weight, factor * other[name].pool_weight)
+
+
+def test_silent_nodes_leave_a_scaled_probe_finite(
+    convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    with torch.no_grad():
+        convolutions.hidden[0].weight.zero_()
+        convolutions.hidden[0].bias.fill_(-1)
+    assert all(probe.weight.isfinite().all() for probe in train_some(convolutions, "*", digits, normalisation, SCALED))
 
 
 def test_a_state_of_other_sites_is_refused(

@@ -14,7 +14,7 @@ import torch
 
 from command_line import nodelens
 from nodelens.errors import InputError
-from nodelens.networks import build_network, stored
+from nodelens.networks import build_network, load_network, masks_of, stored
 from nodelens.paper import scales, studies, values, whole
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text
@@ -190,6 +190,26 @@ def test_a_part_cut_off_in_its_middle_ends_with_the_same_tables(
     tables = {path.relative_to(tmp_path / "whole"): path.read_bytes() for path in tmp_path.glob("whole/tables/*")}
     assert len(tables) >= 5
     assert all((tmp_path / "cut" / name).read_bytes() == content for name, content in tables.items())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_output_layer_is_also_decided_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(scales.SCALES, "smoke", replace(TINY, seeds=1, retraining_images=100))
+    assert reproduce(tmp_path, "--parts", "output") == 0
+    studies = {"ours": tmp_path / "prune" / "output", "own head": tmp_path / "prune" / "output_own_head"}
+    with (studies["ours"] / "tables" / "output.csv").open() as file:
+        rows = {row["of"]: row for row in csv.DictReader(file)}
+    for of, folder in studies.items():
+        with (folder / "tables" / "prune.csv").open() as file:
+            (last,) = [row for row in csv.DictReader(file) if row["epoch"] == "3" and row["method"] == "andc"]
+        assert float(rows[of]["andc"]) == pytest.approx(float(last["test"]), rel=1e-4)
+    masks = {of: masks_of(load_network(folder)) for of, folder in studies.items()}
+    removed = {of: 1 - mask["classifier.fc"].float().mean().item() for of, mask in masks.items()}
+    assert removed["own head"] != removed["ours"]
+    assert float(rows["own head"]["dilution"]) == pytest.approx(removed["own head"], abs=1e-4)
+    # What the paper says is compared with the probe's.
+    ours = next(number for number in numbers_of("output", RunDirectory(tmp_path)) if number.what.endswith("removed"))
+    assert ours.ours == float(rows["ours"]["dilution"])
 
 
 @pytest.mark.usefixtures("tiny")

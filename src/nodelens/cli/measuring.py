@@ -42,6 +42,9 @@ def measure(
     weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
+    rms_scale: Annotated[
+        bool, typer.Option("--rms-scale", help="Divide what a probe reads by its root mean square.")
+    ] = False,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
     other_labels: Annotated[
@@ -79,7 +82,8 @@ def measure(
         images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable, other_labels=other_labels)
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
         how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay)
-        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, chosen_precision(precision, run, "measure"))
+        precise = chosen_precision(precision, run, "measure")
+        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale or None)
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)

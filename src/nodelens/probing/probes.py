@@ -26,12 +26,14 @@ class Probe(nn.Module):
     Attributes:
         pool_weight: g of the pooling `softmax_T(x·g)`, (seed, node); None at sites without tokens. A bias
             would shift all tokens' scores alike and have no effect.
+        scale: of the activations as the probe reads them; None for 1. `fold` takes it into the weights.
         weight: W of the fully connected layer, (seed, label, node · position).
         bias: of the network's own layer to the labels, (seed, label); a probe that is trained has none.
     """
 
     pool_weight: nn.Parameter | None
     bias: nn.Parameter | None
+    scale: Float[Tensor, ""] | None
 
     def __init__(self, site: Site, labels: int, seeds: Sequence[int], layer_norm: bool = False) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class Probe(nn.Module):
         self.weight = nn.Parameter(torch.stack(weights))
         self.pool_weight = nn.Parameter(torch.stack(pools)) if site.layout == "tokens" else None
         self.bias = nn.Parameter(torch.zeros(len(weights), labels)) if site.own_head else None
+        self.register_buffer("scale", None, persistent=False)
 
     def adopt(self, network: nn.Module) -> None:
         """Be the network's own layer to the labels, for every seed; it is not trained."""
@@ -57,6 +60,13 @@ class Probe(nn.Module):
                 self.get_parameter(name).copy_(own)
         self.requires_grad_(False)
 
+    def fold(self) -> None:
+        """Take the scale into the weights, so that they are those of the activations as they are."""
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.copy_(self._scaled(weight))
+        self.scale = None
+
     def readout(self, before: nn.Linear | None = None) -> Readout:
         """What the probe computes from the activations at its site, or from those that enter a layer before it.
 
@@ -66,12 +76,17 @@ class Probe(nn.Module):
         Args:
             before: the layer that the site is the output of.
         """
+        query = None if self.pool_weight is None else self._scaled(self.pool_weight)
+        weight = self._scaled(self.weight)
         if before is None:
             none = self.weight.new_zeros(self.weight.shape[:2])
-            return Readout(self.pool_weight, self.weight, none if self.bias is None else self.bias, self.layer_norm)
-        assert self.pool_weight is not None
+            return Readout(query, weight, none if self.bias is None else self.bias, self.layer_norm)
+        assert query is not None
         bias = before.weight.new_zeros(len(before.weight)) if before.bias is None else before.bias
-        return Readout(self.pool_weight @ before.weight, self.weight @ before.weight, self.weight @ bias)
+        return Readout(query @ before.weight, weight @ before.weight, weight @ bias)
+
+    def _scaled(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return weight if self.scale is None else weight * self.scale
 
     def add_gradient(self, gradient: Readout, before: nn.Linear | None = None) -> None:
         """Add to `grad` what `Readout.learn` found for `readout(before)`."""
@@ -81,10 +96,10 @@ class Probe(nn.Module):
             by_query, by_weight = by_query @ before.weight.T, by_weight @ before.weight.T
             if before.bias is not None:
                 by_weight += gradient.bias[..., None] * before.bias
-        _add(self.weight, by_weight)
+        _add(self.weight, self._scaled(by_weight))
         if self.pool_weight is not None:
             assert by_query is not None
-            _add(self.pool_weight, by_query)
+            _add(self.pool_weight, self._scaled(by_query))
 
     def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
         """What reaches the fully connected layer, as `Readout.pool`."""

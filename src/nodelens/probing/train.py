@@ -18,7 +18,7 @@ from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, reading
-from nodelens.probing.probes import Probes
+from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
@@ -106,6 +106,7 @@ class ProbeSettings:
             the images, since they train side by side.
         order_seed: seed of that order and of the augmentation.
         layer_norm: normalise each token before the pooling.
+        rms_scale: divide what a probe reads by its root mean square, see `_scale`; None is False.
     """
 
     recipe: Recipe = field(default_factory=probe_recipe)
@@ -113,6 +114,7 @@ class ProbeSettings:
     order_seed: int = 0
     layer_norm: bool = False
     precision: Precision = "fp32"
+    rms_scale: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -160,6 +162,8 @@ def train_probes(
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, recipe, settings.order_seed, normalisation, device, step):
+            if step == 0 and settings.rms_scale:
+                _scale(network, trained, batch, settings.precision)
             learn = learn or _gradient_function(network, read, optimizer, batch, settings.precision)
             losses = learn(batch.images, batch.targets)
             add_up([*gradients(probes), *losses.values()])
@@ -171,7 +175,33 @@ def train_probes(
             step = batch.step + 1
             bar.reach(step)
             checkpoints.after_step(batch.ends_epoch)
+    for probe in trained:
+        probe.fold()
     return probes.requires_grad_(False)
+
+
+def _scale(network: nn.Module, probes: Sequence[Probe], batch: Batch, precision: Precision) -> None:
+    """Scale what each probe reads to a mean square of 1 per node over a batch: of its tokens, or positions in sum.
+
+    So one learning rate and one penalty suit all sites. Behind the blocks of a CCT it is about 1 as it is, behind
+    those of a ResNet a thousand.
+    """
+    of_site = {probe.site.name: probe for probe in probes}
+
+    def reader(site: str, activations: Tensor) -> None:
+        probe = of_site[site]
+        tokens = activations.shape[1] if probe.site.layout == "tokens" else 1
+        squares = activations.double().square().sum() / (len(activations) * tokens * probe.site.nodes)
+        probe.scale = squares * batch.share
+
+    sites = [probe.site for probe in probes]
+    with torch.no_grad(), reading(network, sites, reader), autocast(batch.images.device, precision):
+        network(batch.images)
+    add_up([probe.scale for probe in probes if probe.scale is not None])
+    for probe in probes:
+        if probe.scale is not None:
+            # Nodes that are silent in the whole batch stay as they are.
+            probe.scale = torch.where(probe.scale > 0, probe.scale, 1.0).rsqrt().float()
 
 
 def _gradient_function(
@@ -236,6 +266,8 @@ def _resume(path: Path | None, probes: Probes, optimizer: Optimizers) -> int:
     if state["sites"] != [site.name for site in probes.sites]:
         raise InputError(f"{path} is of other sites; delete it to start over")
     probes.load_state_dict(state["probes"])
+    for site, scale in state.get("scales", {}).items():
+        probes[site].scale = scale.to(probes[site].weight.device)
     optimizer.load_state_dict(state["optimizer"])
     step: int = state["step"]
     return step
@@ -243,5 +275,6 @@ def _resume(path: Path | None, probes: Probes, optimizer: Optimizers) -> int:
 
 def _save(path: Path, probes: Probes, optimizer: Optimizers, step: int) -> None:
     names = [site.name for site in probes.sites]
-    parts = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict()}
+    scales = {probe.site.name: probe.scale for probe in probes if probe.scale is not None}
+    parts = {"probes": probes.state_dict(), "optimizer": optimizer.state_dict(), "scales": scales}
     save_state(path, {"sites": names, "step": step, **parts})
