@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +123,8 @@ def test_images_of_another_size_are_scaled_as_those_that_it_has_learnt(trained: 
     network = load_network(tmp_path)
     recorded = read_json(tmp_path / "config.json")["train"]["settings"]["recipe"]
     assert recorded["learning_rate"] == recipe("fine-tune").learning_rate
+    # Mirrored digits are none: it has learnt no such images.
+    assert recorded["augmentation"]["flip"] == recipe("digits").augmentation.flip == 0.0
     assert network.config.image_size == 6
     assert network.checkpoint_metadata["mean"] == load_network(trained).checkpoint_metadata["mean"]
     assert load_images("digits", "train", image_size=6).image_shape == (6, 6, 1)
@@ -136,6 +138,9 @@ def test_images_of_other_channels_are_scaled_as_they_want_it(tmp_path: Path) -> 
     assert nodelens("train", *arguments) == 0
     network = load_network(tmp_path / "grey")
     assert network.config.channels == 1
+    recorded = read_json(tmp_path / "grey" / "config.json")["train"]["settings"]["recipe"]
+    assert recorded == asdict(recipe("fine-tune", epochs=1)) | {"augmentation": recorded["augmentation"]}
+    assert recorded["augmentation"]["flip"] == 0.5  # nothing is said of what it has learnt
     expected = normalisation_of(load_images("digits", "train")).metadata()
     assert expected.items() <= network.checkpoint_metadata.items()
 

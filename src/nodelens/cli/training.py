@@ -68,6 +68,7 @@ def train(
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import holdout
     from nodelens.networks import load_network
+    from nodelens.probing import learnt_flip
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
     from nodelens.training import recipe as recipe_by_name
@@ -86,6 +87,9 @@ def train(
         initial=initial,
     )
     trained = None if initial is None else load_network(initial)
+    if trained is not None and recipe is None:
+        mirrored = dataclasses.replace(settings.recipe.augmentation, flip=learnt_flip(trained))
+        settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, augmentation=mirrored))
     training, test = _data(settings, trained, data, (split, test_split), image_size, skip_undecodable)
     if held_out:
         training, _ = holdout(training, held_out)
