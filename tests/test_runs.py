@@ -276,6 +276,26 @@ def test_resume_state_reads_back(tmp_path: Path) -> None:
         load_state(file)
 
 
+def test_a_directory_made_for_a_refused_command_goes_again(tmp_path: Path) -> None:
+    def refuse(path: Path, file: str = "") -> None:
+        with RunDirectory(path).claimed():
+            if file:
+                RunDirectory(path).write_text(file, "x")
+            raise InputError("refused")
+
+    with pytest.raises(InputError, match="refused"):
+        refuse(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    # What was there, or came to hold something, stays.
+    (tmp_path / "old").mkdir()
+    with pytest.raises(InputError, match="refused"):
+        refuse(tmp_path / "old")
+    assert (tmp_path / "old").is_dir()
+    with pytest.raises(InputError, match="refused"):
+        refuse(tmp_path / "held", "log.txt")
+    assert (tmp_path / "held" / "log.txt").read_text() == "x"
+
+
 def test_a_claim_ends_with_its_block_even_on_an_error(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.claimed():
         raise ZeroDivisionError

@@ -176,13 +176,20 @@ class RunDirectory:
     def claimed(self) -> Iterator[None]:
         """Hold the directory for this process and those that work together with it.
 
+        A directory that is made for a command that is then refused goes again.
+
         Raises:
             InputError: another process works in it, or it cannot be written.
         """
         lock = FileLock(self.path / ".lock", timeout=0)
+        made = not exists(self.path)
         by_first(self._take)(lock)
         try:
             yield
+        except InputError:
+            if made:
+                self._leave_if_empty(lock)
+            raise
         finally:
             lock.release()
 
@@ -196,6 +203,13 @@ class RunDirectory:
             ) from error
         except OSError as error:
             raise InputError(_why_unwritable(self.path, error)) from error
+
+    @first_only
+    def _leave_if_empty(self, lock: FileLock) -> None:
+        """Remove the directory where nothing is in it but the lock, while that is held."""
+        if list(self.path.iterdir()) == [Path(lock.lock_file)]:
+            Path(lock.lock_file).unlink()
+            self.path.rmdir()
 
     def configuration(self) -> dict[str, Any]:
         """`config.json`: one section per command that ran here; empty when there is none yet."""
