@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -22,13 +23,13 @@ from command_line import nodelens
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
-from nodelens.measures import site_statistics
+from nodelens.measures import NodalMatrices, site_statistics
 from nodelens.networks import build_network, load_network, reading, select_sites, stored
 from nodelens.probing import load_measurements, load_probes
 from nodelens.report.compared import compared_table
 from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
-from nodelens.report.figures import label_figure, node_figure
+from nodelens.report.figures import label_figure, name_bars, node_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
@@ -410,6 +411,34 @@ def test_figures_are_drawn_into_given_axes(tmp_path: Path) -> None:
     assert panels[0, 0].get_title(loc="left") == "average field"
     with pytest.raises(InputError, match="give as many axes of one figure, not 3"):
         label_figure(measured.statistics(0.3), LABELS, into=panels[1])
+
+
+def test_a_large_matrix_names_what_its_node_says_most() -> None:
+    names = [f"label {i}" for i in range(60)]
+    torch.manual_seed(0)
+    matrices = NodalMatrices(torch.rand(60, 4), torch.randn(60, 4))
+    axes = node_figure(matrices, 2, names).axes[0]
+    diagonal = (matrices.class_means[:, 2] * matrices.weight[:, 2]).tolist()
+    named = [int(where) for where in axes.get_yticks()]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [names[label] for label in named]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [names[label] for label in named]
+    assert len(named) == 12
+    assert max(range(60), key=diagonal.__getitem__) in named
+    assert min(b - a for a, b in itertools.pairwise(named)) >= 3
+    # A label between two that are named says no more than one of its neighbours among them.
+    for label in set(range(60)) - set(named):
+        near = [diagonal[other] for other in named if abs(other - label) < 3]
+        assert diagonal[label] <= max([*near, min(diagonal[other] for other in named)])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(100, list(range(100))), (150, [3, 40, 77, 90])])
+def test_bars_are_named_all_or_the_highest_and_the_lowest(count: int, expected: list[int]) -> None:
+    values, names = np.linspace(4, 6, count), [f"label {i}" for i in range(count)]
+    values[[3, 40]], values[[77, 90]] = (0, 1), (20, 30)
+    axes = Figure().subplots()
+    name_bars(axes, values, names, extremes=2)
+    assert [int(where) for where in axes.get_xticks()] == expected
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == [names[label] for label in expected]
 
 
 def test_every_table_and_figure_has_the_paper_s_place() -> None:

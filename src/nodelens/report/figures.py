@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ STYLE: Any = {
 }
 LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE, ":")}
 NAMED_LABELS = 20
-"""Up to so many labels, the axes of a whole matrix carry their names."""
+"""Up to so many labels of a matrix are all named on its axes; of more, the `PROMINENT` most prominent."""
+PROMINENT = 12
+NAMED_BARS = 106
+"""Up to so many bars are all named; of more, the highest and the lowest few."""
 
 NAMED_SIZES = 5
 """Up to so many clusters are named with their sizes."""
@@ -137,11 +141,37 @@ def label_figure(
         upper, lower = panels[:, 0]
         draw_labels(upper, statistics.appearances.numpy(), "nodes whose diagonal holds the label")
         draw_labels(lower, statistics.label_field.numpy(), "total field in the clusters")
-        lower.set_xlabel("label")
-        if len(label_names) <= NAMED_LABELS:
-            lower.set_xticks(range(len(label_names)), label_names, fontsize=6.5, rotation=90)
+        name_bars(lower, statistics.appearances.numpy(), label_names)
         head_line(figure, title, into)
     return figure
+
+
+def name_bars(axes: Axes, values: np.ndarray, label_names: Sequence[str], extremes: int = 4) -> None:
+    """The labels' names below their bars; where there are too many, those of the highest and the lowest."""
+    count, size, where = len(label_names), 6.5, "label"
+    room = 490 / count  # points across for each bar, at the width of `label_figure`
+    named: Sequence[int] = range(count)
+    if count <= NAMED_BARS:
+        size = min(size, room)
+    else:
+        ranked = np.argsort(values, kind="stable").tolist()
+        named = spread_out([*ranked[:extremes], *ranked[: -extremes - 1 : -1]], math.ceil(size / room))
+        where = f"label (of {count} the rarest and the most frequent are named)"
+    axes.set_xticks(named, [label_names[label] for label in named], fontsize=size, rotation=90)
+    axes.set_xlabel(where)
+
+
+def spread_out(ranked: Sequence[int], gap: int, most: int | None = None) -> list[int]:
+    """The first of these that lie no nearer than `gap` to one before them, in ascending order.
+
+    >>> spread_out([7, 8, 2, 5, 0], 2, most=3)
+    [2, 5, 7]
+    """
+    kept: list[int] = []
+    for one in ranked:
+        if len(kept) != most and all(abs(one - other) >= gap for other in kept):
+            kept.append(one)
+    return sorted(kept)
 
 
 def draw_labels(axes: Axes, values: np.ndarray, title: str) -> None:
@@ -169,7 +199,8 @@ def node_figure(
         into: three axes to draw into; a new figure by default.
     """
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 1, 3, (10.5, 3.7))
+        names = 0.05 * max(0, *(len(name) - 12 for name in label_names))  # inches that long ones take from a panel
+        figure, panels = panels_of(into, 1, 3, (10.5 + 3 * names, 3.7 + names))
         left, middle, right = panels[0]
         draw_field(left, matrices, node, label_names)
         draw_clipped(middle, matrices, node, label_names, threshold)
@@ -182,23 +213,27 @@ def draw_field(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequ
     """The average field on each output for inputs of each label, divided by the largest."""
     image = axes.imshow(matrices.field(node).numpy(), cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
     axes.figure.colorbar(image, ax=axes, shrink=0.75, label="average field / maximum")
-    name_axes(axes, label_names)
+    name_axes(axes, matrices, node, label_names)
     axes.set_title("average field", loc="left", fontsize=9)
 
 
-def name_axes(axes: Axes, label_names: Sequence[str]) -> None:
-    """Input labels downwards, output labels across; by name where there is room, else by number."""
+def name_axes(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequence[str]) -> None:
+    """Input labels downwards, output labels across: of many, those that the node says most when they are shown."""
     axes.set(xlabel="output label", ylabel="input label")
-    if len(label_names) <= NAMED_LABELS:
-        axes.set_xticks(range(len(label_names)), label_names, fontsize=6.5, rotation=90)
-        axes.set_yticks(range(len(label_names)), label_names, fontsize=6.5)
+    named, count = list(range(len(label_names))), len(label_names)
+    if count > NAMED_LABELS:
+        ranked = matrices.field(node).diagonal().argsort(descending=True, stable=True).tolist()
+        named = spread_out(ranked, math.ceil(count / NAMED_LABELS), PROMINENT)
+    names = [label_names[label] for label in named]
+    axes.set_xticks(named, names, fontsize=6.5, rotation=90)
+    axes.set_yticks(named, names, fontsize=6.5)
 
 
 def draw_clipped(axes: Axes, matrices: NodalMatrices, node: int, label_names: Sequence[str], threshold: float) -> None:
     """Which elements are above the threshold."""
     above = matrices.clipped(node, threshold).numpy()
     axes.imshow(above, cmap=ListedColormap(["white", BLUE]), vmin=0, vmax=1, interpolation="nearest")
-    name_axes(axes, label_names)
+    name_axes(axes, matrices, node, label_names)
     axes.set_title(f"above {threshold:g} of the maximum", loc="left", fontsize=9)
 
 
