@@ -283,6 +283,18 @@ def test_a_scaled_probe_knows_the_same_of_a_louder_network(
         assert torch.equal(one[name].pool_weight, factor * other[name].pool_weight)
 
 
+def test_by_default_the_probes_of_filters_are_scaled(
+    convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    default, never, always = (
+        train_some(convolutions, "*", digits, normalisation, replace(SETTINGS, rms_scale=scale))
+        for scale in (None, False, True)
+    )
+    for site, expected in (("conv.1", always), ("conv.2", always), ("linear.1", never)):
+        assert torch.equal(default[site].weight, expected[site].weight)
+        assert not torch.allclose(always[site].weight, never[site].weight)
+
+
 def test_silent_nodes_leave_a_scaled_probe_finite(
     convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
 ) -> None:

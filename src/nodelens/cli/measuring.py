@@ -43,8 +43,9 @@ def measure(
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     rms_scale: Annotated[
-        bool, typer.Option("--rms-scale", help="Divide what a probe reads by its root mean square.")
-    ] = False,
+        bool | None,
+        typer.Option(help="Divide what a probe reads by its root mean square; by default where nodes are filters."),
+    ] = None,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
     other_labels: Annotated[
@@ -83,7 +84,7 @@ def measure(
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
         how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay)
         precise = chosen_precision(precision, run, "measure")
-        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale or None)
+        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale)
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)

@@ -106,7 +106,7 @@ class ProbeSettings:
             the images, since they train side by side.
         order_seed: seed of that order and of the augmentation.
         layer_norm: normalise each token before the pooling.
-        rms_scale: divide what a probe reads by its root mean square, see `_scale`; None is False.
+        rms_scale: divide what a probe reads by its root mean square, see `_scale`; None is where nodes are filters.
     """
 
     recipe: Recipe = field(default_factory=probe_recipe)
@@ -119,6 +119,10 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise InputError("no probe is trained with --seeds 0; give at least 1")
+
+    def scales(self, site: Site) -> bool:
+        """Whether what a probe reads at a site is divided by its root mean square."""
+        return site.layout == "channels" if self.rms_scale is None else self.rms_scale
 
 
 def train_probes(
@@ -162,8 +166,9 @@ def train_probes(
     with progress(title, total) as bar, Checkpoints(save, checkpoint_seconds) as checkpoints:
         bar.start_at(step)
         for batch in training_batches(training, recipe, settings.order_seed, normalisation, device, step):
-            if step == 0 and settings.rms_scale:
-                _scale(network, trained, batch, settings.precision)
+            if step == 0:
+                scaled = [probe for probe in trained if settings.scales(probe.site)]
+                _scale(network, scaled, batch, settings.precision)
             learn = learn or _gradient_function(network, read, optimizer, batch, settings.precision)
             losses = learn(batch.images, batch.targets)
             add_up([*gradients(probes), *losses.values()])
@@ -184,8 +189,10 @@ def _scale(network: nn.Module, probes: Sequence[Probe], batch: Batch, precision:
     """Scale what each probe reads to a mean square of 1 per node over a batch: of its tokens, or positions in sum.
 
     So one learning rate and one penalty suit all sites. Behind the blocks of a CCT it is about 1 as it is, behind
-    those of a ResNet a thousand.
+    those of a ResNet-18 it is 8 to 2,400: a filter has many positions.
     """
+    if not probes:
+        return
     of_site = {probe.site.name: probe for probe in probes}
 
     def reader(site: str, activations: Tensor) -> None:
