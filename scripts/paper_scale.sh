@@ -33,7 +33,7 @@ readonly STEPS=(
   "heads:3:Table 4, Figs. 7 to 11"
   "pruning:14:Table 3, the output layer"
   "flowers:11:CCT-7/7x2 on Flowers-102, Table 5"
-  "vgg:12:VGG-16 on CIFAR-100: trained, its hidden layers measured, linear.2 and output pruned"
+  "vgg:12:VGG-16 on CIFAR-100: trained, all sites measured, linear.2 and output pruned"
   "seeds:70:two further networks: nodes, heads and pruning of each"
   "enforced:140:networks whose heads were given labels, against free ones"
 )
@@ -113,7 +113,7 @@ step_enforced() { reproduce enforced; }
 
 step_vgg() {
   local out=$runs/vgg
-  local network=(vgg16_bn_512 --data cifar100 --recipe vgg-sgd) sites='linear.*' layers='linear.2,output' more=()
+  local network=(vgg16_bn_512 --data cifar100 --recipe vgg-sgd) sites='*' layers='linear.2,output' more=()
   if [[ $scale != paper ]]; then
     # A miniature of the step: VGG itself is too large for it.
     network=(cct_2_3x1_16 --data digits --recipe digits --epochs 2)
