@@ -841,6 +841,7 @@
   // page/drawing.js
   var NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
   var NO_SKIP = ".no_skip";
+  var OWN_HEAD = "own_head";
   function drawing(networks, choose, showIn) {
     const body = element("div", { class: "network" });
     const boxes = select("Value in the boxes", BOXES.map((name) => [name, NAMES[name]]), (value) => showIn(BOXES.find((name) => name === value) ?? "snr"));
@@ -943,7 +944,7 @@
     const found = /* @__PURE__ */ new Map();
     for (const site of network.sites.values()) {
       const { block, name } = site.data;
-      const row = block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
+      const row = name === OWN_HEAD ? "own head" : block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
       found.set(row, [...found.get(row) ?? [], site]);
     }
     return [...found].reverse();
@@ -956,7 +957,8 @@
   function makeBox(network, site, choose) {
     const bare = site.data.name.endsWith(NO_SKIP);
     const parts2 = site.data.name.split(".");
-    const short = bare ? "no skip" : parts2.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
+    const place = parts2.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
+    const short = bare ? "no skip" : site.data.name === OWN_HEAD ? "nodes" : place;
     const value = element("span", { class: "value" });
     const button = element("button", {
       type: "button",

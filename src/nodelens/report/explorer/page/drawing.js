@@ -14,6 +14,8 @@ import { BOXES, sideOf } from "./state.js";
 
 const NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
 const NO_SKIP = ".no_skip";
+/** The site that the layer to the labels itself reads. */
+const OWN_HEAD = "own_head";
 
 /**
  * @typedef {object} Box
@@ -168,7 +170,7 @@ function byRow(network) {
   const found = new Map();
   for (const site of network.sites.values()) {
     const { block, name } = site.data;
-    const row = block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
+    const row = name === OWN_HEAD ? "own head" : block ? `block ${block}` : name.split(".").slice(0, -1).join(".");
     found.set(row, [...(found.get(row) ?? []), site]);
   }
   return [...found].reverse();
@@ -193,7 +195,8 @@ function arrow(layer, links) {
 function makeBox(network, site, choose) {
   const bare = site.data.name.endsWith(NO_SKIP);
   const parts = site.data.name.split(".");
-  const short = bare ? "no skip" : parts.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
+  const place = parts.slice(site.data.block ? 2 : -1).join(".") || site.data.name;
+  const short = bare ? "no skip" : site.data.name === OWN_HEAD ? "nodes" : place;
   const value = element("span", { class: "value" });
   const button = element("button", {
     type: "button", class: bare ? "box bare" : "box", disabled: !site.explored,
