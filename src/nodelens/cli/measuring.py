@@ -26,6 +26,14 @@ from nodelens.cli.options import (
 )
 from nodelens.errors import InputError
 
+RmsScale = Annotated[
+    bool | None,
+    typer.Option(help="Divide what a probe reads by its root mean square; by default where nodes are filters."),
+]
+OtherLabels = Annotated[
+    bool, typer.Option("--other-labels", help="The network was trained on other labels than those of --data.")
+]
+
 
 def measure(
     source: Source,
@@ -42,16 +50,10 @@ def measure(
     weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
-    rms_scale: Annotated[
-        bool | None,
-        typer.Option(help="Divide what a probe reads by its root mean square; by default where nodes are filters."),
-    ] = None,
+    rms_scale: RmsScale = None,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
     untrained: Annotated[bool, typer.Option(help="Measure an untrained network of the same kind too.")] = True,
-    other_labels: Annotated[
-        bool,
-        typer.Option("--other-labels", help="The network was trained on other labels than those of --data."),
-    ] = False,
+    other_labels: OtherLabels = False,
     heads: Heads = None,
     seed: Seed = 0,
     precision: PrecisionOption = "auto",

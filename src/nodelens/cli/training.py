@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nodelens.data import Samples
     from nodelens.networks import Network
     from nodelens.runs import RunDirectory
-    from nodelens.training import Assignment, EnforcedHeads, TrainSettings
+    from nodelens.training import Assignment, EnforcedHeads, Recipe, TrainSettings
 
 
 def train(
@@ -68,16 +68,15 @@ def train(
     """Train a network; killed at any moment, the same command goes on where it was."""
     from nodelens.data import holdout
     from nodelens.networks import load_network
-    from nodelens.probing import learnt_flip
     from nodelens.runs import RunDirectory
     from nodelens.training import TrainSettings
-    from nodelens.training import recipe as recipe_by_name
 
     if network is None and initial is None:
         raise InputError("say what to train: a variant, such as cct_7_3x1, or with --from a trained network")
+    trained = None if initial is None else load_network(initial)
     settings = TrainSettings(
         network or str(initial),
-        recipe_by_name(recipe or ("fine-tune" if initial else "digits"), epochs, batch_size, learning_rate),
+        _recipe(recipe, trained, epochs, batch_size, learning_rate),
         seed,
         compile=compile_network,
         keep_every=keep_every,
@@ -86,15 +85,29 @@ def train(
         heads=tuple(whole_numbers("--heads", heads)) if heads else None,
         initial=initial,
     )
-    trained = None if initial is None else load_network(initial)
-    if trained is not None and recipe is None:
-        mirrored = dataclasses.replace(settings.recipe.augmentation, flip=learnt_flip(trained))
-        settings = dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, augmentation=mirrored))
     training, test = _data(settings, trained, data, (split, test_split), image_size, skip_undecodable)
     if held_out:
         training, _ = holdout(training, held_out)
     run = RunDirectory(out)
     _train(settings, precision, training, test, run, initial=trained, tensorboard=tensorboard, test_every=test_every)
+
+
+def _recipe(
+    name: str | None,
+    trained: Network | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+) -> Recipe:
+    """The recipe of that name; else `digits`, or to train on `fine-tune`, mirroring as the network has learnt."""
+    from nodelens.probing import learnt_flip
+    from nodelens.training import recipe
+
+    chosen = recipe(name or ("digits" if trained is None else "fine-tune"), epochs, batch_size, learning_rate)
+    if name or trained is None:
+        return chosen
+    mirrored = dataclasses.replace(chosen.augmentation, flip=learnt_flip(trained))
+    return dataclasses.replace(chosen, augmentation=mirrored)
 
 
 def _data(

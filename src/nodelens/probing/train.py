@@ -193,22 +193,20 @@ def _scale(network: nn.Module, probes: Sequence[Probe], batch: Batch, precision:
     """
     if not probes:
         return
-    of_site = {probe.site.name: probe for probe in probes}
+    sites, mean_squares = {probe.site.name: probe.site for probe in probes}, {}
 
-    def reader(site: str, activations: Tensor) -> None:
-        probe = of_site[site]
-        tokens = activations.shape[1] if probe.site.layout == "tokens" else 1
-        squares = activations.double().square().sum() / (len(activations) * tokens * probe.site.nodes)
-        probe.scale = squares * batch.share
+    def reader(name: str, activations: Tensor) -> None:
+        tokens = activations.shape[1] if sites[name].layout == "tokens" else 1
+        count = len(activations) * tokens * sites[name].nodes
+        mean_squares[name] = activations.double().square().sum() * (batch.share / count)
 
-    sites = [probe.site for probe in probes]
-    with torch.no_grad(), reading(network, sites, reader), autocast(batch.images.device, precision):
+    with torch.no_grad(), reading(network, list(sites.values()), reader), autocast(batch.images.device, precision):
         network(batch.images)
-    add_up([probe.scale for probe in probes if probe.scale is not None])
+    add_up(mean_squares.values())
     for probe in probes:
-        if probe.scale is not None:
-            # Nodes that are silent in the whole batch stay as they are.
-            probe.scale = torch.where(probe.scale > 0, probe.scale, 1.0).rsqrt().float()
+        square = mean_squares[probe.site.name]
+        # Nodes that are silent in the whole batch stay as they are.
+        probe.scale = torch.where(square > 0, square, 1.0).rsqrt().float()
 
 
 def _gradient_function(

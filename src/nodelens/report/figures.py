@@ -32,8 +32,8 @@ LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE,
 NAMED_LABELS = 20
 """Up to so many labels of a matrix are all named on its axes; of more, the `PROMINENT` most prominent."""
 PROMINENT = 12
-NAMED_BARS = 106
-"""Up to so many bars are all named; of more, the highest and the lowest few."""
+NAMED_BARS = 130
+"""Up to so many labels stand side by side with their names."""
 
 NAMED_SIZES = 5
 """Up to so many clusters are named with their sizes."""
@@ -137,7 +137,7 @@ def label_figure(
         into: two axes to draw into; a new figure by default.
     """
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 2, 1, (7.6, 4.2), sharex=True)
+        figure, panels = panels_of(into, 2, 1, (bars_width(len(label_names)), 4.2), sharex=True)
         upper, lower = panels[:, 0]
         draw_labels(upper, statistics.appearances.numpy(), "nodes whose diagonal holds the label")
         draw_labels(lower, statistics.label_field.numpy(), "total field in the clusters")
@@ -148,17 +148,24 @@ def label_figure(
 
 def name_bars(axes: Axes, values: np.ndarray, label_names: Sequence[str], extremes: int = 4) -> None:
     """The labels' names below their bars; where there are too many, those of the highest and the lowest."""
-    count, size, where = len(label_names), 6.5, "label"
-    room = 490 / count  # points across for each bar, at the width of `label_figure`
+    count, where = len(label_names), "label"
     named: Sequence[int] = range(count)
-    if count <= NAMED_BARS:
-        size = min(size, room)
-    else:
+    if count > NAMED_BARS:
         ranked = np.argsort(values, kind="stable").tolist()
-        named = spread_out([*ranked[:extremes], *ranked[: -extremes - 1 : -1]], math.ceil(size / room))
+        named = spread_out([*ranked[:extremes], *ranked[: -extremes - 1 : -1]], math.ceil(count / NAMED_BARS))
         where = f"label (of {count} the rarest and the most frequent are named)"
-    axes.set_xticks(named, [label_names[label] for label in named], fontsize=size, rotation=90)
+    axes.set_xticks(named, [label_names[label] for label in named], fontsize=name_size(count), rotation=90)
     axes.set_xlabel(where)
+
+
+def bars_width(labels: int) -> float:
+    """Inches that so many labels take side by side."""
+    return float(np.clip(1.2 + 0.125 * labels, 6.0, 15.0))
+
+
+def name_size(labels: int) -> float:
+    """Points in which names stand side by side."""
+    return 8.0 if labels <= 40 else 6.5
 
 
 def spread_out(ranked: Sequence[int], gap: int, most: int | None = None) -> list[int]:

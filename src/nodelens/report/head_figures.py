@@ -10,7 +10,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of
+from nodelens.report.figures import (
+    BLUE,
+    GREY,
+    NAMED_BARS,
+    ORANGE,
+    STYLE,
+    Panels,
+    bars_width,
+    head_line,
+    name_size,
+    panels_of,
+)
 from nodelens.report.head_tables import NOBODY, numbered
 from nodelens.report.tables import Row
 
@@ -18,8 +29,6 @@ COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", 
 """Of the heads: Okabe and Ito's palette, its yellow darkened; more heads begin anew."""
 PALE = "#BDBDBD"
 """Of labels that no head owns."""
-NAMED_LABELS = 130
-"""Up to so many labels stand with their names."""
 ORDER = {
     # quantity: what stands above its panel, and at its axis
     "owned": ("labels owned by a head", "labels"),
@@ -42,7 +51,7 @@ def head_label_figure(rows: Sequence[Row], quantity: str, title: str, into: Pane
     """
     keys = numbered(rows[0], f"{quantity}_")
     with matplotlib.rc_context(STYLE):
-        size = (_width(len(rows)), 1.15 * len(keys) + 1.7)
+        size = (bars_width(len(rows)), 1.15 * len(keys) + 1.7)
         figure, grid = panels_of(into, len(keys), 1, size, sharex=True, sharey=True)
         panels = grid[:, 0]
         colours = [colour_of(row["head"]) for row in rows]
@@ -60,22 +69,12 @@ def head_label_figure(rows: Sequence[Row], quantity: str, title: str, into: Pane
     return figure
 
 
-def _width(labels: int) -> float:
-    """Inches that so many labels take."""
-    return float(np.clip(1.2 + 0.125 * labels, 6.0, 15.0))
-
-
-def _name_size(labels: int) -> float:
-    """Points in which names stand side by side."""
-    return 8.0 if labels <= 40 else 6.5
-
-
 def name_labels(axes: Axes, rows: Sequence[Row]) -> None:
     """Names below the axis, in the colour of the owning head; numbers where there are too many."""
-    if len(rows) > NAMED_LABELS:
+    if len(rows) > NAMED_BARS:
         axes.set_xlabel("labels, head by head")
         return
-    axes.set_xticks(range(len(rows)), [str(row["name"]) for row in rows], rotation=90, fontsize=_name_size(len(rows)))
+    axes.set_xticks(range(len(rows)), [str(row["name"]) for row in rows], rotation=90, fontsize=name_size(len(rows)))
     for text, row in zip(axes.get_xticklabels(), rows, strict=True):
         text.set_color("#555555" if row["head"] == NOBODY else colour_of(row["head"]))
     axes.set_xlabel("label, in the colour of the head that owns it (grey: nobody's)")
@@ -89,7 +88,7 @@ def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str, into: Pa
     first = next(iter(of_blocks.values()))
     order = [row["label"] for row in sorted(first, key=lambda row: row["network"])]
     with matplotlib.rc_context(STYLE):
-        size = (_width(len(order)), 2.1 * len(of_blocks) + 1.2)
+        size = (bars_width(len(order)), 2.1 * len(of_blocks) + 1.2)
         figure, grid = panels_of(into, len(of_blocks), 1, size, sharex=True, sharey=True)
         panels = grid[:, 0]
         for axes, (block, rows) in zip(panels, sorted(of_blocks.items(), reverse=True), strict=True):
@@ -97,9 +96,9 @@ def symmetry_figure(of_blocks: Mapping[int, Sequence[Row]], title: str, into: Pa
             draw_groups(axes, [by_label[label] for label in order])
             axes.set_title(f"block {block}: symmetry breaking", loc="left", fontsize=9)
             axes.set_ylabel("test accuracy")
-        if len(order) <= NAMED_LABELS:
+        if len(order) <= NAMED_BARS:
             names = {row["label"]: str(row["name"]) for row in first}
-            points = _name_size(len(order))
+            points = name_size(len(order))
             panels[-1].set_xticks(range(len(order)), [names[label] for label in order], rotation=90, fontsize=points)
         panels[-1].set_xlabel("label, by its accuracy")
         head_line(figure, title, into)
