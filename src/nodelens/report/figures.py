@@ -137,7 +137,7 @@ def label_figure(
         into: two axes to draw into; a new figure by default.
     """
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 2, 1, (bars_width(len(label_names)), 4.2), sharex=True)
+        figure, panels = panels_of(into, 2, 1, (max(7.6, bars_width(len(label_names))), 4.2), sharex=True)
         upper, lower = panels[:, 0]
         draw_labels(upper, statistics.appearances.numpy(), "nodes whose diagonal holds the label")
         draw_labels(lower, statistics.label_field.numpy(), "total field in the clusters")
