@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nodelens.data import Augmentation, ImageSet, Normalisation, load_images, normalisation_of
 from nodelens.errors import InputError
-from nodelens.networks import CCT, Site, reading, select_sites
+from nodelens.networks import CCT, Site, build_network, reading, select_sites
 from nodelens.networks.network import Network
 from nodelens.probing import Probe, Probes, ProbeSettings, probe_recipe, train_probes
 from nodelens.probing.reads import reads
@@ -93,16 +93,16 @@ def batch(digits: ImageSet, normalisation: Normalisation) -> Batch:
     return next(iter(training_batches(digits, RECIPE, 0, normalisation, CPU)))
 
 
-def literal_pool(activations: Tensor, pool_weight: Tensor) -> Tensor:
-    """a = softmax_T(x·g + c), z = Σ_t a_t x_t (method, section 2)."""
-    scores = (activations * pool_weight).sum(-1)
-    shares = scores.exp() / scores.exp().sum(1, keepdim=True)
+def literal_pool(activations: Tensor, pool_weight: Tensor, real: Tensor | None = None) -> Tensor:
+    """a = softmax_T(x·g + c), z = Σ_t a_t x_t (method, section 2), over the tokens that are no filling."""
+    weights = (activations * pool_weight).sum(-1).exp() * (1 if real is None else real)
+    shares = weights / weights.sum(1, keepdim=True)
     return (shares[..., None] * activations).sum(1)
 
 
-def literal_logits(probe: Probe, activations: Tensor, weights: dict[str, Tensor]) -> Tensor:
+def literal_logits(probe: Probe, activations: Tensor, weights: dict[str, Tensor], real: Tensor | None = None) -> Tensor:
     if probe.site.layout == "tokens":
-        pooled = literal_pool(activations, weights["pool_weight"])
+        pooled = literal_pool(activations, weights["pool_weight"], real)
     else:
         pooled = activations.reshape(len(activations), -1)
     return torch.einsum("bk,jk->bj", pooled, weights["weight"])
@@ -124,16 +124,28 @@ def randomised(probes: Probes, seed: int) -> Probes:
 
 
 def test_logits_and_gradients_are_those_of_plain_autograd(network: Network, batch: Batch) -> None:
+    check_against_autograd(network, batch)
+
+
+def test_what_fills_up_a_text_is_not_pooled(batch: Batch) -> None:
+    torch.manual_seed(0)
+    network = build_network("bert_2_64", 10, 0, 0, vocabulary=30, positions=12).eval()
+    tokens = network.example(len(batch.images))
+    lengths = torch.randint(1, 13, (len(tokens), 1), generator=torch.Generator().manual_seed(0))
+    real = torch.arange(12) < lengths
+    check_against_autograd(network, replace(batch, images=tokens * real), real)
+
+
+def check_against_autograd(network: Network, batch: Batch, real: Tensor | None = None) -> None:
     probes = randomised(Probes(network.sites(), 10, seeds=(4, 5, 6)), 0)
     losses = probe_gradients(network, reads(network, probes), batch, "fp32")
     activations = activations_of(network, batch.images)
     for probe in probes:
         for i in range(3):
             alone = {name: weight[i].detach().double().requires_grad_() for name, weight in probe.named_parameters()}
-            logits = literal_logits(probe, activations[probe.site.name].double(), alone)
-            torch.testing.assert_close(
-                probe(activations[probe.site.name])[i].detach(), logits.detach().float(), rtol=1e-4, atol=1e-5
-            )
+            logits = literal_logits(probe, activations[probe.site.name].double(), alone, real)
+            found = probe(activations[probe.site.name], real)[i].detach()
+            torch.testing.assert_close(found, logits.detach().float(), rtol=1e-4, atol=1e-5)
             log_shares = logits - logits.exp().sum(1, keepdim=True).log()
             loss = -(batch.targets.double() * log_shares).sum(1).mean()
             loss.backward()

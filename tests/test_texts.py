@@ -34,7 +34,7 @@ from nodelens.networks import (
     reading,
     select_sites,
 )
-from nodelens.probing import load_measurements, load_probes, load_probing_data
+from nodelens.probing import ProbeSettings, load_measurements, load_probes, load_probing_data, probe_recipe
 from nodelens.runs import RunDirectory, read_json
 from nodelens.training import TrainSettings, recipe, train
 from pretend_gpu import pretend_gpu
@@ -360,6 +360,22 @@ def test_its_nodes_are_measured(
     torch.testing.assert_close(found["pooler"].class_means, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_text_is_measured_alike_however_much_fills_it_up(trained: Path, folder: Path, scaled: bool) -> None:
+    network = load_network(trained)
+    _, texts = text_splits(str(folder), ("train", "test"), tokeniser_from(network.checkpoint_metadata))
+    longest = texts.inputs.shape[1] - 2
+    texts = texts.take((texts.inputs[:, longest:] == 0).all(dim=1).nonzero().flatten(), "short")
+    settings = ProbeSettings(probe_recipe(2, batch_size=20), rms_scale=scaled)
+    as_long, shorter = (
+        nl.measure(network, (cut, cut), "*", settings=settings)
+        for cut in (texts, replace(texts, inputs=texts.inputs[:, :longest]))
+    )
+    for name, site in as_long.items():
+        torch.testing.assert_close(shorter[name].class_means, site.class_means, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(shorter[name].weight, site.weight, rtol=1e-3, atol=1e-4)
+
+
 def test_its_heads_are_studied_without_pictures(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -385,8 +401,8 @@ def test_the_texts_that_excite_a_node_are_found(trained: Path, folder: Path, tmp
     test = load_probing_data(network, str(folder), ("test",)).measured["test"]
     assert isinstance(test, TextExamples)
     (probe,) = load_probes(run, "measure", select_sites(network.sites(), site["name"]))
-    pooled: list[Tensor] = []
-    with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x)[0])):
+    pooled, real = list[Tensor](), test.inputs != 0
+    with torch.inference_mode(), reading(network, [probe.site], lambda _, x: pooled.append(probe.pool(x, real)[0])):
         network(test.inputs)
     for key, largest in (("most", True), ("least", False)):
         excitation = described["excitation"]["0"][site["name"]]

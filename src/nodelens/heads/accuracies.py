@@ -19,7 +19,7 @@ from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import check_heads
-from nodelens.networks import Network, Site, Stage, reading
+from nodelens.networks import Network, Site, Stage, reading, real_tokens
 from nodelens.probing.measure import label_counts
 from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import add_up
@@ -209,9 +209,8 @@ class _HeadTally:
         self.heads = torch.zeros(seeds, site.heads, labels, dtype=torch.int64, device=device)
         self.probe = torch.zeros(seeds, labels, dtype=torch.int64, device=device)
 
-    def add(self, probe: Probe, activations: Tensor, labels: Int64[Tensor, " batch"]) -> None:
-        """Take in one batch of activations."""
-        pooled = probe.pool(activations)
+    def add(self, probe: Probe, pooled: Float[Tensor, "seed batch input"], labels: Int64[Tensor, " batch"]) -> None:
+        """Take in what reaches the fully connected layer for one batch."""
         self.heads += _hits(head_logits(probe, pooled), labels)
         self.probe += _hits(pooled @ probe.weight.transpose(1, 2), labels)
 
@@ -226,10 +225,12 @@ def _read_heads(
 ) -> Int64[Tensor, " label"]:
     """Run the network once, add to every site's tally, and return the network's own hits."""
 
+    real = real_tokens(network, inputs)
+
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(inputs.device.type, enabled=False):
-            tallies[site].add(probes[site], activations, labels)
+            tallies[site].add(probes[site], probes[site].pool(activations, real), labels)
 
     with reading(network, probes.sites, reader), autocast(inputs.device, precision):
         return _hits(network(inputs), labels)

@@ -28,7 +28,7 @@ from nodelens.networks.layers import (
     without_skip,
 )
 from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
-from nodelens.networks.network import Network, Stage, longest_text
+from nodelens.networks.network import Network, Stage, longest_text, real_tokens
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
 from nodelens.networks.warm_start import warm_start
@@ -68,6 +68,7 @@ __all__ = [
     "read_checkpoint",
     "reading",
     "reads_texts",
+    "real_tokens",
     "remove_masks",
     "select_layers",
     "select_sites",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
 
 from nodelens.networks.layers import Layer
@@ -35,6 +35,11 @@ def longest_text(network: Network) -> int:
     return getattr(network.config, "positions", 0)
 
 
+def real_tokens(network: nn.Module, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
+    """`Network.real_tokens`; None for a network that does not say."""
+    return network.real_tokens(inputs) if isinstance(network, Network) else None
+
+
 class Network(nn.Module):
     """A network that can be measured.
 
@@ -53,6 +58,10 @@ class Network(nn.Module):
         config = self.config
         shape = (batch, config.channels, config.image_size, config.image_size)
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def real_tokens(self, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
+        """Which tokens are a text's own; the others fill it up, and no probe reads them. None where all are."""
+        return None
 
     def sites(self) -> list[Site]:
         """The places where nodes can be measured, in the order of the data's way."""

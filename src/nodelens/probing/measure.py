@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from html import escape
 
 import torch
-from jaxtyping import Float, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
 from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
-from nodelens.networks import Site, reading
+from nodelens.networks import Site, reading, real_tokens
 from nodelens.probing.probes import Probes
 from nodelens.probing.readout import Readout
 from nodelens.probing.reads import Read, behind, reads
@@ -121,11 +121,12 @@ class LabelSums:
         present, of_image = torch.unique(labels, return_inverse=True)
         one_hot = (torch.arange(len(present))[:, None] == of_image).float()
         labels, present, one_hot = (part.to(inputs.device) for part in (labels, present, one_hot))
+        batch = _Batch(labels, present, one_hot, real_tokens(self.network, inputs))
 
         def reader(site: str, activations: Tensor) -> None:
             # The probe itself always computes in the dtype that it chose.
             with torch.autocast(inputs.device.type, enabled=False):
-                self._group_of[site].add(site, activations, labels, present, one_hot)
+                self._group_of[site].add(site, activations, batch)
 
         with reading(self.network, self._sites, reader), autocast(inputs.device, precision):
             self.network(inputs)
@@ -143,6 +144,22 @@ class LabelSums:
         group, (first, before) = self._place_of[site]
         seen = group.sums[(first + seed) % group.apart]
         return behind(before, seen, counts.to(seen.device)), int(group.correct[first + seed])
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is known of the inputs of a batch.
+
+    Attributes:
+        present: the labels that there are.
+        one_hot: which input has which of them.
+        real: as `Readout.pool` takes it.
+    """
+
+    labels: Int[Tensor, " batch"]
+    present: Int[Tensor, " found"]
+    one_hot: Float[Tensor, "found batch"]
+    real: Bool[Tensor, "batch token"] | None
 
 
 class _Alike:
@@ -174,14 +191,14 @@ class _Alike:
                 first += len(probe.weight)
         return found
 
-    def add(self, site: str, activations: Tensor, labels: Tensor, present: Tensor, one_hot: Tensor) -> None:
+    def add(self, site: str, activations: Tensor, batch: _Batch) -> None:
         """Pool one read of a batch; the sums follow when all have theirs."""
-        self._pooled[site] = self._readouts[site].pool(activations)
+        self._pooled[site] = self._readouts[site].pool(activations, batch.real)
         if len(self._pooled) < len(self.reads):
             return
         pooled = torch.cat([self._pooled.pop(read.site.name) for read in self.reads])
-        self.correct += (self._together.logits(pooled).argmax(dim=2) == labels).sum(dim=1)
-        self.sums.index_add_(1, present, (one_hot @ pooled[: self.apart]).double())
+        self.correct += (self._together.logits(pooled).argmax(dim=2) == batch.labels).sum(dim=1)
+        self.sums.index_add_(1, batch.present, (batch.one_hot @ pooled[: self.apart]).double())
 
 
 def measure_probes(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from nodelens.networks import Site
@@ -101,14 +101,18 @@ class Probe(nn.Module):
             assert by_query is not None
             _add(self.pool_weight, self._scaled(by_query))
 
-    def pool(self, activations: Tensor) -> Float[Tensor, "seed batch input"]:
+    def pool(
+        self, activations: Tensor, real: Bool[Tensor, "batch token"] | None = None
+    ) -> Float[Tensor, "seed batch input"]:
         """What reaches the fully connected layer, as `Readout.pool`."""
-        return self.readout().pool(activations)
+        return self.readout().pool(activations, real)
 
-    def forward(self, activations: Tensor) -> Float[Tensor, "seed batch label"]:
+    def forward(
+        self, activations: Tensor, real: Bool[Tensor, "batch token"] | None = None
+    ) -> Float[Tensor, "seed batch label"]:
         """Logits of the probe: ``z Wᵀ``."""
         readout = self.readout()
-        return readout.logits(readout.pool(activations))
+        return readout.logits(readout.pool(activations, real))
 
 
 def _add(weight: nn.Parameter, gradient: Tensor) -> None:

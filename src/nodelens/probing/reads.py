@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 from nodelens.networks import Network, Site
@@ -43,10 +43,14 @@ class Read:
         return Readout(queries, weight, bias, readouts[0].layer_norm)
 
     def learn(
-        self, activations: Tensor, targets: Float[Tensor, "batch label"], share: float
+        self,
+        activations: Tensor,
+        targets: Float[Tensor, "batch label"],
+        share: float,
+        real: Bool[Tensor, "batch token"] | None = None,
     ) -> dict[str, Float[Tensor, " seed"]]:
         """Add every probe's gradient to `grad`, and return its losses by its site's name; as `Readout.learn`."""
-        losses, gradients = self.readout().learn(activations, targets, share)
+        losses, gradients = self.readout().learn(activations, targets, share, real)
         seeds = [len(probe.weight) for probe, _ in self.probes]
         queries = [None] * len(seeds) if gradients.queries is None else torch.split(gradients.queries, seeds)
         parts = zip(queries, torch.split(gradients.weight, seeds), torch.split(gradients.bias, seeds), strict=True)

@@ -17,8 +17,9 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
-from nodelens.networks import Network, Site, reading
+from nodelens.networks import Network, Site, reading, real_tokens
 from nodelens.probing.probes import Probe, Probes
+from nodelens.probing.readout import fitting
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
@@ -194,11 +195,12 @@ def _scale(network: nn.Module, probes: Sequence[Probe], batch: Batch, precision:
     if not probes:
         return
     sites, mean_squares = {probe.site.name: probe.site for probe in probes}, {}
+    real = real_tokens(network, batch.images)
 
     def reader(name: str, activations: Tensor) -> None:
-        tokens = activations.shape[1] if sites[name].layout == "tokens" else 1
-        count = len(activations) * tokens * sites[name].nodes
-        mean_squares[name] = activations.double().square().sum() * (batch.share / count)
+        counted = activations if fitting(real, activations) is None else activations[real]
+        count = counted.numel() / sites[name].positions
+        mean_squares[name] = counted.double().square().sum() * (batch.share / count)
 
     with torch.no_grad(), reading(network, list(sites.values()), reader), autocast(batch.images.device, precision):
         network(batch.images)
@@ -232,12 +234,12 @@ def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, prec
     Where several processes share the batch, the gradients and losses of all are still to be added up.
     """
     losses: dict[str, Tensor] = {}
-    of_site = {one.site.name: one for one in read}
+    of_site, real = {one.site.name: one for one in read}, real_tokens(network, batch.images)
 
     def reader(site: str, activations: Tensor) -> None:
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(batch.images.device.type, enabled=False):
-            losses.update(of_site[site].learn(activations, batch.targets, batch.share))
+            losses.update(of_site[site].learn(activations, batch.targets, batch.share, real))
 
     device, sites = batch.images.device, [one.site for one in read]
     with torch.no_grad(), reading(network, sites, reader), autocast(device, precision):

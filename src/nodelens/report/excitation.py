@@ -16,7 +16,16 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from
 from nodelens.data.texts import TextExamples
-from nodelens.networks import Network, Site, fingerprint, load_network, longest_text, reading, select_sites
+from nodelens.networks import (
+    Network,
+    Site,
+    fingerprint,
+    load_network,
+    longest_text,
+    reading,
+    real_tokens,
+    select_sites,
+)
 from nodelens.networks import sites as sites_of
 from nodelens.probing import MEASURED, Probes, load_probes
 from nodelens.progress import progress
@@ -118,10 +127,10 @@ def _extremes(
         for site in probes.sites
         for seed in probes.seeds
     }
-    done = 0
+    done, real = 0, None
 
     def reader(site: str, activations: Tensor) -> None:
-        for seed, pooled in zip(probes.seeds, probes[site].pool(activations), strict=True):
+        for seed, pooled in zip(probes.seeds, probes[site].pool(activations, real), strict=True):
             for extremes in found[seed, site]:
                 extremes.add(_of_nodes(pooled, probes[site].site), done)
 
@@ -132,7 +141,9 @@ def _extremes(
     ):
         while done < len(images):
             batch = np.arange(done, min(done + BATCH, len(images)))
-            network(scale.applied(images.batch(batch), torch.device("cpu")))
+            inputs = scale.applied(images.batch(batch), torch.device("cpu"))
+            real = real_tokens(network, inputs)
+            network(inputs)
             done += len(batch)
             bar.reach(done)
     return found
