@@ -12,6 +12,7 @@ from nodelens.errors import InputError
 from nodelens.networks import CCT, CCTConfig, build_network, reading
 from nodelens.networks.attention import attend, attend_materialised
 from nodelens.networks.cct import StochasticDepth, cct_config
+from nodelens.training import TrainSettings, recipe
 
 SMALL = CCTConfig(layers=2, kernel=3, convolutions=2, width=12, heads=3, feedforward=20, labels=5, image_size=16)
 BLOCK_SITES = (
@@ -253,6 +254,8 @@ def test_variant_names() -> None:
     assert cct_config("cct_7_3x1x", 10, 32, 3) is None
     with pytest.raises(InputError, match="cct_5_3x1: CCT comes with 2, 4, 6, 7, 14 layers"):
         build_network("cct_5_3x1", 10, 32)
+    with pytest.raises(InputError, match="unknown network 'alexnet'"):
+        TrainSettings("alexnet", recipe("digits"))  # before any data are read
     with pytest.raises(InputError, match="unknown network 'alexnet'"):
         build_network("alexnet", 10, 32)
     with pytest.raises(InputError, match="4 heads do not divide a width of 18"):

@@ -74,10 +74,23 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
         raise InputError(f"{name!r} reads no texts; known are bert_LAYERS_WIDTH, e.g. bert_4_256")
     if name.startswith(TIMM):
         return of_timm(name, labels, image_size, channels, partial(_build, asked={}, source=name))
+    return _changed(*_by_name(name, labels, image_size, channels), changes)
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        InputError: no network is called so; what timm calls so is not looked up.
+    """
+    if not name.startswith(TIMM):
+        _by_name(name, labels=2, image_size=0 if reads_texts(name) else 224, channels=3)
+
+
+def _by_name(name: str, labels: int, image_size: int, channels: int) -> tuple[Family, Any]:
     for family in FAMILIES.values():
         config = family.by_name(name, labels, image_size, channels)
         if config is not None:
-            return _changed(family, config, changes)
+            return family, config
     raise InputError(
         f"unknown network {name!r}; known: cct_L_KxC (e.g. cct_7_3x1), vit_SIZE_patchP (e.g. vit_tiny_patch16), "
         "resnet18, 34, 50, 101, 152 (also _3x3), vgg11, 13, 16, 19 (also _bn, _512, _bn_512), timm:NAME; "

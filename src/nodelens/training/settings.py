@@ -10,7 +10,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_alike, build_network, longest_text, warm_start
+from nodelens.networks import Network, build_alike, build_network, check_name, longest_text, warm_start
 from nodelens.progress import console
 from nodelens.training.assigned import Assignment
 from nodelens.training.enforced import EnforcedHeads
@@ -48,6 +48,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.keep_every < 0:
             raise InputError(f"--keep-every {self.keep_every}: give a number of epochs, or 0 to keep none")
+        if not self.of_its_kind:
+            check_name(self.network)
 
     @property
     def of_its_kind(self) -> bool:
