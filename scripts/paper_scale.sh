@@ -126,8 +126,23 @@ step_vgg() {
 }
 
 step_seeds() {
+  if ((${#checkpoint[@]})); then
+    echo "further networks are trained where the first one is; with a checkpoint there are none"
+    return
+  fi
   reproduce network,table1,table2,figure3,figure4,figure5,figure7,table4,figure10,figure8,figure9,figure11,output,table3 \
     --networks 3
+}
+
+# What a finished step was made with: the scale, and the contents of the networks that were given, where it reads them.
+made_with() {
+  local given=("${checkpoint[@]}") i
+  [[ $1 != vgg && $1 != enforced ]] || given=()
+  for ((i = 1; i < ${#given[@]}; i += 2)); do
+    [[ -f ${given[i]} ]] || fail "${given[i]} is no file; give a checkpoint"
+    given[i]=$(sha256sum < "${given[i]}")
+  done
+  echo "$scale" "${given[@]}"
 }
 
 # Run a command for the time that is left. Stopped by SIGTERM it leaves its last checkpoint, and goes on from there.
@@ -147,7 +162,7 @@ limited() {
 }
 
 run_steps() {
-  local scale=paper minutes=9 runs=runs/paper checkpoint=() chosen=() entry name code
+  local scale=paper minutes=9 runs=runs/paper checkpoint=() chosen=() entry name made code
   while (($#)); do
     [[ $1 != --* || $# -ge 2 ]] || fail "$1 without a value"
     case $1 in
@@ -169,7 +184,12 @@ run_steps() {
   for entry in "${STEPS[@]}"; do
     name=${entry%%:*}
     [[ ${#chosen[@]} -eq 0 || " ${chosen[*]} " == *" $name "* ]] || continue
-    [[ ! -e $runs/steps/$name ]] || continue
+    made=$(made_with "$name") || exit
+    if [[ -e $runs/steps/$name ]]; then
+      [[ $(< "$runs/steps/$name") == "$made" ]] ||
+        fail "step $name in $runs was finished at another scale or of another checkpoint; choose another --out"
+      continue
+    fi
     echo "step $name: ${entry##*:}"
     # Not "if step": within a condition the shell would go on after a failed command of the step.
     set +e
@@ -181,7 +201,7 @@ run_steps() {
       exit "$TIME_IS_UP"
     fi
     ((code == 0)) || { echo "paper_scale: step $name failed with code $code" >&2; exit "$code"; }
-    date +%s > "$runs/steps/$name"
+    echo "$made" > "$runs/steps/$name"
   done
   echo "all steps are finished; bring back what $0 collect $runs FOLDER puts there"
 }

@@ -261,7 +261,7 @@ def test_reproduce_puts_the_paper_beside_ours(
     monkeypatch.setitem(scales.SCALES, "smoke", tiny)
     short = scales.recipe("digits", epochs=1)
     monkeypatch.setattr(scales, "recipe", lambda name: short)
-    for study in (*studies.NODE_STUDIES, *studies.OTHER_STUDIES):
+    for study in (*studies.NODE_STUDIES, *studies.PRUNING_STUDIES, "enforced"):
         assert nodelens("reproduce", study, "--out", str(tmp_path / "run")) == 0
     shown = capsys.readouterr().out
     assert "417.2" in shown

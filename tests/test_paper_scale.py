@@ -133,12 +133,25 @@ def test_a_checkpoint_stands_for_the_network(tmp_path: Path) -> None:
     stub, log, runs = tmp_path / "stub.py", tmp_path / "log", tmp_path / "runs"
     stub.write_text(STUB.replace("time.sleep(60)", "pass"))
     environment = {"NODELENS": f"{sys.executable} {stub} {log}"}
-    given = ["--checkpoint", "a b.safetensors", "--second", "c.safetensors"]
-    done = script("run", *given, "--out", runs, "network", "nodes", environment=environment)
+    one, two = tmp_path / "a b.safetensors", tmp_path / "c.safetensors"
+    one.write_text("one"), two.write_text("two")
+    given = ["--checkpoint", str(one), "--second", str(two)]
+    done = script("run", *given, "--out", runs, "network", "nodes", "seeds", environment=environment)
     assert done.returncode == 0, done.stderr
+    assert "with a checkpoint there are none" in done.stdout
     network, nodes = log.read_text().splitlines()
     assert network == f"reproduce all --scale paper {' '.join(given)} --out {runs}/cct --parts network"
     assert " ".join(given) in nodes
+    again = script("run", *given, "--out", runs, "network", "nodes", environment=environment)
+    assert again.returncode == 0
+    one.write_text("another")
+    for other in (given, [*given, "--scale", "cpu"], []):
+        done = script("run", *other, "--out", runs, "nodes", environment=environment)
+        assert done.returncode == 2
+        assert f"step nodes in {runs} was finished at another scale or of another checkpoint" in done.stderr
+    assert len(log.read_text().splitlines()) == 2
+    done = script("run", "--checkpoint", tmp_path, "--out", runs, "nodes", environment=environment)
+    assert (done.returncode, done.stderr) == (2, f"paper_scale: {tmp_path} is no file; give a checkpoint\n")
 
 
 def test_a_step_that_others_killed_has_failed(tmp_path: Path) -> None:

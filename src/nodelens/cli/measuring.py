@@ -87,7 +87,7 @@ def measure(
         how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay)
         precise = chosen_precision(precision, run, "measure")
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale)
-        settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained)
+        settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained, other_labels=other_labels)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)
     show(tables)

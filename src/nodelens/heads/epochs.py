@@ -119,9 +119,9 @@ def study_epochs(
 
 
 def _beginning_is_known(trained: RunDirectory) -> bool:
-    """Whether the untrained network follows from the run's seed; labels assigned in advance change it."""
+    """Whether the run began with the untrained network that follows from its seed alone."""
     recorded = trained.settings("train")
-    return "seed" in recorded and recorded.get("assigned") is None
+    return "seed" in recorded and not any(recorded.get(other) for other in ("assigned", "initial"))
 
 
 def _network_after(epoch: int, epochs: Mapping[int, Path], network: Network, trained: RunDirectory) -> Network:

@@ -29,7 +29,15 @@ from nodelens.networks.layers import (
     without_skip,
 )
 from nodelens.networks.masking import apply_masks, fingerprint, masks_of, plain_state, remove_masks
-from nodelens.networks.network import Network, Stage, longest_text, real_tokens
+from nodelens.networks.network import (
+    Network,
+    Stage,
+    fitting,
+    longest_text,
+    mean_over_tokens,
+    of_real_tokens,
+    real_tokens,
+)
 from nodelens.networks.sites import Site, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
 from nodelens.networks.warm_start import warm_start
@@ -60,12 +68,15 @@ __all__ = [
     "export_checkpoint",
     "export_network",
     "fingerprint",
+    "fitting",
     "layer_between",
     "layer_weight",
     "layers",
     "load_network",
     "longest_text",
     "masks_of",
+    "mean_over_tokens",
+    "of_real_tokens",
     "plain_state",
     "read_checkpoint",
     "reading",

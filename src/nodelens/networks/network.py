@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.networks.layers import Layer
@@ -38,6 +38,28 @@ def longest_text(network: Network) -> int:
 def real_tokens(network: nn.Module, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
     """`Network.real_tokens`; None for a network that does not say."""
     return network.real_tokens(inputs) if isinstance(network, Network) else None
+
+
+def fitting(real: Bool[Tensor, "batch token"] | None, activations: Tensor) -> Bool[Tensor, "batch token"] | None:
+    """Nothing where the activations are of no tokens, or of others, as behind a layer that joins some."""
+    is_of_them = real is not None and activations.ndim == 3 and real.shape == activations.shape[:2]
+    return real if is_of_them else None
+
+
+def of_real_tokens(activations: Tensor, real: Bool[Tensor, "batch token"] | None) -> Tensor:
+    """Those of the real tokens alone, (token, node); all, as they are, where `real` does not fit."""
+    return activations if fitting(real, activations) is None else activations[real]
+
+
+def mean_over_tokens(
+    activations: Float[Tensor, "batch token node"], real: Bool[Tensor, "batch token"] | None
+) -> Float[Tensor, "batch node"]:
+    """The mean over a text's real tokens; over all where `real` does not fit."""
+    counted = fitting(real, activations)
+    if counted is None:
+        return activations.mean(dim=1)
+    weights = counted.to(activations.dtype)
+    return torch.einsum("btn,bt->bn", activations, weights / weights.sum(dim=1, keepdim=True))
 
 
 class Network(nn.Module):

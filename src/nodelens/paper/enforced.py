@@ -42,7 +42,9 @@ def enforced(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, se
     for training_seed in range(seed, seed + scale.seeds):
         for kind in (FREE, ENFORCED):
             of_network = RunDirectory(run.path / f"{kind}-{training_seed}")
-            rows.append({"of": kind, "seed": training_seed, **_measured(scale, of_network, kind, training, test)})
+            with of_network.claimed():
+                found = _measured(scale, of_network, kind, training, test)
+            rows.append({"of": kind, "seed": training_seed, **found})
     run.write_table("enforced", rounded(rows))
     table = enforced_table(rows, f"Labels given to heads (weight {EnforcedHeads.weight:g}) or not, {_network(scale)}")
     run.write_text("tables/enforced.md", table.markdown())

@@ -257,7 +257,9 @@ def reproduce_heads(
 ) -> list[TextTable]:
     """Train the scale's network where there is none, measure its heads, and put the paper's numbers beside."""
     if study == "table5" and scale.second is not None:
-        scale, run = replace(scale.second, seeds=scale.seeds), RunDirectory(run.path / SECOND)
+        second, within = replace(scale.second, seeds=scale.seeds, second=None), RunDirectory(run.path / SECOND)
+        with within.claimed():
+            return reproduce_heads(study, second, within, checkpoint, seed, split)
     precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = scale_probes(scale, network, range(scale.seeds), seed, precision)

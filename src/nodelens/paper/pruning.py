@@ -129,10 +129,14 @@ def _settings(
     )
 
 
+def pruned_in(run: RunDirectory) -> RunDirectory:
+    """Where the studies of a run's network are, those of `nodelens prune` too."""
+    return RunDirectory(run.path / "prune")
+
+
 def _study(network: Network, scale: Scale, settings: PruneSettings, run: RunDirectory, name: str) -> PruningStudy:
     """Measured in `run`/prune, which all studies share, kept in `run`/prune/NAME."""
-    data = load_pruning_data(network, scale.data, settings)
-    measured = RunDirectory(run.path / "prune")
+    data, measured = load_pruning_data(network, scale.data, settings), pruned_in(run)
     return PruningStudy(network, data, settings, RunDirectory(measured.path / name), measured)
 
 

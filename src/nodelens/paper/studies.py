@@ -15,7 +15,7 @@ from nodelens.paper import values
 from nodelens.paper.enforced import enforced
 from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
 from nodelens.paper.nodes import NODE_SITES, figure3, figure4
-from nodelens.paper.pruning import output_layer, table3
+from nodelens.paper.pruning import output_layer, pruned_in, table3
 from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale, with_probes
 from nodelens.probing import Measurement, measurements_of
 from nodelens.probing.store import load_measurements, measured_names, measured_splits
@@ -174,10 +174,9 @@ NODE_STUDIES = {
     "figure5": NodeStudy(figure5),
 }
 
-OTHER_STUDIES = {"table3": table3, "output": output_layer, "enforced": enforced}
-"""Studies that measure what they need themselves."""
+PRUNING_STUDIES = {"table3": table3, "output": output_layer}
 
-STUDIES = (*NODE_STUDIES, *OTHER_STUDIES, *HEAD_STUDIES)
+STUDIES = (*NODE_STUDIES, *PRUNING_STUDIES, "enforced", *HEAD_STUDIES)
 
 
 SPLIT_STUDIES = (*NODE_STUDIES, *HEAD_STUDIES)
@@ -217,8 +216,11 @@ def reproduce(
     """
     if study not in STUDIES:
         raise InputError(f"{study!r} cannot be reproduced; known: {', '.join((*STUDIES, 'all'))}")
-    if study in OTHER_STUDIES:
-        return OTHER_STUDIES[study](scale, run, checkpoint, seed)
+    if study == "enforced":
+        return enforced(scale, run, checkpoint, seed)
+    if study in PRUNING_STUDIES:
+        with pruned_in(run).claimed():
+            return PRUNING_STUDIES[study](scale, run, checkpoint, seed)
     if study in HEAD_STUDIES:
         found = (reproduce_heads(study, scale, run, checkpoint, seed, split) for split in splits or ["train"])
         return [table for tables in found for table in tables]

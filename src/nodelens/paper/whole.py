@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,8 @@ def reproduce_all(plan: Plan, run: RunDirectory) -> list[TextTable]:
         of_network = plan.directory(run, network)
         for part in plan.parts:
             if part in _parts_of(network) and part not in _finished(of_network):
-                _run_part(part, plan, of_network, plan.seed + network)
+                with of_network.claimed() if network else nullcontext():  # the run itself is its caller's
+                    _run_part(part, plan, of_network, plan.seed + network)
                 write_page(plan, run)
     return [write_page(plan, run)]
 
@@ -151,7 +153,9 @@ def _run_part(part: str, plan: Plan, run: RunDirectory, seed: int) -> None:
         _prepare(plan, run, seed)
     elif part == "table5" and plan.scale.second is not None:
         reproduce(part, plan.scale, run, checkpoint=plan.second, seed=seed)
-        _write_accuracy(plan.scale.second, _place(part, plan, run), plan.second, seed)
+        place = _place(part, plan, run)
+        with place.claimed():
+            _write_accuracy(plan.scale.second, place, plan.second, seed)
     else:
         # What trains networks of its own has no use for the checkpoint.
         reproduce(part, plan.scale, run, checkpoint=None if part == "enforced" else plan.checkpoint, seed=seed)

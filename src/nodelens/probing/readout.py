@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nodelens.hardware import MATRIX_UNITS
+from nodelens.networks import fitting
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,6 @@ class Readout:
         if self.queries is not None:
             return pool_tokens(normed, self.queries, fitting(real, normed))
         return normed.flatten(1).float().expand(len(self.weight), -1, -1)
-
-
-def fitting(real: Bool[Tensor, "batch token"] | None, activations: Tensor) -> Bool[Tensor, "batch token"] | None:
-    """Nothing at sites whose tokens are others, as behind a layer that joins some."""
-    return real if real is not None and real.shape == activations.shape[:2] else None
 
 
 def pool_tokens(

@@ -49,6 +49,7 @@ class MeasureSettings:
         splits: splits of the data set on which class means are taken.
         untrained: measure a freshly initialised network of the same kind too.
         untrained_seed: seed of its weights.
+        other_labels: the network was trained on other labels than the data's, even where these are as many.
     """
 
     sites: tuple[str, ...] = ("*",)
@@ -56,6 +57,7 @@ class MeasureSettings:
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     untrained: bool = True
     untrained_seed: int = 0
+    other_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,14 +149,14 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
         InputError: the run directory belongs to another network, data set or probe training; an unknown
             site; a split without one of the labels.
     """
-    available = _sites_for(network, data.training)
+    answers = _answers_with(network, data.training, settings.other_labels)
+    available = _sites_for(network, answers)
     chosen = select_sites(available, settings.sites)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
     for images in data.measured.values():
         label_counts(images)
     names = [site.name for site in available]
-    answers = _answers_with(network, data.training)
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
     run.configure("measure", _identity(network, data, settings), **described)
@@ -207,21 +209,20 @@ def measure(
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
-    chosen = select_sites(_sites_for(frozen, learnt), sites)
+    chosen = select_sites(_sites_for(frozen, _answers_with(frozen, learnt, other_labels)), sites)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
 
 
-def _sites_for(network: Network, learnt: Samples) -> list[Site]:
+def _sites_for(network: Network, answers: bool) -> list[Site]:
     """Where the labels of some data can be looked for: a head that answers with others is none for these."""
-    answers = _answers_with(network, learnt)
     return [site for site in sites_of(network) if answers or not site.own_head]
 
 
-def _answers_with(network: Network, learnt: Samples) -> bool:
+def _answers_with(network: Network, learnt: Samples, other_labels: bool) -> bool:
     """Whether the network has an output for each label of some data."""
-    return network.config.labels == len(learnt.label_names)
+    return not other_labels and network.config.labels == len(learnt.label_names)
 
 
 def _identity(network: Network, data: ProbingData, settings: MeasureSettings) -> dict[str, Any]:
@@ -232,7 +233,18 @@ def _identity(network: Network, data: ProbingData, settings: MeasureSettings) ->
         "training_split": data.training.split,
         "data": {"name": data.training.name, "fingerprint": data.training.fingerprint},
         "normalisation": data.normalisation.metadata(),
+        "reads": _read(network, settings.probe),
     }
+
+
+def _read(network: Network, probe: ProbeSettings) -> dict[str, str]:
+    """What the probes read of the activations that no setting of theirs says."""
+    found = {}
+    if probe.rms_scale is None and any(probe.scales(site) for site in sites_of(network)):
+        found["filters"] = "of one size"
+    if longest_text(network):
+        found["tokens"] = "the text's own"
+    return found
 
 
 def _measure_one(

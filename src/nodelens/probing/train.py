@@ -17,9 +17,8 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
-from nodelens.networks import Network, Site, reading, real_tokens
+from nodelens.networks import Network, Site, of_real_tokens, reading, real_tokens
 from nodelens.probing.probes import Probe, Probes
-from nodelens.probing.readout import fitting
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
@@ -123,6 +122,8 @@ class ProbeSettings:
 
     def scales(self, site: Site) -> bool:
         """Whether what a probe reads at a site is divided by its root mean square."""
+        if self.layer_norm and site.layout == "tokens":
+            return False  # it reads normalised tokens
         return site.layout == "channels" if self.rms_scale is None else self.rms_scale
 
 
@@ -194,21 +195,21 @@ def _scale(network: nn.Module, probes: Sequence[Probe], batch: Batch, precision:
     """
     if not probes:
         return
-    sites, mean_squares = {probe.site.name: probe.site for probe in probes}, {}
+    sites, sums = {probe.site.name: probe.site for probe in probes}, {}
     real = real_tokens(network, batch.images)
 
     def reader(name: str, activations: Tensor) -> None:
-        counted = activations if fitting(real, activations) is None else activations[real]
-        count = counted.numel() / sites[name].positions
-        mean_squares[name] = counted.double().square().sum() * (batch.share / count)
+        counted = of_real_tokens(activations, real)
+        square = counted.double().square().sum()
+        sums[name] = torch.stack([square, square.new_tensor(counted.numel() / sites[name].positions)])
 
     with torch.no_grad(), reading(network, list(sites.values()), reader), autocast(batch.images.device, precision):
         network(batch.images)
-    add_up(mean_squares.values())
+    add_up(sums.values())
     for probe in probes:
-        square = mean_squares[probe.site.name]
+        square, count = sums[probe.site.name]
         # Nodes that are silent in the whole batch stay as they are.
-        probe.scale = torch.where(square > 0, square, 1.0).rsqrt().float()
+        probe.scale = torch.where(square > 0, square / count, 1.0).rsqrt().float()
 
 
 def _gradient_function(

@@ -28,7 +28,7 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import OWN_HEAD, Layer, as_wide_as, layer_weight, masks_of
+from nodelens.networks import OWN_HEAD, Layer, as_wide_as, layer_weight, masks_of, of_real_tokens, real_tokens
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
@@ -248,22 +248,28 @@ def input_norms(
     normalisation: Normalisation,
     batch_size: int = 128,
 ) -> dict[str, Float[Tensor, " _input"]]:
-    """Root of the summed squares of each input of the layers over all tokens and images, by module path."""
+    """Root of the summed squares of each input of the layers over all tokens and images, by module path.
+
+    Tokens that fill up a text are left out.
+    """
     network.eval()
     device = next(network.parameters()).device
     widths = {layer.module: layer_weight(network, layer).shape[1] for layer in layers}
     squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
+    real = None
 
     def hook(module: str) -> Any:
         def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squares[module] += inputs[0].double().square().flatten(0, -2).sum(dim=0)
+            squares[module] += of_real_tokens(inputs[0], real).double().square().flatten(0, -2).sum(dim=0)
 
         return add
 
     handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
     try:
         for _, pixels, _ in images.own_batches(batch_size):
-            network(normalisation.applied(pixels, device))
+            shown = normalisation.applied(pixels, device)
+            real = real_tokens(network, shown)
+            network(shown)
     finally:
         for handle in handles:
             handle.remove()

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from nodelens.data.examples import Samples
 from nodelens.errors import InputError
-from nodelens.networks import Network, Site
+from nodelens.networks import Network, Site, mean_over_tokens, real_tokens
 from nodelens.training.batches import ASSIGNMENT, seed_of
 
 SUPERCLASS, RANDOM = "superclass", "random"
@@ -119,6 +119,8 @@ class HeadTerm:
         self._given: dict[str, Bool[Tensor, "head label"]] = {}
         self._directions: dict[str, Float[Tensor, "head label node"]] = {}
         self._outputs: dict[str, Float[Tensor, "batch head node"]] = {}
+        self._real: Bool[Tensor, "batch token"] | None = None
+        network.register_forward_pre_hook(self._before)
         device = next(network.parameters()).device
         for site in _chosen(network, enforced.blocks):
             given = labels_of_heads(enforced, site.heads, images, seed)
@@ -140,10 +142,14 @@ class HeadTerm:
         ]
         return self.weight * torch.stack(terms).mean()
 
+    def _before(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._real = real_tokens(network, inputs[0])
+
     def _hook(self, site: Site) -> Any:
         def remember(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if module.training:
-                self._outputs[site.name] = inputs[0].float().mean(dim=1).reshape(len(inputs[0]), site.heads, -1)
+                mean = mean_over_tokens(inputs[0].float(), self._real)
+                self._outputs[site.name] = mean.reshape(len(mean), site.heads, -1)
 
         return remember
 

@@ -99,8 +99,8 @@ def train(
         The trained network in eval mode, as in `model.safetensors`.
 
     Raises:
-        InputError: the directory belongs to another configuration; the network or its assignment cannot be
-            built; the split is smaller than a batch; the loss became NaN.
+        InputError: the directory belongs to another configuration, or holds another network; the network or its
+            assignment cannot be built; the split is smaller than a batch; the loss became NaN.
     """
     if test_every < 1:
         raise InputError(f"--test-every {test_every}: give a number of epochs, at least 1")
@@ -109,6 +109,8 @@ def train(
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, initial)
+    if exists(run.model) and not run.settings("train"):
+        raise InputError(f"{run.path} holds a network that was not trained there; choose another --out")
     run.configure("train", _identity(settings, training, test, initial), **environment)
     resume = run.checkpoints / "resume.pt"
     if exists(run.model):
