@@ -121,6 +121,19 @@ def test_the_term_is_that_of_the_heads_outputs(cct: CCT, digits: ImageSet) -> No
     torch.testing.assert_close(term(targets), expected)
 
 
+def test_the_heads_outputs_of_a_text_are_those_of_its_own_tokens() -> None:
+    torch.manual_seed(0)
+    network = build_network("bert_1_64", 4, 0, 0, vocabulary=30, positions=12, heads=4)
+    tokens, labels = torch.where(torch.arange(12) < torch.tensor([[3], [6]]), network.example(2), 0), torch.arange(2)
+    term = HeadTerm(network, EnforcedHeads("random"), nl.Examples(tokens, labels, tuple("abcd")), seed=0)
+    found = []
+    for cut in (tokens, tokens[:, :6]):
+        network.train()
+        network(cut)
+        found.append(term(torch.eye(4)[labels]))
+    torch.testing.assert_close(*found)
+
+
 def test_enforced_training_goes_on_after_a_kill_and_differs_from_free(
     digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -325,6 +325,13 @@ def test_heads_along_training_are_resumed_epoch_by_epoch(trained: Path, tmp_path
     assert sum(int(count) for count in found[0][SITES[0]].counts) == pytest.approx(200, abs=5)
 
 
+def test_a_training_that_went_on_from_another_has_no_beginning_of_its_own(trained: Path, tmp_path: Path) -> None:
+    run, short = tmp_path / "on", ("--epochs", "1", "--precision", "fp32", "--keep-every", "1")
+    assert nodelens("train", "--from", str(trained), *short, "--out", str(run)) == 0
+    assert nodelens("heads", str(run), "--along-training", "--seeds", "1", "--epochs", "1", "--draws", "9") == 0
+    assert {row["epoch"] for row in table(run, "heads.training.train")} == {"1"}
+
+
 def test_the_network_before_training_is_the_one_that_training_began_with(trained: Path) -> None:
     from nodelens.heads.epochs import _network_after
     from nodelens.networks import build_network

@@ -518,6 +518,36 @@ def test_a_head_that_answers_with_other_labels_is_none(cct: CCT, digits: ImageSe
     fewer = replace(digits, label_names=digits.label_names[:7], labels=digits.labels % 7)
     with pytest.raises(InputError, match="no site matches 'own_head'"):
         measure(cct, (fewer, fewer), "own_head", split=digits.split, other_labels=True)
+    # Others may be as many.
+    with pytest.raises(InputError, match="no site matches 'own_head'"):
+        measure(cct, (digits, digits), "own_head", split=digits.split, other_labels=True)
+
+
+def test_a_network_s_own_answers_are_not_measured_as_others(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    run, data = RunDirectory(tmp_path), ProbingData(digits, {digits.split: digits}, normalisation)
+    settings = MeasureSettings(("block.1.ln",), (digits.split,), ProbeSettings(RECIPE), False, other_labels=True)
+    measure_network(cct, data, settings, run)
+    measured = run.configuration()["measure"]
+    assert "own_head" not in measured["sites"]
+    assert "output" not in [layer["name"] for layer in measured["layers"]]
+    with pytest.raises(InputError, match="no site matches 'own_head'"):
+        measure_network(cct, data, replace(settings, sites=("own_head",)), run)
+
+
+def test_filters_measured_as_they_are_are_not_mixed_with_scaled_ones(
+    digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    run, data = RunDirectory(tmp_path), ProbingData(digits, {digits.split: digits}, normalisation)
+    network = Convolutions().eval()
+    settings = MeasureSettings(("conv.1",), (digits.split,), ProbeSettings(RECIPE), untrained=False)
+    measure_network(network, data, settings, run)
+    recorded = run.configuration()
+    assert recorded["measure"]["settings"].pop("reads") == {"filters": "of one size"}
+    run.write_json("config.json", recorded)  # as a version wrote it that did not scale
+    with pytest.raises(InputError, match="belongs to another measure configuration"):
+        measure_network(network, data, settings, run)
 
 
 def test_what_is_stored_is_what_was_measured(

@@ -295,6 +295,51 @@ def test_a_scaled_probe_knows_the_same_of_a_louder_network(
         assert torch.equal(one[name].pool_weight, factor * other[name].pool_weight)
 
 
+def test_what_a_probe_normalises_is_not_scaled(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
+    names = ["block.1.linear2"]
+    plain, scaled = (
+        train_some(cct, names, digits, normalisation, replace(SETTINGS, layer_norm=True, rms_scale=rms))
+        for rms in (None, True)
+    )
+    assert torch.equal(scaled[names[0]].weight, plain[names[0]].weight)
+
+
+def test_the_scale_of_texts_is_that_of_their_own_tokens_in_however_many_processes(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    # As many nodes as tokens: the pooler's nodes are none.
+    network = build_network("bert_1_64", 10, 0, 0, vocabulary=30, positions=64, heads=4).eval()
+    tokens = network.example(8)
+    real = torch.arange(64) < torch.tensor([[3], [64], [10], [5], [40], [2], [9], [60]])
+    texts = replace(batch, images=tokens * real, targets=batch.targets[:8])
+    sites = select_sites(network.sites(), ["block.1.linear1", "pooler"])
+    activations = activations_of(network, texts.images)
+    expected = [
+        x.double().square().mean().rsqrt() for x in (activations["block.1.linear1"][real], activations["pooler"])
+    ]
+
+    def scales(of: Batch) -> list[Tensor]:
+        probes = list(Probes(sites, 10, seeds=(0,)))
+        room._scale(network, probes, of, "fp32")
+        return [probe.scale for probe in probes if probe.scale is not None]
+
+    room = sys.modules["nodelens.probing.train"]
+    torch.testing.assert_close(scales(texts), [scale.float() for scale in expected])
+    first, others = list[Tensor](), list[Tensor]()
+    monkeypatch.setattr(room, "add_up", lambda parts: first.extend(part.clone() for part in parts))
+    halves = [
+        replace(texts, images=texts.images[half], targets=texts.targets[half], share=0.5)
+        for half in (slice(4), slice(4, 8))
+    ]
+    scales(halves[0])
+    monkeypatch.setattr(
+        room, "add_up", lambda parts: others.extend(part.add_(one) for part, one in zip(parts, first, strict=True))
+    )
+    torch.testing.assert_close(scales(halves[1]), [scale.float() for scale in expected], rtol=1e-6, atol=0)
+    assert len(others) == 2
+
+
 def test_by_default_the_probes_of_filters_are_scaled(
     convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
 ) -> None:

@@ -16,6 +16,8 @@ from nodelens.cli.pruning import prune
 from nodelens.data import load_images, normalisation_of
 from nodelens.data.augment import Augmentation, normalise
 from nodelens.data.datasets import ImageSet
+from nodelens.data.examples import Examples
+from nodelens.data.normalisation import AsTheyAre
 from nodelens.errors import InputError
 from nodelens.measures import dilution
 from nodelens.networks import CCT, apply_masks, build_network, layer_weight, layers, select_layers, sites
@@ -114,6 +116,17 @@ def test_input_norms_are_those_of_what_enters_the_layer(cct: CCT, digits: ImageS
     handle.remove()
     everything = torch.cat(seen).flatten(0, 1).double()
     torch.testing.assert_close(norms[chosen[0].module], torch.linalg.vector_norm(everything, dim=0).float())
+
+
+def test_what_fills_up_a_text_adds_nothing_to_the_input_norms() -> None:
+    torch.manual_seed(0)
+    network = build_network("bert_1_64", 3, 0, 0, vocabulary=30, positions=12, heads=4).eval()
+    texts = torch.where(torch.arange(12) < torch.tensor([[3], [6], [5]]), network.example(3), 0)
+    norms = [
+        input_norms(network, layers(network), Examples(cut, torch.arange(3), ("a", "b", "c")), AsTheyAre())
+        for cut in (texts, texts[:, :6])
+    ]
+    torch.testing.assert_close(*norms)
 
 
 def test_thresholds_that_make_no_sense_are_refused(cct: CCT, measurement: Measurement) -> None:

@@ -339,6 +339,15 @@ def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "run" / "reproduction.json").exists()
 
 
+@pytest.mark.parametrize(("part", "within"), [("output", "prune"), ("table3", "prune"), ("enforced", "free-0")])
+@pytest.mark.usefixtures("tiny")
+def test_what_another_command_works_in_is_left_alone(part: str, within: str, tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / within).claimed():
+        with pytest.raises(InputError, match=f"another process is working in .*{within}"):
+            studies.reproduce(part, TINY, RunDirectory(tmp_path))
+        assert not list(tmp_path.rglob("config.json"))
+
+
 @pytest.mark.usefixtures("tiny")
 def test_another_seed_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     plan = Plan("smoke", TINY, only=())

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
-from nodelens.networks import build_network, load_network, masks_of
+from nodelens.networks import build_network, load_network, masks_of, stored
 from nodelens.probing import learnt_flip
 from nodelens.report.training import report_training, training_events
 from nodelens.runs import RunDirectory, read_tensors
@@ -465,6 +466,19 @@ def command(cache: Path, out: Path, *more: str) -> tuple[list[str], dict[str, st
     # The same number of threads as here: sums are taken in the same order.
     environment = {**os.environ, "NODELENS_CACHE": str(cache), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return [sys.executable, "-m", "nodelens", *arguments, *more], environment
+
+
+def test_a_network_that_others_trained_is_not_taken_for_the_run_s(
+    training: ImageSet, test_images: ImageSet, tmp_path: Path
+) -> None:
+    run = RunDirectory(tmp_path)
+    tensors, metadata = stored(build_network("cct_2_3x1_32", 10, 8, 1))
+    save_file(tensors, run.model, metadata)
+    before = run.model.read_bytes()
+    with pytest.raises(InputError, match="holds a network that was not trained there; choose another --out"):
+        train(SETTINGS, training, test_images, run)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    assert run.model.read_bytes() == before
 
 
 def test_a_real_kill_on_the_command_line(cache: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def check_name(name: str) -> None:
         InputError: no network is called so; what timm calls so is not looked up.
     """
     if not name.startswith(TIMM):
-        _by_name(name, labels=2, image_size=0 if reads_texts(name) else 224, channels=3)
+        _by_name(name, 2, *((0, 0) if reads_texts(name) else (224, 3)))
 
 
 def _by_name(name: str, labels: int, image_size: int, channels: int) -> tuple[Family, Any]:
