@@ -18,7 +18,7 @@ from nodelens.data import load_images
 from nodelens.data.normalisation import AsTheyAre, normalisation_of
 from nodelens.errors import InputError
 from nodelens.hardware import memory_of
-from nodelens.networks import Network, build_network, load_network, reading, sites
+from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
 from nodelens.networks.published import TimmNetwork
 from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
@@ -135,6 +135,73 @@ def test_what_is_no_classifier_of_images(network: nn.Module, message: str) -> No
 def test_one_input_shows_no_batch() -> None:
     with pytest.raises(InputError, match="give at least two"):
         nl.adapt(seeded(), DIGITS[:1])
+
+
+def test_filters_are_found_whatever_the_sizes() -> None:
+    spectra = nn.Sequential(
+        nn.Unflatten(1, (1, 64)), nn.Conv1d(1, 6, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(180, 3)
+    )
+    found = {
+        site.name: (site.layout, site.nodes, site.positions) for site in nl.adapt(spectra, torch.randn(2, 64)).sites()
+    }
+    assert found == {
+        "0": ("tokens", 64, 1),
+        "1": ("channels", 6, 60),
+        "2": ("channels", 6, 60),
+        "3": ("channels", 6, 30),
+        "4": ("units", 180, 1),
+        "5": ("units", 3, 1),
+    }
+    # As many filters as pixels in a row; written to in place; handed on as it is.
+    square = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.Dropout(), nn.Flatten(), nn.Linear(512, 3)
+    )
+    sites = nl.adapt(square, torch.randn(2, 3, 8, 8)).sites()
+    assert [(site.name, site.layout) for site in sites] == [
+        ("0", "channels"),
+        ("1", "channels"),
+        ("3", "units"),
+        ("4", "units"),
+    ]
+
+
+def test_filters_of_rows_are_what_silencing_finds() -> None:
+    torch.manual_seed(0)
+    network = nl.adapt(
+        nn.Sequential(nn.Unflatten(1, (1, 12)), nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(40, 2)), torch.randn(2, 12)
+    )
+    rows = nl.Examples(torch.randn(30, 12), torch.arange(30) % 2, ("low", "high"))
+    probes = train_probes(network, [network.sites()[1]], rows, AsTheyAre(), ProbeSettings(probe_recipe(1)))
+    (measured,) = measure_probes(network, probes, rows, AsTheyAre())
+    activations = network.network[1](network.network[0](rows.inputs)).detach()  # type: ignore[index]
+    weight = probes["1"].weight[0].reshape(2, 4, 10)
+    for node in range(4):
+        fields = torch.einsum("bp,jp->bj", activations[:, node], weight[:, node])
+        expected = torch.stack([fields[rows.labels == label].mean(dim=0) for label in (0, 1)])
+        found = measured["1"].matrices
+        product = found.class_means[:, node] @ found.weight[:, node].T
+        torch.testing.assert_close(product.float(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_are_computed_are_no_masks() -> None:
+    torch.manual_seed(0)
+    hidden = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
+    network = nl.adapt(nn.Sequential(hidden, nn.ReLU(), nn.Linear(4, 2)), torch.randn(2, 6))
+    rows = nl.Examples(torch.randn(20, 6), torch.arange(20) % 2, ("low", "high"))
+    found = nl.measure(network, (rows, rows), "1", settings=ProbeSettings(probe_recipe(1)))
+    assert masks_of(network) == {}
+    assert len(found.network) == 32
+
+
+def test_what_cannot_be_measured_is_one_sentence() -> None:
+    rows = nl.Examples(torch.randn(20, 6), torch.arange(20) % 2, ("low", "high"))
+    turned = nl.Examples(rows.inputs, 1 - rows.labels, ("high", "low"))
+    network = nn.Linear(6, 2)
+    with pytest.raises(InputError, match="other labels than test, or in another order"):
+        nl.measure(nl.adapt(network, rows.inputs[:2]), (rows, turned))
+    halves = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.randn(2, 1, 8, 8)).to(torch.bfloat16)
+    with pytest.raises(InputError, match=r"weights are torch.bfloat16; measure network.float\(\)"):
+        nl.measure(halves, "digits")
 
 
 class Sorter(nn.Module):

@@ -285,6 +285,13 @@ def test_export_writes_a_network_that_loads(trained: Path, tmp_path: Path, capsy
     assert load_network(file).checkpoint_metadata == load_network(trained).checkpoint_metadata
 
 
+def test_a_path_is_said_as_it_is(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a [bold] b[/x]"
+    asked = ("--sites", "block.1.ln", "--epochs", "1", "--no-untrained", "--permutations", "0")
+    assert nodelens("measure", str(trained), *asked, "--out", str(out)) == 0
+    assert f"run directory {out}\n" in capsys.readouterr().out
+
+
 def save_network(path: Path, **changes: torch.Tensor) -> Path:
     network = build_network(TINY, 10, 8, 1)
     state = {key: tensor.clone().contiguous() for key, tensor in network.state_dict().items()} | changes

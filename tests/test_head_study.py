@@ -391,6 +391,7 @@ BAD_INPUT = (
     ("--threshold", "1.5", "threshold"),
     ("--blocks", "3", "no site matches 'block.3.attention'"),
     ("--blocks", "one", "--blocks one is no list of blocks"),
+    ("--blocks", "1-99999999999", "is no list of blocks"),
     ("--blocks", "2-1", "--blocks 2-1 holds no block"),
     ("--superclasses", "none.json", "none.json cannot be read"),
     (

@@ -536,6 +536,26 @@ def test_a_network_s_own_answers_are_not_measured_as_others(
         measure_network(cct, data, replace(settings, sites=("own_head",)), run)
 
 
+def test_after_probes_that_diverge_others_can_be_trained_in_the_same_place(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    run, data = RunDirectory(tmp_path), ProbingData(digits, {digits.split: digits}, normalisation)
+    run.configure("train", {"seed": 3})
+    wild = replace(RECIPE, learning_rate=1e30, batch_size=10)
+    settings = MeasureSettings(("block.1.ln",), (digits.split,), ProbeSettings(wild), untrained=False)
+    with pytest.raises(InputError, match="learning rate is too high"):
+        measure_network(cct, data, settings, run)
+    assert run.settings("measure") == {}
+    assert run.settings("train") == {"seed": 3}
+    measure_network(cct, data, replace(settings, probe=ProbeSettings(RECIPE)), run)
+    # What was kept belongs to its settings.
+    with pytest.raises(InputError, match="belongs to another measure configuration"):
+        measure_network(cct, data, settings, run)
+    with pytest.raises(InputError, match="no site matches"):
+        measure_network(cct, data, replace(settings, probe=ProbeSettings(RECIPE), sites=("block.9.ln",)), run)
+    assert run.settings("measure")
+
+
 def test_filters_measured_as_they_are_are_not_mixed_with_scaled_ones(
     digits: ImageSet, normalisation: Normalisation, tmp_path: Path
 ) -> None:
@@ -548,6 +568,20 @@ def test_filters_measured_as_they_are_are_not_mixed_with_scaled_ones(
     run.write_json("config.json", recorded)  # as a version wrote it that did not scale
     with pytest.raises(InputError, match="belongs to another measure configuration"):
         measure_network(network, data, settings, run)
+
+
+def test_a_directory_of_an_earlier_version_is_gone_on_with(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, tmp_path: Path
+) -> None:
+    run, data = RunDirectory(tmp_path), ProbingData(digits, {digits.split: digits}, normalisation)
+    settings = MeasureSettings(("block.1.ln",), (digits.split,), ProbeSettings(RECIPE), untrained=False)
+    measure_network(cct, data, settings, run)
+    recorded = run.configuration()
+    recorded["measure"]["settings"] = {k: v for k, v in recorded["measure"]["settings"].items() if v is not None}
+    recorded["measure"]["settings"]["probe"].pop("rms_scale")
+    run.write_json("config.json", recorded)
+    measure_network(cct, data, replace(settings, sites=("block.1.qkv",)), run)
+    assert len(load_measurements(run, digits.split)[0]) == 2
 
 
 def test_what_is_stored_is_what_was_measured(

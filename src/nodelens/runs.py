@@ -164,6 +164,9 @@ class RunDirectory:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))  # of a string too
+
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
@@ -239,6 +242,40 @@ class RunDirectory:
         facts = {"versions": versions(), "commit": source_commit(), **facts}
         sections[command] = {**facts, **known, "settings": json.loads(json.dumps(settings))}
         self.write_json("config.json", sections)
+
+    @contextmanager
+    def configured(
+        self, command: str, settings: Mapping[str, Any], kept: Sequence[str], **facts: Any
+    ) -> Iterator[None]:
+        """As `configure`; settings that are new here are forgotten where the block is refused before it keeps anything.
+
+        So others can be tried in the same directory.
+
+        Args:
+            kept: glob patterns of the files that belong to the settings.
+
+        Raises:
+            InputError: the directory belongs to another configuration.
+        """
+        new = not self.settings(command)
+        self.configure(command, settings, **facts)
+        try:
+            yield
+        except InputError:
+            if new:
+                self._forget(command, kept)
+            raise
+
+    @first_only
+    def _forget(self, command: str, kept: Sequence[str]) -> None:
+        if any(True for pattern in kept for _ in self.path.glob(pattern)):
+            return
+        path = self.path / "config.json"
+        sections = {name: section for name, section in read_json(path).items() if name != command}
+        if sections:
+            self.write_json(path.name, sections)
+        else:
+            path.unlink()
 
     def check_configuration(self, command: str, settings: Mapping[str, Any], option: str = "--out") -> None:
         """Check that a command's resolved settings are those recorded before, if any were; records nothing.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nodelens.runs import RunDirectory
     from nodelens.training.precision import Precision
 
-output = Console(soft_wrap=True)
+output = Console(soft_wrap=True, markup=False)
 
 
 def _seed(seed: int) -> int:

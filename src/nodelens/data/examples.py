@@ -31,7 +31,7 @@ class Examples:
         superclass_of_label: an index into `superclass_names` per label; empty when there are none.
 
     Raises:
-        InputError: no inputs, not as many labels, or a label that has no name.
+        InputError: no inputs, not as many labels, labels that are no integers, or a label that has no name.
 
     >>> words = Examples(torch.tensor([[4, 7, 0], [5, 0, 0]]), torch.tensor([1, 0]), ("greeting", "question"))
     >>> len(words), words.take(torch.tensor([1]), "short").labels
@@ -49,6 +49,8 @@ class Examples:
     def __post_init__(self) -> None:
         if not len(self.labels) or len(self.inputs) != len(self.labels):
             raise InputError(f"{len(self.inputs)} inputs with {len(self.labels)} labels are no {self.split} examples")
+        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
+            raise InputError(f"labels are a row of int64, not {self.labels.dtype} of {tuple(self.labels.shape)}")
         if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.label_names):
             raise InputError(f"labels are numbers from 0 to {len(self.label_names) - 1}, as many as there are names")
 

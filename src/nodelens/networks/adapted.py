@@ -14,6 +14,14 @@ from nodelens.errors import InputError
 from nodelens.networks.network import Config, Network
 from nodelens.networks.sites import Site
 
+FOR_FILTERS = (
+    *(nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.GroupNorm),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
+)
+"""Modules whose outputs are (batch, filter, place) or (batch, filter, row, column)."""
+
 
 @dataclass(frozen=True)
 class AdaptedConfig:
@@ -99,7 +107,8 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tup
 
     A module is left out that runs more than once or not at all, that hands on its input as it is (dropout), or whose
     output is no tensor of one of these shapes: (batch, node), (batch, token, node), (batch, node, side, side),
-    (batch, side, side, node); the last are tokens.
+    (batch, side, side, node); the third has filters, the last tokens. Behind a convolution, the norms and poolings made
+    for one, and what is computed element by element from their outputs, there are filters, of (batch, node, place) too.
 
     Returns:
         The sites, and the path of the fully connected layer whose output the network gives as it is: empty where
@@ -111,19 +120,31 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tup
     runs: dict[str, int] = {}
     sites: dict[str, Site] = {}
     outputs: dict[str, Any] = {}
+    of_filters, versions = _OfFilters(), dict[str, list[int]]()
+
+    def entering(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            versions[name] = [_version(one) for one in inputs]
+
+        return hook
 
     def watching(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             runs[name] = runs.get(name, 0) + 1
             if isinstance(module, nn.Linear):
                 outputs[name] = output
-            shape = _layout(output, len(example))
-            if shape is not None and not any(output is one for one in inputs):
+            shape = _layout(output, len(example), of_filters.seen(module, inputs, output))
+            entered = zip(inputs, versions[name], strict=True)
+            # What a module has written to in place is no longer what entered it.
+            as_it_was = any(output is one and _version(output) == version for one, version in entered)
+            if shape is not None and not as_it_was:
                 sites[name] = Site(name, shape[0], f"network.{name}", "output", *shape[1:])
 
         return hook
 
-    handles = [module.register_forward_hook(watching(name)) for name, module in network.named_modules() if name]
+    named = [(name, module) for name, module in network.named_modules() if name]
+    handles = [module.register_forward_pre_hook(entering(name)) for name, module in named]
+    handles += [module.register_forward_hook(watching(name)) for name, module in named]
     try:
         logits = _logits(_run(network, example))
     finally:
@@ -133,11 +154,41 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tup
     return [site for name, site in sites.items() if runs[name] == 1], f"network.{answering[0]}" if answering else ""
 
 
-def _layout(output: Any, batch: int) -> tuple[int, Any, int] | None:
+class _OfFilters:
+    """Which of the tensors that a pass makes are of filters whatever their sizes: (batch, filter, …)."""
+
+    def __init__(self) -> None:
+        self._known: list[Tensor] = []
+
+    def seen(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> bool:
+        """Whether what a module has made is; it is remembered."""
+        found = isinstance(output, Tensor) and (self._is_known(output) or self._made_by(module, inputs, output))
+        if found:
+            self._known.append(output)
+        return found
+
+    def _made_by(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> bool:
+        if isinstance(module, FOR_FILTERS):
+            return output.ndim > 2
+        by_element = next(module.parameters(), None) is None
+        return by_element and any(self._is_known(one) and one.shape == output.shape for one in inputs)
+
+    def _is_known(self, tensor: Any) -> bool:
+        return any(tensor is one for one in self._known)
+
+
+def _version(tensor: Any) -> int:
+    """How often it was written to."""
+    return tensor._version if isinstance(tensor, Tensor) else 0
+
+
+def _layout(output: Any, batch: int, of_filters: bool) -> tuple[int, Any, int] | None:
     """Nodes, layout and positions of what a module hands on; None where it is nothing that a probe can read."""
     if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (batch,):
         return None
     shape = output.shape
+    if of_filters:
+        return shape[1], "channels", shape[2:].numel()
     if len(shape) == 2:
         return shape[1], "units", 1
     if len(shape) == 3:

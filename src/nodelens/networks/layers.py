@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.sites import Site, matching
 
+DIGITS = 4
+"""Of the number of a block: no network has ten thousand."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -74,7 +77,7 @@ def block_numbers(blocks: str) -> list[int]:
     for part in blocks.split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not first.isdecimal() or not last.isdecimal():
+        if not first.isdecimal() or not last.isdecimal() or max(len(first), len(last)) > DIGITS:
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
         numbers += range(int(first), int(last) + 1)
     if not numbers:

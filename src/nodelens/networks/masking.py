@@ -66,7 +66,7 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Bool[Tensor, "_output _i
 
 def remove_mask(layer: nn.Module) -> None:
     """Make a masked layer's weight an ordinary parameter again; its zeros stay until they are trained."""
-    if parametrize.is_parametrized(layer, "weight"):
+    if _is_masked(layer):
         # A copy of a masked layer shares its class, from which torch would delete the weight of both.
         shared = type(layer)
         layer.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
@@ -84,8 +84,13 @@ def masks_of(network: nn.Module) -> dict[str, Bool[Tensor, "_output _input"]]:
     return {
         name: module.parametrizations["weight"][0].mask
         for name, module in network.named_modules()
-        if parametrize.is_parametrized(module, "weight")
+        if _is_masked(module)
     }
+
+
+def _is_masked(layer: nn.Module) -> bool:
+    """Whether a mask holds its weight, and not another parametrization, such as torch's weight norm."""
+    return parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations["weight"][0], Mask)  # type: ignore[index]
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:

@@ -39,6 +39,9 @@ from nodelens.runs import RunDirectory, exists, load_state, remove
 from nodelens.shards import device_of, placed
 from nodelens.training.recipe import recorded_recipe
 
+PROBE_STATES = "checkpoints/probes-*.pt"
+"""Probes that are being trained."""
+
 
 @dataclass(frozen=True)
 class MeasureSettings:
@@ -155,15 +158,16 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
     for images in data.measured.values():
+        _check_same_labels(data.training, images)
         label_counts(images)
     names = [site.name for site in available]
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
-    run.configure("measure", _identity(network, data, settings), **described)
-    _measure_one(placed(network), chosen, data, settings, run, MEASURED)
-    if settings.untrained:
-        twin = placed(untrained_twin(network, settings.untrained_seed))
-        _measure_one(twin, chosen, data, settings, run, MEASURED_UNTRAINED)
+    with run.configured("measure", _identity(network, data, settings), [f"{MEASURED}/*", PROBE_STATES], **described):
+        _measure_one(placed(network), chosen, data, settings, run, MEASURED)
+        if settings.untrained:
+            twin = placed(untrained_twin(network, settings.untrained_seed))
+            _measure_one(twin, chosen, data, settings, run, MEASURED_UNTRAINED)
     return [site.name for site in chosen]
 
 
@@ -197,7 +201,15 @@ def measure(
 
     Returns:
         The measured sites by name: ``r["block.7.linear2"].matrices``, ``.accuracy``, ``.statistics(0.3)``.
+
+    Raises:
+        InputError: the network does not know its sites, or reads images in another precision than fp32; an unknown
+            site; inputs to learn and to measure of other labels; a label without inputs.
     """
+    if not isinstance(network, Network):
+        raise InputError(f"a {type(network).__name__} does not know its sites; measure nl.adapt(network, example)")
+    if not isinstance(data, tuple) or not isinstance(data[0], Examples):
+        _check_reads_fp32(network)
     if isinstance(data, str):
         loaded = load_probing_data(network, data, [split], other_labels=other_labels)
         data, scale = (loaded.training, loaded.measured[split]), loaded.normalisation
@@ -206,6 +218,7 @@ def measure(
     else:
         scale = normalisation_from(network.checkpoint_metadata) or normalisation_of(data[0])
     learnt, measured = data
+    _check_same_labels(learnt, measured)
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
@@ -213,6 +226,21 @@ def measure(
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
+
+
+def _check_reads_fp32(network: Network) -> None:
+    halves = {weight.dtype for weight in network.parameters()} & {torch.float16, torch.bfloat16}
+    if halves:
+        raise InputError(
+            f"images are given in fp32 but the network's weights are {halves.pop()}; measure network.float()"
+        )
+
+
+def _check_same_labels(learnt: Samples, measured: Samples) -> None:
+    if tuple(learnt.label_names) != tuple(measured.label_names):
+        raise InputError(
+            f"{measured.split} has other labels than {learnt.split}, or in another order; give both the same ones"
+        )
 
 
 def _sites_for(network: Network, answers: bool) -> list[Site]:
@@ -233,7 +261,8 @@ def _identity(network: Network, data: ProbingData, settings: MeasureSettings) ->
         "training_split": data.training.split,
         "data": {"name": data.training.name, "fingerprint": data.training.fingerprint},
         "normalisation": data.normalisation.metadata(),
-        "reads": _read(network, settings.probe),
+        # None, as in a directory that was begun before this was recorded.
+        "reads": _read(network, settings.probe) or None,
     }
 
 
@@ -278,7 +307,8 @@ def _train_missing(
 ) -> None:
     """Train the probes of the sites that have no file."""
     of = hashed([site.name for site in chosen])[:8]  # studies of other sites may share the run directory
-    state = run.checkpoints / f"probes-{'untrained' if folder == MEASURED_UNTRAINED else 'network'}-{of}.pt"
+    whose = "untrained" if folder == MEASURED_UNTRAINED else "network"
+    state = run.path / PROBE_STATES.replace("*", f"{whose}-{of}")
     missing = [site for site in chosen if not exists(run.path / site_file(site.name, folder))]
     if missing:
         # A kill while the files were written leaves some of them, and the state of all.

@@ -111,22 +111,22 @@ def train(
     network, learner = learner_of(settings, training, initial)
     if exists(run.model) and not run.settings("train"):
         raise InputError(f"{run.path} holds a network that was not trained there; choose another --out")
-    run.configure("train", _identity(settings, training, test, initial), **environment)
-    resume = run.checkpoints / "resume.pt"
-    if exists(run.model):
-        remove(resume)  # a kill after the model was written leaves it
-        return load_network(run.path).to(device)
-    normalisation = _normalisation(training, initial)
-    network.checkpoint_metadata = input_metadata(training, normalisation, settings.recipe.augmentation.flip)
-    state = load_state(resume)
-    if state is not None:
-        learner.restore(state)
-    run.forget_events_after("train", learner.step)
-    epochs_done = learner.step // steps_per_epoch(training, settings.recipe)
-    board = _tensorboard_writer(run, epochs_done + 1) if tensorboard and rank() == 0 else None
-    with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
-        _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board, test_every)
-    return _finish(network, settings, test, normalisation, run)
+    identity, resume = _identity(settings, training, test, initial), run.checkpoints / "resume.pt"
+    with run.configured("train", identity, ["model.safetensors", "checkpoints/*"], **environment):
+        if exists(run.model):
+            remove(resume)  # a kill after the model was written leaves it
+            return load_network(run.path).to(device)
+        normalisation = _normalisation(training, initial)
+        network.checkpoint_metadata = input_metadata(training, normalisation, settings.recipe.augmentation.flip)
+        state = load_state(resume)
+        if state is not None:
+            learner.restore(state)
+        run.forget_events_after("train", learner.step)
+        epochs_done = learner.step // steps_per_epoch(training, settings.recipe)
+        board = _tensorboard_writer(run, epochs_done + 1) if tensorboard and rank() == 0 else None
+        with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
+            _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board, test_every)
+        return _finish(network, settings, test, normalisation, run)
 
 
 def _normalisation(training: Samples, initial: Network | None) -> Normalisation:
