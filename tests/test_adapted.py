@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import nodelens as nl
 from command_line import nodelens
@@ -245,6 +246,18 @@ def test_texts_are_measured_as_their_tokens() -> None:
     pooled = (shares[..., None] * activations).sum(dim=1)
     expected = torch.stack([pooled[measured.labels == label].mean(dim=0) for label in (0, 1)])
     torch.testing.assert_close(same.class_means, expected)
+
+
+def test_what_fills_up_a_text_of_any_network_is_not_read() -> None:
+    torch.manual_seed(0)
+    words = torch.randint(1, 9, (12, 4)) * (torch.arange(4) < torch.arange(12)[:, None] % 4 + 1)
+    texts, longer = (
+        nl.Examples(tokens, torch.arange(12) % 2, ("low", "high")) for tokens in (words, F.pad(words, (0, 3)))
+    )
+    network = nl.adapt(Sorter(), words[:2], padding=0)
+    found = [nl.measure(network, (one, one), "mix", settings=ProbeSettings(probe_recipe(2))) for one in (texts, longer)]
+    torch.testing.assert_close(found[0]["mix"].class_means, found[1]["mix"].class_means)
+    torch.testing.assert_close(found[0]["mix"].weight, found[1]["mix"].weight)
 
 
 def trained_probes(network: Network, learnt: nl.Examples) -> Probes:

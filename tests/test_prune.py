@@ -187,6 +187,23 @@ def test_variants_side_by_side_are_as_if_alone(
     )
 
 
+def test_few_images_are_one_batch(cct: CCT, measurement: Measurement, digits: ImageSet) -> None:
+    few, normalisation = digits.take(np.arange(20), "few"), normalisation_of(digits)
+    found = [
+        retrain(
+            pruned_variants(cct, measurement, "block.2.*"),
+            select_layers(layers(cct), "block.2.*"),
+            few,
+            normalisation,
+            dataclasses.replace(SHORT, recipe=dataclasses.replace(SHORT.recipe, batch_size=size)),
+            evaluated={"train": digits},
+        )
+        for size in (20, 100)
+    ]
+    assert found[0] == found[1]
+    assert {row["epoch"] for row in found[0]} == {0, 1, 2}
+
+
 def test_by_default_networks_are_retrained_as_in_the_paper() -> None:
     settings = RetrainSettings()
     assert settings == retraining()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
@@ -30,11 +30,13 @@ class AdaptedConfig:
     Attributes:
         image_size: side in pixels of the images that it reads; 0 where its inputs are no square images.
         channels: of these images, or 0.
+        padding: the number that fills up a short text; None where no token is such.
     """
 
     labels: int
     image_size: int = 0
     channels: int = 0
+    padding: int | None = None
 
 
 class Adapted(Network):
@@ -63,6 +65,10 @@ class Adapted(Network):
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return _logits(self.network(inputs))  # type: ignore[no-any-return]
 
+    def real_tokens(self, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
+        padding = getattr(self.config, "padding", None)
+        return None if padding is None or inputs.ndim != 2 else inputs != padding
+
     def sites(self) -> list[Site]:
         """The outputs of the modules that run once, in the order in which they arise; see `found_sites`."""
         return self._sites
@@ -72,7 +78,7 @@ class Adapted(Network):
         return self._output_layer
 
 
-def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
+def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int | None = None) -> Adapted:
     """Any classifier, to be measured.
 
     Its sites are the outputs of its modules, by their paths: `layer4.1.conv2`. For pruning and heads, more has to be
@@ -82,6 +88,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
         network: from inputs to logits (batch, label), or to an object with such `logits`; it is used as it is and put
             in eval mode.
         example: at least two of its inputs, such as ``torch.zeros(2, 3, 32, 32)``; only their shape and kind matter.
+        padding: of texts, (batch, token), the number that fills up a short one; no probe reads the tokens there.
 
     Raises:
         InputError: it cannot be run on them, or gives no (batch, label).
@@ -98,8 +105,8 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Adapted:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
     shape = example.shape[1:]
-    of_images = (shape[1], shape[0]) if len(shape) == 3 and shape[1] == shape[2] else ()
-    return Adapted(network, AdaptedConfig(logits.shape[1], *of_images), example).eval()
+    size, channels = (shape[1], shape[0]) if len(shape) == 3 and shape[1] == shape[2] else (0, 0)
+    return Adapted(network, AdaptedConfig(logits.shape[1], size, channels, padding), example).eval()
 
 
 def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tuple[list[Site], str]:

@@ -25,7 +25,7 @@ from nodelens.progress import progress
 from nodelens.replay import replayed
 from nodelens.runs import load_state, save_state
 from nodelens.shards import device_of, is_sharded
-from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import gradients
 from nodelens.training.optimizer import Optimizers, make_optimizer
 from nodelens.training.precision import Precision, autocast
@@ -150,7 +150,7 @@ def train_probes(
         InputError: a network whose activations are not finite; probes for which the device has no room.
     """
     network.eval()
-    recipe = dataclasses.replace(settings.recipe, batch_size=min(settings.recipe.batch_size, max(1, len(training))))
+    recipe = with_a_batch(settings.recipe, training)
     device = device_of(network)
     _check_room(sites, len(training.label_names), len(settings.seeds), device)
     probes = Probes(sites, len(training.label_names), settings.seeds, settings.layer_norm).to(device)

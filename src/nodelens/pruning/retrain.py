@@ -26,7 +26,7 @@ from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory, load_state, save_state
-from nodelens.training.batches import Batch, steps_per_epoch, training_batches
+from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import RECIPES, Recipe, recipe, recorded_recipe
@@ -118,7 +118,8 @@ def retrain(
 ) -> Rows:
     """Retrain variants of one network side by side, in place, and follow their accuracy.
 
-    All see the same batches and the same dropout. Killed, the same call goes on from `state`.
+    All see the same batches and the same dropout; of a split smaller than one, all images are a batch. Killed, the same
+    call goes on from `state`.
 
     Args:
         variants: copies of one network, by name, equal in every stage before the first pruned layer.
@@ -135,6 +136,7 @@ def retrain(
     """
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
+    settings = dataclasses.replace(settings, recipe=with_a_batch(settings.recipe, training))
     steps = steps_per_epoch(training, settings.recipe)
     rows, step = _resume(state, learners)
     if not rows:

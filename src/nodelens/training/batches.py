@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,6 +58,11 @@ class Batch:
     learning_rate: float
     ends_epoch: bool
     share: float = 1.0
+
+
+def with_a_batch(recipe: Recipe, training: Samples) -> Recipe:
+    """The recipe, with batches no larger than the split."""
+    return replace(recipe, batch_size=min(recipe.batch_size, max(1, len(training))))
 
 
 def steps_per_epoch(training: Samples, recipe: Recipe) -> int:
