@@ -141,7 +141,7 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tup
             if isinstance(module, nn.Linear):
                 outputs[name] = output
             shape = _layout(output, len(example), of_filters.seen(module, inputs, output))
-            entered = zip(inputs, versions[name], strict=True)
+            entered = zip(inputs, versions[name], strict=False)  # a module may call itself with others
             # What a module has written to in place is no longer what entered it.
             as_it_was = any(output is one and _version(output) == version for one, version in entered)
             if shape is not None and not as_it_was:
@@ -185,8 +185,8 @@ class _OfFilters:
 
 
 def _version(tensor: Any) -> int:
-    """How often it was written to."""
-    return tensor._version if isinstance(tensor, Tensor) else 0
+    """How often it was written to; 0 where that is not counted."""
+    return tensor._version if isinstance(tensor, Tensor) and not tensor.is_inference() else 0
 
 
 def _layout(output: Any, batch: int, of_filters: bool) -> tuple[int, Any, int] | None:
