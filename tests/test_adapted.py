@@ -198,7 +198,7 @@ def test_what_cannot_be_measured_is_one_sentence() -> None:
     rows = nl.Examples(torch.randn(20, 6), torch.arange(20) % 2, ("low", "high"))
     turned = nl.Examples(rows.inputs, 1 - rows.labels, ("high", "low"))
     network = nn.Linear(6, 2)
-    with pytest.raises(InputError, match="other labels than test, or in another order"):
+    with pytest.raises(InputError, match="other labels than what is learnt, or in another order"):
         nl.measure(nl.adapt(network, rows.inputs[:2]), (rows, turned))
     halves = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), torch.randn(2, 1, 8, 8)).to(torch.bfloat16)
     with pytest.raises(InputError, match=r"weights are torch.bfloat16; measure network.float\(\)"):

@@ -238,9 +238,7 @@ def _check_reads_fp32(network: Network) -> None:
 
 def _check_same_labels(learnt: Samples, measured: Samples) -> None:
     if tuple(learnt.label_names) != tuple(measured.label_names):
-        raise InputError(
-            f"{measured.split} has other labels than {learnt.split}, or in another order; give both the same ones"
-        )
+        raise InputError("what is measured has other labels than what is learnt, or in another order; give the same")
 
 
 def _sites_for(network: Network, answers: bool) -> list[Site]:
