@@ -259,7 +259,7 @@ def test_a_run_that_an_earlier_version_began_goes_on(
 def test_a_network_that_cannot_be_built_leaves_no_configuration(
     training: ImageSet, test_images: ImageSet, tmp_path: Path
 ) -> None:
-    for settings in (replace(SETTINGS, network="alexnet"), replace(SETTINGS, assigned=Assignment(11))):
+    for settings in (replace(SETTINGS, network="vgg11"), replace(SETTINGS, assigned=Assignment(11))):
         with pytest.raises(InputError):
             train(settings, training, test_images, RunDirectory(tmp_path))
     assert not list(tmp_path.iterdir())
