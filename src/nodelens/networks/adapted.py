@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
@@ -64,10 +64,6 @@ class Adapted(Network):
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return _logits(self.network(inputs))  # type: ignore[no-any-return]
-
-    def real_tokens(self, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
-        padding = getattr(self.config, "padding", None)
-        return None if padding is None or inputs.ndim != 2 else inputs != padding
 
     def sites(self) -> list[Site]:
         """The outputs of the modules that run once, in the order in which they arise; see `found_sites`."""

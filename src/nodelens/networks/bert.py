@@ -180,9 +180,6 @@ class Bert(Transformer):
         tokens = torch.randint(config.vocabulary, (batch, config.positions), generator=draw)
         return tokens.masked_fill(tokens == config.padding, (config.padding + 1) % config.vocabulary)
 
-    def real_tokens(self, inputs: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch token"]:
-        return inputs != self.config.padding
-
     def stages(self) -> list[Stage]:
         """The tokens' vectors, each block, and the way from the first token to the logits."""
         return [self.embeddings, *self.blocks, self.read_out]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.data.snapshot import snapshot
@@ -101,10 +101,6 @@ class HubNetwork(Adapted):
         theirs = _class(config)(settings)
         super().__init__(Called(theirs, config), config, _example(config))
         self._encoder = f"network.model.{theirs.base_model_prefix}."
-
-    def real_tokens(self, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
-        assert isinstance(self.config, HubConfig)
-        return inputs != self.config.padding if self.config.positions else None
 
     def in_encoder(self, name: str) -> str:
         """As transformers calls it where the encoder stands alone."""

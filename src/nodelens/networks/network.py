@@ -82,8 +82,12 @@ class Network(nn.Module):
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def real_tokens(self, inputs: Shaped[Tensor, "batch ..."]) -> Bool[Tensor, "batch token"] | None:
-        """Which tokens are a text's own; the others fill it up, and no probe reads them. None where all are."""
-        return None
+        """Which tokens are a text's own; the others, `config.padding`, fill it up, and no probe reads them.
+
+        None where all are, as in images.
+        """
+        padding = getattr(self.config, "padding", None)
+        return None if padding is None or inputs.ndim != 2 or inputs.is_floating_point() else inputs != padding
 
     def sites(self) -> list[Site]:
         """The places where nodes can be measured, in the order of the data's way."""
