@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from nodelens.data import Augmentation, load_images, normalisation_of, normalise
+from nodelens.files import save_state
 from nodelens.heads.study import HeadData, HeadSettings, HeadStudy
 from nodelens.networks import Network, apply_masks, build_network, masks_of, select_sites
 from nodelens.probing import MeasureSettings, Probes, ProbeSettings, ProbingData, measure_network
@@ -25,7 +26,7 @@ from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.settings import PruneSettings, SearchSettings
 from nodelens.pruning.study import HELD_OUT, PruningData, PruningStudy
 from nodelens.report.search import report_search
-from nodelens.runs import RunDirectory, save_state
+from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, train
 from nodelens.training.batches import Batch, training_batches
 

@@ -18,12 +18,12 @@ from command_line import nodelens
 from nodelens.data import load_images
 from nodelens.data.normalisation import AsTheyAre, normalisation_of
 from nodelens.errors import InputError
+from nodelens.files import read_json
 from nodelens.hardware import memory_of
 from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
 from nodelens.networks.published import TimmNetwork
 from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
-from nodelens.runs import read_json
 
 DIGITS = torch.zeros(2, 1, 8, 8)
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}

@@ -20,11 +20,12 @@ from command_line import nodelens
 from nodelens.cli import main
 from nodelens.cli.options import show
 from nodelens.data import load_images
+from nodelens.files import read_metadata
 from nodelens.networks import build_network, load_network, masks_of
 from nodelens.paper import scales, studies
 from nodelens.probing import load_measurements
 from nodelens.report.tables import TextTable
-from nodelens.runs import RunDirectory, read_metadata
+from nodelens.runs import RunDirectory
 
 TINY = "cct_2_3x1_16"
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
+from nodelens.files import read_metadata
 from nodelens.networks import (
     CCT,
     Network,
@@ -25,7 +26,7 @@ from nodelens.networks import (
     stored,
 )
 from nodelens.networks.export import dense_copy
-from nodelens.runs import RunDirectory, read_metadata
+from nodelens.runs import RunDirectory
 
 # Float32, other kernels, other orders of summation; logits are of the order of 1.
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

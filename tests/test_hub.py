@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from command_line import nodelens
 from nodelens.data.texts import learnt_tokeniser, tokeniser_from
 from nodelens.errors import InputError
+from nodelens.files import write_tensors
 from nodelens.networks import (
     FAMILIES,
     Network,
@@ -27,7 +28,6 @@ from nodelens.networks import (
     warm_start,
 )
 from nodelens.networks.converted import converted_state
-from nodelens.runs import write_tensors
 from test_texts import write_texts
 
 TEXTS = ["please send money now", "is there rain today", "the sun is hot today", "please move my money"]

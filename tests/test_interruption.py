@@ -16,12 +16,13 @@ import torch
 from nodelens.cli import main
 from nodelens.data import load_images, normalisation_of
 from nodelens.errors import InputError
+from nodelens.files import load_state
 from nodelens.interruption import Checkpoints, Interrupted, heeding_signals
 from nodelens.networks import CCT, layers, sites
 from nodelens.probing import ProbeSettings, probe_recipe
 from nodelens.probing.train import train_probes
 from nodelens.pruning.retrain import retrain, retraining
-from nodelens.runs import RunDirectory, load_state
+from nodelens.runs import RunDirectory
 from nodelens.training import TrainSettings, recipe, train
 from nodelens.training.batches import Batch, training_batches
 

@@ -21,9 +21,10 @@ from nodelens.data.augment import augment, mix
 from nodelens.data.draws import Draws
 from nodelens.data.part import Part
 from nodelens.errors import InputError
+from nodelens.files import load_state, read_json, read_tensors
 from nodelens.networks import build_network, load_network, masks_of
 from nodelens.processes import alone, by_first, share, size
-from nodelens.runs import RunDirectory, load_state, read_json, read_tensors
+from nodelens.runs import RunDirectory
 from nodelens.shards import placed
 from nodelens.training import TrainSettings, batches, train
 from nodelens.training.assigned import Assignment

@@ -15,6 +15,7 @@ import torch
 import nodelens as nl
 from nodelens.data import ImageSet, holdout, load_images, normalisation_of
 from nodelens.errors import InputError
+from nodelens.files import read_json, read_tensors
 from nodelens.measures import field_mask
 from nodelens.networks import CCT, VGG, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
@@ -24,7 +25,7 @@ from nodelens.pruning.settings import PruneSettings, SearchSettings
 from nodelens.pruning.study import HELD_OUT, TEST, PruningData, PruningStudy
 from nodelens.report.pruning import curve_figure, report_pruning
 from nodelens.report.search import report_search
-from nodelens.runs import RunDirectory, read_json, read_tensors
+from nodelens.runs import RunDirectory
 from nodelens.training.recipe import Recipe
 from nodelens.training.train import accuracy
 

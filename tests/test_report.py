@@ -23,6 +23,7 @@ from command_line import nodelens
 from nodelens.data import load_images, normalise
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
+from nodelens.files import write_tensors
 from nodelens.measures import NodalMatrices, site_statistics
 from nodelens.networks import build_network, load_network, reading, select_sites, stored
 from nodelens.probing import load_measurements, load_probes
@@ -34,7 +35,7 @@ from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
 from nodelens.report.tables import statistics_rows
-from nodelens.runs import RunDirectory, write_tensors
+from nodelens.runs import RunDirectory
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
 
 SOURCES = Path(__file__).parent.parent / "src" / "nodelens" / "report" / "explorer"

@@ -14,6 +14,7 @@ import torch
 
 from command_line import nodelens
 from nodelens.errors import InputError
+from nodelens.files import read_metadata
 from nodelens.networks import build_network, load_network, masks_of, stored
 from nodelens.paper import scales, studies, values, whole
 from nodelens.paper.numbers import Number, over_networks
@@ -23,7 +24,7 @@ from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
 from nodelens.probing import study
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import TextTable
-from nodelens.runs import RunDirectory, read_metadata
+from nodelens.runs import RunDirectory
 
 TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
 

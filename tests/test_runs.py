@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from nodelens import provenance
 from nodelens.errors import InputError
-from nodelens.runs import RunDirectory, load_state, read_json, read_metadata, read_tensors, save_state, write_atomically
+from nodelens.files import load_state, read_json, read_metadata, read_tensors, save_state, write_atomically
+from nodelens.runs import RunDirectory
 
 
 @pytest.fixture
@@ -91,9 +92,9 @@ def test_the_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monke
 def test_what_a_killed_write_left_does_not_pile_up(tmp_path: Path) -> None:
     script = (
         "import os, sys, pathlib\n"
-        "from nodelens import runs\n"
+        "from nodelens import files\n"
         "os.replace = lambda *arguments: os._exit(9)\n"
-        "runs.write_atomically(pathlib.Path(sys.argv[1]), b'half')\n"
+        "files.write_atomically(pathlib.Path(sys.argv[1]), b'half')\n"
     )
     file = tmp_path / "resume.pt"
     killed = subprocess.run([sys.executable, "-c", script, str(file)], check=False)

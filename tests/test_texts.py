@@ -23,6 +23,7 @@ from command_line import nodelens
 from nodelens.data import TextExamples, load_texts, text_splits
 from nodelens.data.texts import Tokeniser, learnt_tokeniser, tokeniser_from
 from nodelens.errors import InputError
+from nodelens.files import read_json
 from nodelens.networks import (
     Network,
     Site,
@@ -35,7 +36,7 @@ from nodelens.networks import (
     select_sites,
 )
 from nodelens.probing import ProbeSettings, load_measurements, load_probes, load_probing_data, probe_recipe
-from nodelens.runs import RunDirectory, read_json
+from nodelens.runs import RunDirectory
 from nodelens.training import TrainSettings, recipe, train
 from pretend_gpu import pretend_gpu
 from test_device_path import NO_GPU

@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 
 from nodelens.data import Augmentation, ImageSet, load_images, normalisation_of, normalise
 from nodelens.errors import InputError
+from nodelens.files import read_tensors
 from nodelens.networks import build_network, load_network, masks_of, stored
 from nodelens.probing import learnt_flip
 from nodelens.report.training import report_training, training_events
-from nodelens.runs import RunDirectory, read_tensors
+from nodelens.runs import RunDirectory
 from nodelens.training import (
     Assignment,
     Recipe,

@@ -18,6 +18,7 @@ from command_line import nodelens
 from nodelens.data import load_images
 from nodelens.data.normalisation import normalisation_of
 from nodelens.errors import InputError
+from nodelens.files import read_json
 from nodelens.heads.fields import attention_fields
 from nodelens.networks import (
     apply_masks,
@@ -32,7 +33,6 @@ from nodelens.networks import (
 )
 from nodelens.networks.vit import ViT, ViTConfig, infer_config, vit_config
 from nodelens.pruning.compact import compact
-from nodelens.runs import read_json
 
 SIZE = {"img_size": 16, "patch_size": 4, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 5}
 KINDS: dict[str, tuple[str, Mapping[str, Any]]] = {

@@ -14,6 +14,7 @@ import nodelens as nl
 from command_line import nodelens
 from nodelens.data import load_images, normalisation_of, tokeniser_from
 from nodelens.errors import InputError
+from nodelens.files import read_json
 from nodelens.networks import (
     CCT,
     Network,
@@ -27,7 +28,7 @@ from nodelens.networks import (
     warm_start,
 )
 from nodelens.networks.vit import ViT
-from nodelens.runs import RunDirectory, read_json
+from nodelens.runs import RunDirectory
 from nodelens.training import recipe
 from test_texts import write_texts
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from nodelens.files import read_metadata, read_tensors
 from nodelens.processes import by_first
-from nodelens.runs import RunDirectory, read_metadata, read_tensors
+from nodelens.runs import RunDirectory
 
 
 def part_file(part: str, site: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from nodelens.errors import InputError
+from nodelens.files import write_atomically, write_tensors
 from nodelens.networks.families import describe, load_network
 from nodelens.networks.masking import plain_state, remove_masks
 from nodelens.networks.network import Network, longest_text
-from nodelens.runs import write_atomically, write_tensors
 
 IMAGES, TOKENS, OUTPUT = "images", "tokens", "logits"
 """Names in an ONNX file: normalised float32 images (batch, channel, height, width) or int64 tokens (batch, token), and

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nodelens.errors import InputError
+from nodelens.files import exists, read_json
 from nodelens.networks import Network, fingerprint, load_network
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_table, page_text
@@ -34,7 +35,7 @@ from nodelens.processes import default_device
 from nodelens.progress import console
 from nodelens.report.tables import TextTable, rounded
 from nodelens.report.training import report_training
-from nodelens.runs import RunDirectory, exists, read_json
+from nodelens.runs import RunDirectory
 from nodelens.training import accuracy
 
 NETWORK = "network"

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from nodelens.errors import InputError
+from nodelens.files import read_metadata, read_tensors
 from nodelens.networks import Site
 from nodelens.probing.measure import Measurement, SiteMeasurement
 from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import by_first
-from nodelens.runs import RunDirectory, read_metadata, read_tensors
+from nodelens.runs import RunDirectory
 
 MEASURED, MEASURED_UNTRAINED = "measure", "measure/untrained"
 """Folders of a run directory: measurements of its network, and of the untrained network of the same kind."""

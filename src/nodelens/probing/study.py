@@ -19,6 +19,7 @@ from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_
 from nodelens.data.sources import hashed
 from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
+from nodelens.files import exists, load_state, remove
 from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, longest_text, masks_of, select_sites
 from nodelens.networks import sites as sites_of
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
@@ -35,7 +36,7 @@ from nodelens.probing.store import (
 )
 from nodelens.probing.train import ProbeSettings, learnt_flip, probe_epochs, probe_recipe, train_probes
 from nodelens.processes import default_device
-from nodelens.runs import RunDirectory, exists, load_state, remove
+from nodelens.runs import RunDirectory
 from nodelens.shards import device_of, placed
 from nodelens.training.recipe import recorded_recipe
 

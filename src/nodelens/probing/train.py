@@ -15,6 +15,7 @@ from nodelens.data.augment import Augmentation
 from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
+from nodelens.files import load_state, save_state
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, of_real_tokens, reading, real_tokens
@@ -23,7 +24,6 @@ from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.replay import replayed
-from nodelens.runs import load_state, save_state
 from nodelens.shards import device_of, is_sharded
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import gradients

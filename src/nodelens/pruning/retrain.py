@@ -21,11 +21,12 @@ from nodelens.data.augment import Augmentation
 from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
+from nodelens.files import load_state, save_state
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, load_state, save_state
+from nodelens.runs import RunDirectory
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from nodelens.errors import InputError
+from nodelens.files import exists, read_json
 from nodelens.networks import Layer, Network, apply_masks, layer_weight
 from nodelens.progress import progress
 from nodelens.pruning.decide import (
@@ -39,7 +40,6 @@ from nodelens.pruning.execution import DENSE
 from nodelens.pruning.retrain import Rows, accuracies
 from nodelens.pruning.settings import SearchSettings
 from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy
-from nodelens.runs import exists, read_json
 
 Candidate = TypeVar("Candidate")
 

@@ -19,6 +19,7 @@ import numpy as np
 from nodelens.data.datasets import holdout
 from nodelens.data.examples import Samples
 from nodelens.data.normalisation import Normalisation, input_metadata
+from nodelens.files import exists, read_json, remove
 from nodelens.networks import (
     OWN_HEAD,
     Layer,
@@ -62,7 +63,7 @@ from nodelens.pruning.execution import DENSE
 from nodelens.pruning.retrain import Rows, retrain
 from nodelens.pruning.settings import PruneSettings
 from nodelens.pruning.vanished import emptied_layers, vanished_masks
-from nodelens.runs import RunDirectory, exists, read_json, remove
+from nodelens.runs import RunDirectory
 
 HELD_OUT, TEST = "train-held-out", "test"
 

@@ -15,8 +15,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from nodelens.errors import InputError
+from nodelens.files import write_atomically
 from nodelens.measures import NodalMatrices, SiteStatistics
-from nodelens.runs import write_atomically
 
 # Okabe and Ito's palette: told apart with every common colour blindness, in light and dark.
 BLUE, ORANGE, GREY, YELLOW = "#0072B2", "#D55E00", "#8A8A8A", "#F0E442"

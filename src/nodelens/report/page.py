@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from nodelens.data import ImageSet
 from nodelens.errors import InputError
+from nodelens.files import write_atomically
 from nodelens.probing import MEASURED
 from nodelens.processes import by_first
 from nodelens.report.compared import compared_table
@@ -28,7 +29,7 @@ from nodelens.report.factors import FACTOR_BYTES, Factors
 from nodelens.report.places import COMPARED, ELSEWHERE, PLACES, Place, place_of
 from nodelens.report.stored import ShownTable, shown_tables, table_names
 from nodelens.report.thumbnails import label_thumbnails, samples_of
-from nodelens.runs import RunDirectory, write_atomically
+from nodelens.runs import RunDirectory
 
 HERE = Path(__file__).parent
 FIGURES = {".svg": "image/svg+xml", ".png": "image/png"}

@@ -15,7 +15,8 @@ from PIL import Image
 from nodelens.data import ImageSet, Samples, is_at_hand, load_images, text_splits
 from nodelens.data.texts import tokeniser_from
 from nodelens.errors import InputError
-from nodelens.runs import RunDirectory, read_metadata
+from nodelens.files import read_metadata
+from nodelens.runs import RunDirectory
 
 SIDE = 32
 """Pixels of a thumbnail; smaller images keep their own size."""

@@ -17,11 +17,12 @@ from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_from, normalisation_of
 from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
+from nodelens.files import exists, load_state, remove, save_state
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, apply_masks, fingerprint, load_network, stored
 from nodelens.processes import add_up, default_device, in_shards, rank, size
 from nodelens.progress import progress
-from nodelens.runs import RunDirectory, exists, load_state, remove, save_state
+from nodelens.runs import RunDirectory
 from nodelens.shards import device_of, is_sharded, keep_step, placed, whole_tensors
 from nodelens.training.assigned import assigned_masks
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches
