@@ -205,6 +205,32 @@ def test_what_cannot_be_measured_is_one_sentence() -> None:
         nl.measure(halves, "digits")
 
 
+@pytest.mark.parametrize(
+    ("network", "example", "inputs", "message"),
+    [
+        (nn.Linear(6, 2), (2, 6), (20, 7), r"Linear cannot be run on inputs of \(1, 7\): mat1"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+            (2, 3, 8, 8),
+            (20, 3, 12, 12),
+            r"adapted to inputs of \(3, 8, 8\), not \(3, 12, 12\)",
+        ),
+    ],
+)
+def test_inputs_of_another_shape_are_refused(
+    network: nn.Module, example: tuple[int, ...], inputs: tuple[int, ...], message: str
+) -> None:
+    learnt = nl.Examples(torch.randn(inputs), torch.arange(20) % 2, ("low", "high"))
+    with pytest.raises(InputError, match=message):
+        nl.measure(nl.adapt(network, torch.randn(example)), (learnt, learnt))
+
+
+def test_texts_may_be_longer_than_the_example() -> None:
+    learnt, longer = (nl.Examples(torch.randint(0, 9, (20, n)), torch.arange(20) % 2, ("a", "b")) for n in (4, 6))
+    network = nl.adapt(Sorter(), learnt.inputs[:2, :3])
+    assert nl.measure(network, (learnt, longer), "words")["words"].class_means.shape == (2, 6)
+
+
 class Sorter(nn.Module):
     """Tells by its words which of two kinds a text is; its output has the form of a transformer of the hub."""
 

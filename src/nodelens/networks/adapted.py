@@ -62,6 +62,17 @@ class Adapted(Network):
             return super().example(batch)
         return self._example.expand(batch, *self._example.shape[1:]).clone()
 
+    def check_places(self, inputs: Shaped[Tensor, "batch ..."]) -> None:
+        """
+        Raises:
+            InputError: its filters have other places on these inputs than on the example that it was adapted with.
+        """
+        shape, seen = tuple(inputs.shape[1:]), tuple(self._example.shape[1:])
+        if shape != seen and any(site.layout == "channels" for site in self._sites):
+            raise InputError(
+                f"the network was adapted to inputs of {seen}, not {shape}; give nl.adapt an example of these"
+            )
+
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return _logits(self.network(inputs))  # type: ignore[no-any-return]
 
@@ -96,7 +107,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     """
     if len(example) < 2:
         raise InputError("one input does not show which axis is the batch's; give at least two")
-    logits = _logits(_run(network, example))
+    logits = _logits(run_once(network, example))
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
@@ -149,7 +160,7 @@ def found_sites(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> tup
     handles = [module.register_forward_pre_hook(entering(name)) for name, module in named]
     handles += [module.register_forward_hook(watching(name)) for name, module in named]
     try:
-        logits = _logits(_run(network, example))
+        logits = _logits(run_once(network, example))
     finally:
         for handle in handles:
             handle.remove()
@@ -203,8 +214,12 @@ def _layout(output: Any, batch: int, of_filters: bool) -> tuple[int, Any, int] |
     return None
 
 
-def _run(network: nn.Module, example: Tensor) -> Any:
-    """Its output in eval mode; afterwards its modules are as they were."""
+def run_once(network: nn.Module, example: Tensor) -> Any:
+    """Its output in eval mode; afterwards its modules are as they were.
+
+    Raises:
+        InputError: it cannot be run on the example, for one of another shape than it reads.
+    """
     training = {module: module.training for module in network.modules()}
     device = next((weight.device for weight in network.parameters()), example.device)
     network.eval()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from nodelens.data.datasets import ImageSet, load_images
@@ -22,6 +23,7 @@ from nodelens.errors import InputError
 from nodelens.files import exists, load_state, remove
 from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, longest_text, masks_of, select_sites
 from nodelens.networks import sites as sites_of
+from nodelens.networks.adapted import Adapted, run_once
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import (
     MEASURED,
@@ -151,16 +153,18 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
 
     Raises:
         InputError: the run directory belongs to another network, data set or probe training; an unknown
-            site; a split without one of the labels.
+            site; a split without one of the labels; inputs that the network cannot be run on.
     """
     answers = _answers_with(network, data.training, settings.other_labels)
     available = _sites_for(network, answers)
     chosen = select_sites(available, settings.sites)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
+    _check_reads(network, data.training, data.normalisation)
     for images in data.measured.values():
         _check_same_labels(data.training, images)
         label_counts(images)
+        _check_reads(network, images, data.normalisation)
     names = [site.name for site in available]
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
@@ -204,8 +208,8 @@ def measure(
         The measured sites by name: ``r["block.7.linear2"].matrices``, ``.accuracy``, ``.statistics(0.3)``.
 
     Raises:
-        InputError: the network does not know its sites, or reads images in another precision than fp32; an unknown
-            site; inputs to learn and to measure of other labels; a label without inputs.
+        InputError: the network does not know its sites, reads images in another precision than fp32, or cannot be run
+            on these inputs; an unknown site; inputs to learn and to measure of other labels; a label without inputs.
     """
     if not isinstance(network, Network):
         raise InputError(f"a {type(network).__name__} does not know its sites; measure nl.adapt(network, example)")
@@ -223,6 +227,8 @@ def measure(
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
+    for inputs in data:
+        _check_reads(frozen, inputs, scale)
     chosen = select_sites(_sites_for(frozen, _answers_with(frozen, learnt, other_labels)), sites)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
@@ -235,6 +241,14 @@ def _check_reads_fp32(network: Network) -> None:
         raise InputError(
             f"images are given in fp32 but the network's weights are {halves.pop()}; measure network.float()"
         )
+
+
+def _check_reads(network: Network, inputs: Samples, normalisation: Normalisation) -> None:
+    """Run the network on one of them: an input of another shape than it reads is refused before probes are trained."""
+    example = normalisation.applied(inputs.batch(np.arange(1)), device_of(network))
+    if isinstance(network, Adapted):
+        network.check_places(example)
+    run_once(network.network if isinstance(network, Adapted) else network, example)
 
 
 def _check_same_labels(learnt: Samples, measured: Samples) -> None:
