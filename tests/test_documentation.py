@@ -1,4 +1,4 @@
-"""The commands in README, docs and scripts are those of the command line."""
+"""The commands in README, docs and scripts are those of the command line, and their Python runs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer
+from torch import Tensor, nn
 
+import nodelens as nl
 from nodelens.cli import app
+from nodelens.networks import CCT, stored
+from nodelens.probing import MeasureSettings, load_probing_data, measure_network, study
+from nodelens.runs import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "scripts").glob("*.sh"))]
@@ -41,3 +47,62 @@ def test_there_are_commands() -> None:
     found = [options for path in PAGES for _, options in calls(path)]
     assert len(found) > 80
     assert sum(map(len, found)) > 250
+
+
+class Stack(nn.Module):
+    """Two blocks of two layers, `layer1.0` to `layer2.1`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())
+        self.head = nn.Linear(6, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.layer2(self.layer1(images)).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+class Reader(nn.Module):
+    """Two layers of words, `encoder.layers.0` and `encoder.layers.1`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+        self.encoder = nn.Module()
+        self.encoder.layers = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 4))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.encoder.layers(self.words(tokens)).mean(dim=1))  # type: ignore[no-any-return]
+
+
+def python_of(path: Path) -> str:
+    """All Python of a page, one block after the other."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S))
+
+
+@pytest.mark.parametrize("path", list(filter(python_of, PAGES)), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_python_of_a_page_runs(path: Path, cct: CCT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "probe_epochs", lambda training: 1)
+    run = RunDirectory(Path("runs/cct"))
+    run.write_tensors("model.safetensors", *stored(cct))
+    if "load_measurements" in python_of(path):
+        settings = MeasureSettings(("block.2.linear2",), untrained=False)
+        measure_network(cct, load_probing_data(cct, "digits", ["test"]), settings, run)
+    # A network of two blocks and digits stand in for one of seven and CIFAR-100.
+    smaller = {'"cifar100"': '"digits"', "block.7": "block.2", "zeros(2, 3, 32, 32)": "zeros(2, 1, 8, 8)"}
+    code = python_of(path)
+    for theirs, ours in smaller.items():
+        code = code.replace(theirs, ours)
+    labels = torch.arange(20) % 2
+    tokens = torch.randint(0, 9, (20, 5))
+    given: dict[str, object] = {
+        **{"nl": nl, "torch": torch, "network": nl.load_network("runs/cct")},
+        **{"my_classifier": Stack(), "my_text_classifier": Reader(), "names": ("low", "high")},
+        **{"train_tokens": tokens, "train_labels": labels, "test_tokens": tokens, "test_labels": labels},
+    }
+    if "measurement" in code:
+        given["measurement"] = nl.measure(nl.load_network("runs/cct"), "digits", "block.2.*")
+    exec(compile(code, str(path), "exec"), given)
+    assert given.keys() & {"r", "pruned"}
