@@ -156,7 +156,7 @@ def test_every_study_trains_its_probes_as_it_is_told(trained: Path, tmp_path: Pa
     quick = ("--seeds", "1", "--epochs", "1")
     out = [str(tmp_path / name) for name in ("measured", "heads", "prune")]
     sites = ("--sites", "block.1.linear2", "--no-untrained")
-    given = ("--optimizer", "sgd", "--weight-decay", "0.2")
+    given = ("--optimizer", "sgd", "--weight-decay", "0.2", "--augment-as", "cct-300")
     assert nodelens("measure", str(trained), *sites, *given, *quick, "--out", out[0]) == 0
     assert nodelens("heads", str(trained), "--block", "2", "--draws", "9", "--out", out[0]) == 0  # as measured before
     assert nodelens("heads", str(trained), "--block", "2", "--draws", "9", *quick, *given[:2], "--out", out[1]) == 0
@@ -165,6 +165,8 @@ def test_every_study_trains_its_probes_as_it_is_told(trained: Path, tmp_path: Pa
     found = [recipe_of(tmp_path / name) for name in ("measured", "heads", "prune")]
     assert [recipe["optimizer"] for recipe in found] == ["sgd"] * 3
     assert [recipe["weight_decay"] for recipe in found] == [0.2, 0.05, 0.05]
+    seen = [(recipe["augmentation"]["mixup"], recipe["augmentation"]["flip"]) for recipe in found]
+    assert seen == [(0.8, 0.0), (0.0, 0.0), (0.0, 0.0)]  # no digit is mirrored, whatever the recipe does
 
 
 def test_what_it_can_do_is_said_without_loading_torch() -> None:
@@ -413,6 +415,10 @@ BAD_INPUT |= {
     "an unknown baseline": ([*PRUNE, "--baseline", "best"], "unknown method 'best'"),
     "nothing held out": ([*PRUNE, "--held-out", "0"], "held out"),
     "pruning without seeds": ([*PRUNE, "--seeds", "0"], "--seeds 0"),
+    "probes that see images as no recipe does": (
+        ["measure", "good.safetensors", "--out", "x", "--data", "digits", "--augment-as", "much"],
+        "unknown recipe 'much'",
+    ),
     "augmenting as no recipe does": ([*PRUNE, "--augment-as", "much"], "unknown recipe 'much'"),
     "retraining by an unknown schedule": ([*PRUNE, "--schedule", "linear"], "unknown schedule 'linear'"),
     "storing what is not made": ([*PRUNE, "--store", "wander"], "no network pruned by 'wander' is made"),

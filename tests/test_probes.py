@@ -20,7 +20,7 @@ from nodelens.networks.network import Network
 from nodelens.probing import Probe, Probes, ProbeSettings, probe_recipe, train_probes
 from nodelens.probing.reads import reads
 from nodelens.probing.train import probe_gradients
-from nodelens.training import Recipe
+from nodelens.training import RECIPES, Recipe
 from nodelens.training.batches import Batch, training_batches
 
 CPU = torch.device("cpu")
@@ -439,6 +439,26 @@ def test_sgd_finds_the_only_minimum_of_a_penalised_probe(
     # There W is the mean product of what the answer lacks and the activation, divided by the penalty.
     lacking = targets - (nodes @ expected.T).softmax(dim=1)
     torch.testing.assert_close(lacking.T @ nodes / 100 / penalty, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_probes_of_mixed_images_are_those_of_a_plain_loop(
+    convolutions: Convolutions, digits: ImageSet, normalisation: Normalisation
+) -> None:
+    strong = RECIPES["cct-300"].augmentation
+    recipe = probe_recipe(4, 0.02, batch_size=20, flip=0.0, augmentation=strong)
+    assert recipe.augmentation == replace(strong, flip=0.0)
+    site = select_sites(convolutions.sites(), ["linear.1"])
+    weight = Probes(site, 10, (0,))["linear.1"].weight[0].detach().clone().requires_grad_()
+    optimizer = torch.optim.AdamW([weight], weight_decay=recipe.weight_decay)
+    for step, batch in enumerate(training_batches(digits, recipe, 0, normalisation, CPU)):
+        assert ((batch.targets > 0.011).sum(1) == 2).any(), "no image of two labels"
+        nodes = activations_of(convolutions, batch.images)["linear.1"]
+        optimizer.zero_grad()
+        F.cross_entropy(nodes @ weight.T, batch.targets).backward()
+        optimizer.param_groups[0]["lr"] = recipe.rate(step, 5)
+        optimizer.step()
+    found = train_probes(convolutions, site, digits, normalisation, ProbeSettings(recipe))["linear.1"].weight[0]
+    torch.testing.assert_close(found, weight.detach(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("decay", [-0.1, float("nan"), float("inf")])

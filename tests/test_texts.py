@@ -448,6 +448,7 @@ def test_it_is_pruned(trained: Path, folder: Path, tmp_path: Path) -> None:
         ),
         (("train", "bert_2_64", "--data", "{folder}", "--skip-undecodable"), "leave out --skip-undecodable"),
         (("measure", "{trained}", "--out", "x", "--skip-undecodable"), "leave out --skip-undecodable"),
+        (("measure", "{trained}", "--out", "x", "--augment-as", "digits"), "leave out --augment-as"),
         (("prune", "{trained}", "--out", "x", "--block", "2", "--augment-as", "digits"), "leave out --augment-as"),
         (("measure", "{trained}", "--data", "digits", "--out", "x"), "digits is an image data set"),
     ],

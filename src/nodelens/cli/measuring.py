@@ -18,6 +18,7 @@ from nodelens.cli.options import (
     Splits,
     Threshold,
     TrainedOn,
+    augmented_as,
     chosen_precision,
     data_name,
     output,
@@ -49,6 +50,7 @@ def measure(
     optimizer: ProbeOptimizer = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
+    augment_as: Annotated[str | None, typer.Option(help="A recipe of train; by default images are mirrored.")] = None,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     rms_scale: RmsScale = None,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,
@@ -84,7 +86,10 @@ def measure(
         name = data_name(data, RunDirectory(Path(source)), run)
         images = load_probing_data(network, name, splits, skip_undecodable=skip_undecodable, other_labels=other_labels)
         length = probe_epochs(images.training, batch_size) if epochs is None else epochs
-        how = probe_recipe(length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay)
+        augmentation = augmented_as(augment_as, network) if augment_as else None
+        how = probe_recipe(
+            length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay, augmentation
+        )
         precise = chosen_precision(precision, run, "measure")
         probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale)
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained, other_labels=other_labels)

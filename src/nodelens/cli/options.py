@@ -13,6 +13,8 @@ from rich.console import Console
 from nodelens.errors import InputError
 
 if TYPE_CHECKING:
+    from nodelens.data.augment import Augmentation
+    from nodelens.networks import Network
     from nodelens.report.tables import TextTable
     from nodelens.runs import RunDirectory
     from nodelens.training.precision import Precision
@@ -66,6 +68,16 @@ def run_directory(source: str, out: Path | None) -> RunDirectory:
         return RunDirectory(out or Path(source))
 
     return found()
+
+
+def augmented_as(name: str, network: Network) -> Augmentation:
+    """What the recipe of that name does to the images that a network reads."""
+    from nodelens.networks import longest_text
+    from nodelens.training import recipe
+
+    if longest_text(network):
+        raise InputError("texts are not augmented; leave out --augment-as")
+    return recipe(name).augmentation
 
 
 def data_name(asked: str | None, *runs: RunDirectory) -> str:

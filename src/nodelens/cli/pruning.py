@@ -18,6 +18,7 @@ from nodelens.cli.options import (
     Source,
     TrainedOn,
     assignments,
+    augmented_as,
     chosen_precision,
     data_name,
     number,
@@ -155,13 +156,9 @@ def _retraining(
     distill: bool,
     precision: Precision,
 ) -> RetrainSettings:
-    from nodelens.networks import longest_text
     from nodelens.pruning.retrain import recorded_augmentation, retraining
-    from nodelens.training import recipe
 
-    if augment_as and longest_text(network):
-        raise InputError("texts are not augmented; leave out --augment-as")
-    augmentation = recipe(augment_as).augmentation if augment_as else recorded_augmentation(begun)
+    augmentation = augmented_as(augment_as, network) if augment_as else recorded_augmentation(begun)
     return retraining(epochs, learning_rate, rest_learning_rate, precision, augmentation, schedule, distill)
 
 

@@ -63,6 +63,7 @@ def probe_recipe(
     batch_size: int = 128,
     flip: float = 0.5,
     weight_decay: float = 5e-2,
+    augmentation: Augmentation | None = None,
 ) -> Recipe:
     """The default way to train probes: AdamW with the rate and decay of the paper's Figs. 3-5, cosine to zero.
 
@@ -72,6 +73,7 @@ def probe_recipe(
             activations; that of `adamw` hardly does.
         batch_size: of a smaller split all images are one batch.
         flip: probability that an image is mirrored; best what the network learnt with, see `learnt_flip`.
+        augmentation: what else is done to the images, such as mixing; by default nothing. Its own `flip` is not asked.
 
     Raises:
         InputError: an unknown optimizer, no epoch, a learning rate that is not positive, or a negative decay.
@@ -93,7 +95,7 @@ def probe_recipe(
         learning_rate=rate,
         final_learning_rate=0.0,
         weight_decay=weight_decay,
-        augmentation=Augmentation(flip=flip),
+        augmentation=dataclasses.replace(augmentation or Augmentation(), flip=flip),
     )
 
 
