@@ -25,6 +25,7 @@ from nodelens.probing import study
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
+from nodelens.training import RECIPES
 
 TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
 
@@ -318,13 +319,17 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     assert said.endswith("not 50; pruned networks were retrained on 1,200 images an epoch, the rest frozen")
 
 
-def test_both_networks_of_a_scale_are_probed_alike() -> None:
-    found = studies.scale_of("paper", probe_optimizer="sgd")
+def test_both_networks_of_a_scale_are_probed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scales, "of_checkpoint", lambda scale, network: scale)  # it reads the data
+    found = studies.scale_of("paper", probe_optimizer="sgd", probe_images="cct-fast")
     assert found.second is not None
-    for scale in (found, found.second):
+    given = scales.with_second(found, build_network("cct_7_7x2", 102, 32))
+    assert given.second is not None
+    for scale in (found, found.second, given.second):
         network = build_network(scale.network, 10, 8, 1)
         recipe = scales.scale_probes(scale, network, (0,), 0, "fp32").recipe
         assert (recipe.optimizer, recipe.epochs) == ("sgd", 50)
+        assert recipe.augmentation == replace(RECIPES["cct-fast"].augmentation, flip=0.5)
 
 
 def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,6 +339,7 @@ def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.Cap
         (["--networks", "2", "--checkpoint", "x.safetensors"], "a checkpoint is one network"),
         (["--seeds", "0"], "nothing would be measured with --seeds 0"),
         (["--scale", "huge"], "there is no scale 'huge'"),
+        (["--augment-as", "much"], "unknown recipe 'much'"),
     ):
         assert reproduce(tmp_path / "run", *arguments) == 2
         assert sentence in capsys.readouterr().err

@@ -38,6 +38,7 @@ class Scale:
 
     Attributes:
         probe_optimizer: see `probe_recipe`.
+        probe_images: the recipe by which the images that the probes learn are augmented; None only mirrors them.
         retraining_images: of a pruned network, at most so many per epoch; None for all.
         rest_learning_rate: while a pruned block is retrained, of everything else; 0 freezes it.
         enforced_network: what is trained with and without labels given to its heads; None for `network`.
@@ -51,6 +52,7 @@ class Scale:
     recipe: str
     probe_epochs: int
     probe_optimizer: str = "adamw"
+    probe_images: str | None = None
     seeds: int = 3
     retraining_images: int | None = None
     rest_learning_rate: float = 1e-6
@@ -92,15 +94,17 @@ def recipe_of(scale: Scale) -> Recipe:
     return recipe(scale.recipe)
 
 
-def with_probes(scale: Scale, optimizer: str) -> Scale:
-    """The scale, and that of its second network, where an optimizer trains the probes.
+def with_probes(scale: Scale, optimizer: str, images: str | None = None) -> Scale:
+    """The scale, and that of its second network, where an optimizer trains the probes on images augmented by a recipe.
 
     Raises:
         InputError: an unknown one.
     """
     probe_recipe(optimizer=optimizer)
-    second = scale.second and replace(scale.second, probe_optimizer=optimizer)
-    return replace(scale, probe_optimizer=optimizer, second=second)
+    if images is not None:
+        recipe(images)
+    second = scale.second and replace(scale.second, probe_optimizer=optimizer, probe_images=images)
+    return replace(scale, probe_optimizer=optimizer, probe_images=images, second=second)
 
 
 def of_checkpoint(scale: Scale, network: Network) -> Scale:
@@ -121,7 +125,8 @@ def with_second(scale: Scale, network: Network) -> Scale:
         InputError: the network does not read Flowers-102.
     """
     differs = _shorter_probes(scale, FLOWERS) if scale.probe_epochs != FLOWERS.probe_epochs else ""
-    second = replace(FLOWERS, probe_epochs=scale.probe_epochs, probe_optimizer=scale.probe_optimizer, differs=differs)
+    second = with_probes(FLOWERS, scale.probe_optimizer, scale.probe_images)
+    second = replace(second, probe_epochs=scale.probe_epochs, differs=differs)
     return replace(scale, second=of_checkpoint(second, network))
 
 
@@ -172,8 +177,11 @@ def scale_probes(
     scale: Scale, network: Network, seeds: Iterable[int], order_seed: int, precision: Precision
 ) -> ProbeSettings:
     """How a scale trains the probes of a network."""
-    recipe = probe_recipe(scale.probe_epochs, optimizer=scale.probe_optimizer, flip=learnt_flip(network))
-    return ProbeSettings(recipe, tuple(seeds), order_seed, precision=precision)
+    augmentation = recipe(scale.probe_images).augmentation if scale.probe_images else None
+    how = probe_recipe(
+        scale.probe_epochs, optimizer=scale.probe_optimizer, flip=learnt_flip(network), augmentation=augmentation
+    )
+    return ProbeSettings(how, tuple(seeds), order_seed, precision=precision)
 
 
 def measure_scale(

@@ -183,17 +183,19 @@ SPLIT_STUDIES = (*NODE_STUDIES, *HEAD_STUDIES)
 """Studies that can be made on another split than the paper's."""
 
 
-def scale_of(name: str, seeds: int | None = None, probe_optimizer: str = "adamw") -> Scale:
+def scale_of(
+    name: str, seeds: int | None = None, probe_optimizer: str = "adamw", probe_images: str | None = None
+) -> Scale:
     """A scale by name, its number of seeds changed on request, and how its probes are trained.
 
     Raises:
-        InputError: an unknown scale or optimizer, or no seed at all.
+        InputError: an unknown scale, optimizer or recipe, or no seed at all.
     """
     if name not in SCALES:
         raise InputError(f"there is no scale {name!r}; known: {', '.join(SCALES)}")
     if seeds is not None and seeds < 1:
         raise InputError(f"nothing would be measured with --seeds {seeds}; give at least 1")
-    chosen = with_probes(SCALES[name], probe_optimizer)
+    chosen = with_probes(SCALES[name], probe_optimizer, probe_images)
     return chosen if seeds is None else replace(chosen, seeds=seeds)
 
 

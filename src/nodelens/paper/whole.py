@@ -229,4 +229,5 @@ def _how(plan: Plan) -> str:
     networks = f"{plan.networks} networks" if plan.networks > 1 else "one network"
     data = plan.scale.data if plan.second is None else f"{plan.scale.data}; Table 5: the checkpoint {plan.second.name}"
     probes = f"{plan.scale.seeds} seeds of the probes, {plan.scale.probe_epochs} epochs of {plan.scale.probe_optimizer}"
+    probes += f" on images augmented as by {plan.scale.probe_images}" if plan.scale.probe_images else ""
     return f"Scale {plan.name}: {network}, {networks}, {probes}; data {data}."
