@@ -208,12 +208,12 @@ def test_what_cannot_be_measured_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("network", "example", "inputs", "message"),
     [
-        (nn.Linear(6, 2), (2, 6), (20, 7), r"Linear cannot be run on inputs of \(1, 7\): mat1"),
+        (nn.Sequential(nn.Linear(6, 2)), (2, 6), (20, 7), r"Sequential cannot be run on inputs of \(2, 7\): mat1"),
         (
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
             (2, 3, 8, 8),
             (20, 3, 12, 12),
-            r"adapted to inputs of \(3, 8, 8\), not \(3, 12, 12\)",
+            r"on inputs of \(3, 12, 12\) the filters of 0 have 100 places, not 36",
         ),
     ],
 )
@@ -223,6 +223,34 @@ def test_inputs_of_another_shape_are_refused(
     learnt = nl.Examples(torch.randn(inputs), torch.arange(20) % 2, ("low", "high"))
     with pytest.raises(InputError, match=message):
         nl.measure(nl.adapt(network, torch.randn(example)), (learnt, learnt))
+
+
+def test_inputs_of_a_network_of_ours_are_of_its_size() -> None:
+    digits = nl.Examples(torch.randn(20, 1, 8, 8), torch.arange(20) % 2, ("low", "high"))
+    with pytest.raises(InputError, match=r"the filters of block.1.output have 64 places, not 256"):
+        nl.measure(build_network("resnet18_3x3", 2, 16, 1), (digits, digits), "block.1.output")
+
+
+class Pooled(nn.Module):
+    """Convolves images of any size; what it pools has no axes of size one, be it the batch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(3, 4, 3)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.pool(self.filters(images)).squeeze()).log_softmax(dim=1)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("site", ["pool", "head"])
+def test_what_has_no_places_is_measured_on_inputs_of_any_size(site: str) -> None:
+    learnt, larger = (nl.Examples(torch.randn(20, 3, n, n), torch.arange(20) % 2, ("a", "b")) for n in (8, 12))
+    network = nl.adapt(Pooled(), torch.randn(2, 3, 8, 8))
+    assert nl.measure(network, (learnt, larger), site)[site].accuracy >= 0
+    with pytest.raises(InputError, match="the filters of filters have 100 places, not 36"):
+        nl.measure(network, (learnt, larger), ["filters", site])
 
 
 def test_texts_may_be_longer_than_the_example() -> None:

@@ -98,7 +98,7 @@ def test_the_python_of_a_page_runs(path: Path, cct: CCT, tmp_path: Path, monkeyp
     labels = torch.arange(20) % 2
     tokens = torch.randint(0, 9, (20, 5))
     given: dict[str, object] = {
-        **{"nl": nl, "torch": torch, "network": nl.load_network("runs/cct")},
+        **{"torch": torch, "network": nl.load_network("runs/cct")},
         **{"my_classifier": Stack(), "my_text_classifier": Reader(), "names": ("low", "high")},
         **{"train_tokens": tokens, "train_labels": labels, "test_tokens": tokens, "test_labels": labels},
     }

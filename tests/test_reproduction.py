@@ -339,7 +339,7 @@ def test_what_cannot_be_planned_is_a_sentence(tmp_path: Path, capsys: pytest.Cap
         (["--networks", "2", "--checkpoint", "x.safetensors"], "a checkpoint is one network"),
         (["--seeds", "0"], "nothing would be measured with --seeds 0"),
         (["--scale", "huge"], "there is no scale 'huge'"),
-        (["--augment-as", "much"], "unknown recipe 'much'"),
+        (["--probe-augment-as", "much"], "unknown recipe 'much'"),
     ):
         assert reproduce(tmp_path / "run", *arguments) == 2
         assert sentence in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nodelens.cli.options import (
-    AugmentAs,
+    AS_A_RECIPE,
     Heads,
     PrecisionOption,
     ProbeOptimizer,
@@ -51,7 +51,7 @@ def measure(
     optimizer: ProbeOptimizer = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Of the probes.")] = 5e-2,
     batch_size: Annotated[int, typer.Option(help="Images per step of probe training.")] = 128,
-    augment_as: AugmentAs = None,
+    augment_as: Annotated[str | None, typer.Option(help=AS_A_RECIPE)] = None,
     layer_norm: Annotated[bool, typer.Option("--layer-norm", help="Normalise tokens before pooling.")] = False,
     rms_scale: RmsScale = None,
     permutations: Annotated[int, typer.Option(help="Draws of the permutation null; 0 for none.")] = 20,

@@ -39,7 +39,7 @@ Heads = Annotated[int | None, typer.Option("--heads", help="Attention heads, whe
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
 Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
 ProbeOptimizer = Annotated[str, typer.Option(help="Of the probes: adamw, or sgd with an L2 penalty.")]
-AugmentAs = Annotated[str | None, typer.Option(help="The probes' images, as a recipe of train; by default mirrored.")]
+AS_A_RECIPE = "The probes' images, as a recipe of train; by default mirrored."
 Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]
 Threshold = Annotated[float, typer.Option(help="Share of a matrix's maximum above which an element counts.")]
 

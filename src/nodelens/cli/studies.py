@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nodelens.cli.options import AugmentAs, Out, ProbeOptimizer, Seed, output, show
+from nodelens.cli.options import AS_A_RECIPE, Out, ProbeOptimizer, Seed, output, show
 from nodelens.errors import InputError
 
 
@@ -24,7 +24,7 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(help="Probes, masks and enforced networks; by default 3.")] = None,
     networks: Annotated[int | None, typer.Option(help="With all: networks trained, a seed each; default 1.")] = None,
     probe_optimizer: ProbeOptimizer = "adamw",
-    augment_as: AugmentAs = None,
+    probe_images: Annotated[str | None, typer.Option("--probe-augment-as", help=AS_A_RECIPE)] = None,
     parts: Annotated[str | None, typer.Option(help="With all: only these, comma-separated.")] = None,
 ) -> None:
     """Reproduce a table or figure of the paper, or all: its numbers, ours, the difference, and what chance gives."""
@@ -41,7 +41,7 @@ def reproduce(
         raise InputError(f"{study} is not of the paper's second network; leave out --second")
     if split is not None and study not in SPLIT_STUDIES:
         raise InputError(f"{study} is measured on the paper's split; leave out --split")
-    chosen = scale_of(scale, seeds, probe_optimizer, augment_as)
+    chosen = scale_of(scale, seeds, probe_optimizer, probe_images)
     run = RunDirectory(out or Path(f"runs/reproduce-{scale}"))
     with run.claimed():
         if study == "all":

@@ -62,17 +62,6 @@ class Adapted(Network):
             return super().example(batch)
         return self._example.expand(batch, *self._example.shape[1:]).clone()
 
-    def check_places(self, inputs: Shaped[Tensor, "batch ..."]) -> None:
-        """
-        Raises:
-            InputError: its filters have other places on these inputs than on the example that it was adapted with.
-        """
-        shape, seen = tuple(inputs.shape[1:]), tuple(self._example.shape[1:])
-        if shape != seen and any(site.layout == "channels" for site in self._sites):
-            raise InputError(
-                f"the network was adapted to inputs of {seen}, not {shape}; give nl.adapt an example of these"
-            )
-
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         return _logits(self.network(inputs))  # type: ignore[no-any-return]
 
@@ -226,6 +215,8 @@ def run_once(network: nn.Module, example: Tensor) -> Any:
     try:
         with torch.no_grad():
             return network(example.to(device))
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         reason, shape = " ".join(str(error).split()), tuple(example.shape)
         raise InputError(f"{type(network).__name__} cannot be run on inputs of {shape}: {reason}") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.examples import Examples, Samples
@@ -21,7 +22,17 @@ from nodelens.data.sources import hashed
 from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.files import exists, load_state, remove
-from nodelens.networks import FAMILIES, Network, Site, apply_masks, fingerprint, longest_text, masks_of, select_sites
+from nodelens.networks import (
+    FAMILIES,
+    Network,
+    Site,
+    apply_masks,
+    fingerprint,
+    longest_text,
+    masks_of,
+    reading,
+    select_sites,
+)
 from nodelens.networks import sites as sites_of
 from nodelens.networks.adapted import Adapted, run_once
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
@@ -160,11 +171,11 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     chosen = select_sites(available, settings.sites)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
-    _check_reads(network, data.training, data.normalisation)
+    _check_reads(network, chosen, data.training, data.normalisation)
     for images in data.measured.values():
         _check_same_labels(data.training, images)
         label_counts(images)
-        _check_reads(network, images, data.normalisation)
+        _check_reads(network, chosen, images, data.normalisation)
     names = [site.name for site in available]
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
@@ -227,9 +238,9 @@ def measure(
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
-    for inputs in data:
-        _check_reads(frozen, inputs, scale)
     chosen = select_sites(_sites_for(frozen, _answers_with(frozen, learnt, other_labels)), sites)
+    for inputs in data:
+        _check_reads(frozen, chosen, inputs, scale)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
@@ -243,12 +254,27 @@ def _check_reads_fp32(network: Network) -> None:
         )
 
 
-def _check_reads(network: Network, inputs: Samples, normalisation: Normalisation) -> None:
-    """Run the network on one of them: an input of another shape than it reads is refused before probes are trained."""
-    example = normalisation.applied(inputs.batch(np.arange(1)), device_of(network))
-    if isinstance(network, Adapted):
-        network.check_places(example)
-    run_once(network.network if isinstance(network, Adapted) else network, example)
+def _check_reads(network: Network, chosen: Sequence[Site], inputs: Samples, normalisation: Normalisation) -> None:
+    """Run the network on two of them: inputs of another shape than it reads are refused before probes are trained.
+
+    Raises:
+        InputError: it cannot be run on them, or one of the chosen sites has another number of places there.
+    """
+    example = normalisation.applied(inputs.batch(np.arange(min(2, len(inputs)))), device_of(network))
+    filters = {site.name: site for site in chosen if site.layout == "channels"}
+    places: dict[str, int] = {}
+
+    def count(name: str, activations: Tensor) -> None:
+        places[name] = activations[0].numel() // filters[name].nodes
+
+    with reading(network, list(filters.values()), count):
+        run_once(network.network if isinstance(network, Adapted) else network, example)
+    for name, found in places.items():
+        if found != filters[name].positions:
+            raise InputError(
+                f"on inputs of {tuple(example.shape[1:])} the filters of {name} have {found} places, "
+                f"not {filters[name].positions}; give inputs of the size that the network was made for"
+            )
 
 
 def _check_same_labels(learnt: Samples, measured: Samples) -> None:
