@@ -528,7 +528,7 @@ def test_tensorboard_events_on_request(tmp_path: Path) -> None:
 
 def test_a_split_whose_images_changed_is_measured_again(tmp_path: Path, trained: Path) -> None:
     from nodelens.probing import MeasureSettings, ProbeSettings, ProbingData, measure_network, probe_recipe
-    from nodelens.probing.study import load_probing_data
+    from nodelens.probing.data import load_probing_data
 
     network, run = load_network(trained), RunDirectory(tmp_path)
     data = load_probing_data(network, "digits", ["test"])

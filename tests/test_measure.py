@@ -41,8 +41,9 @@ from nodelens.probing import (
     probe_recipe,
     train_probes,
 )
+from nodelens.probing.data import check_fits
 from nodelens.probing.reads import reads
-from nodelens.probing.study import check_fits, untrained_twin
+from nodelens.probing.study import untrained_twin
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe
 

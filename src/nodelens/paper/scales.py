@@ -23,7 +23,7 @@ from nodelens.probing import (
     measure_network,
     probe_recipe,
 )
-from nodelens.probing.study import check_fits
+from nodelens.probing.data import check_fits
 from nodelens.processes import default_device
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe, TrainSettings, recipe, resolve_precision, train

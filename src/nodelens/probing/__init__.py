@@ -1,12 +1,11 @@
 """Probes at every site of a frozen network, and what they measure."""
 
+from nodelens.probing.data import ProbingData, load_probing_data
 from nodelens.probing.measure import Measurement, SiteMeasurement, measure_probes
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.store import MEASURED, MEASURED_UNTRAINED, load_measurements, load_probes, measured_splits
 from nodelens.probing.study import (
     MeasureSettings,
-    ProbingData,
-    load_probing_data,
     measure,
     measure_network,
     measurements_of,

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.examples import Examples, Samples
-from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from, normalisation_of
+from nodelens.data.normalisation import AsTheyAre, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
-from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.files import exists, load_state, remove
 from nodelens.networks import (
@@ -30,11 +26,10 @@ from nodelens.networks import (
     fingerprint,
     longest_text,
     masks_of,
-    reading,
     select_sites,
 )
 from nodelens.networks import sites as sites_of
-from nodelens.networks.adapted import Adapted, run_once
+from nodelens.probing.data import ProbingData, check_reads, check_reads_fp32, check_same_labels, load_probing_data
 from nodelens.probing.measure import Measurement, label_counts, measure_probes
 from nodelens.probing.store import (
     MEASURED,
@@ -77,74 +72,6 @@ class MeasureSettings:
     other_labels: bool = False
 
 
-@dataclass(frozen=True)
-class ProbingData:
-    """The images, or other inputs, that the probes learn, and the splits that are measured."""
-
-    training: Samples
-    measured: Mapping[str, Samples]
-    normalisation: Normalisation
-
-
-def load_probing_data(
-    network: Network,
-    name: str,
-    splits: Sequence[str],
-    training_split: str = "train",
-    skip_undecodable: bool = False,
-    other_labels: bool = False,
-) -> ProbingData:
-    """The splits that a measurement needs, at the size and scale that the network was trained for, or as its tokens.
-
-    Args:
-        other_labels: what the network's own outputs stand for is of no account.
-
-    Raises:
-        InputError: an unknown data set or split; another number of labels than the network's outputs; a network that
-            reads neither square images nor texts.
-    """
-    tokeniser = tokeniser_from(network.checkpoint_metadata)
-    if tokeniser is not None:
-        check_no_images(skip_undecodable=skip_undecodable)
-        training, *read = text_splits(name, (training_split, *splits), tokeniser, longest_text(network))
-        check_fits(network, training, other_labels)
-        return ProbingData(training, dict(zip(splits, read, strict=True)), AsTheyAre())
-    if not network.config.image_size:
-        raise InputError(f"this network reads no square images as those of {name}; give its inputs as nl.Examples")
-
-    def images(split: str) -> ImageSet:
-        return load_images(name, split, image_size=network.config.image_size, skip_undecodable=skip_undecodable)
-
-    learnt = images(training_split)
-    check_fits(network, learnt, other_labels)
-    recorded = normalisation_from(network.checkpoint_metadata)
-    return ProbingData(learnt, {split: images(split) for split in splits}, recorded or normalisation_of(learnt))
-
-
-def check_fits(network: Network, training: Samples, other_labels: bool = False) -> None:
-    """
-    Args:
-        other_labels: whatever its outputs stand for.
-
-    Raises:
-        InputError: there are other numbers of labels than the network has outputs, or of channels than it reads.
-    """
-    outputs, labels = network.config.labels, len(training.label_names)
-    if outputs != labels and not other_labels:
-        raise InputError(
-            f"the network has {outputs} outputs but {training.name} has {labels} labels; "
-            "give the data set that it was trained on, or measure it with --other-labels"
-        )
-    if isinstance(training, Examples):
-        return
-    wanted, channels = network.config.channels, training.image_shape[2]
-    if wanted != channels:
-        raise InputError(
-            f"the network reads images of {wanted} channels but those of {training.name} have {channels}; "
-            "give the data set that it was trained on"
-        )
-
-
 def untrained_twin(network: Network, seed: int) -> Network:
     """A freshly initialised network of the same configuration, without the weights that the network is without."""
     torch.manual_seed(seed)
@@ -171,11 +98,11 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     chosen = select_sites(available, settings.sites)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
-    _check_reads(network, chosen, data.training, data.normalisation)
+    check_reads(network, chosen, data.training, data.normalisation)
     for images in data.measured.values():
-        _check_same_labels(data.training, images)
+        check_same_labels(data.training, images)
         label_counts(images)
-        _check_reads(network, chosen, images, data.normalisation)
+        check_reads(network, chosen, images, data.normalisation)
     names = [site.name for site in available]
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
@@ -225,7 +152,7 @@ def measure(
     if not isinstance(network, Network):
         raise InputError(f"a {type(network).__name__} does not know its sites; measure nl.adapt(network, example)")
     if not isinstance(data, tuple) or not isinstance(data[0], Examples):
-        _check_reads_fp32(network)
+        check_reads_fp32(network)
     if isinstance(data, str):
         loaded = load_probing_data(network, data, [split], other_labels=other_labels)
         data, scale = (loaded.training, loaded.measured[split]), loaded.normalisation
@@ -234,52 +161,16 @@ def measure(
     else:
         scale = normalisation_from(network.checkpoint_metadata) or normalisation_of(data[0])
     learnt, measured = data
-    _check_same_labels(learnt, measured)
+    check_same_labels(learnt, measured)
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
     chosen = select_sites(_sites_for(frozen, _answers_with(frozen, learnt, other_labels)), sites)
     for inputs in data:
-        _check_reads(frozen, chosen, inputs, scale)
+        check_reads(frozen, chosen, inputs, scale)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
     found = measure_probes(frozen, probes, measured, scale, settings.precision)[0]
     return dataclasses.replace(found, network=fingerprint(network))
-
-
-def _check_reads_fp32(network: Network) -> None:
-    halves = {weight.dtype for weight in network.parameters()} & {torch.float16, torch.bfloat16}
-    if halves:
-        raise InputError(
-            f"images are given in fp32 but the network's weights are {halves.pop()}; measure network.float()"
-        )
-
-
-def _check_reads(network: Network, chosen: Sequence[Site], inputs: Samples, normalisation: Normalisation) -> None:
-    """Run the network on two of them: inputs of another shape than it reads are refused before probes are trained.
-
-    Raises:
-        InputError: it cannot be run on them, or one of the chosen sites has another number of places there.
-    """
-    example = normalisation.applied(inputs.batch(np.arange(min(2, len(inputs)))), device_of(network))
-    filters = {site.name: site for site in chosen if site.layout == "channels"}
-    places: dict[str, int] = {}
-
-    def count(name: str, activations: Tensor) -> None:
-        places[name] = activations[0].numel() // filters[name].nodes
-
-    with reading(network, list(filters.values()), count):
-        run_once(network.network if isinstance(network, Adapted) else network, example)
-    for name, found in places.items():
-        if found != filters[name].positions:
-            raise InputError(
-                f"on inputs of {tuple(example.shape[1:])} the filters of {name} have {found} places, "
-                f"not {filters[name].positions}; give inputs of the size that the network was made for"
-            )
-
-
-def _check_same_labels(learnt: Samples, measured: Samples) -> None:
-    if tuple(learnt.label_names) != tuple(measured.label_names):
-        raise InputError("what is measured has other labels than what is learnt, or in another order; give the same")
 
 
 def _sites_for(network: Network, answers: bool) -> list[Site]:

@@ -42,7 +42,7 @@ from nodelens.probing import (
     load_probing_data,
     measure_network,
 )
-from nodelens.probing.study import ProbingData
+from nodelens.probing.data import ProbingData
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
