@@ -132,7 +132,7 @@ def test_fewer_sites_asked_for_later_leave_the_others_in_the_tables(measured: Pa
     assert measure_again("block.2.linear2") == 0
     assert {name: read_csv(run / "tables" / f"{name}.csv") for name in before} == before
     assert measure_again("block.2.linear2", "--clusters", "maximum") == 0
-    for figure in ("sweep", "labels", "node"):
+    for figure in ("growth", "sweep", "labels", "node"):
         for rule in ("", ".maximum"):
             assert (run / "figures" / f"{figure}.test{rule}.png").exists()
     assert measure_again("block.2.linear2", "--threshold", "0.4") == 0

@@ -31,6 +31,7 @@ from nodelens.report.compared import compared_table
 from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
 from nodelens.report.figures import label_figure, name_bars, node_figure
+from nodelens.report.growth import growth_figure
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
@@ -95,7 +96,7 @@ def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixtur
     assert data["thumbnails"]["picture"].startswith("data:image/png;base64,")
     headings = re.findall("<h2>([^<:]+)", html)
     assert headings == ["Training", "Tables 1 and 2", "Figure 3", "Figure 4", "Figure 5"]
-    assert html.count('src="data:image/svg+xml;base64,') == 4
+    assert html.count('src="data:image/svg+xml;base64,') == 5
 
 
 def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:
@@ -412,6 +413,28 @@ def test_figures_are_drawn_into_given_axes(tmp_path: Path) -> None:
     assert panels[0, 0].get_title(loc="left") == "average field"
     with pytest.raises(InputError, match="give as many axes of one figure, not 3"):
         label_figure(measured.statistics(0.3), LABELS, into=panels[1])
+
+
+def test_statistics_are_drawn_site_by_site_with_the_own_head_apart() -> None:
+    rows = [
+        {"site": "block.1.linear2", "of": "network", "accuracy": 0.5, "snr": 1.5, "snr_std": 0.1},
+        {"site": "block.1.linear2", "of": "permuted", "accuracy": "", "snr": 1.0, "snr_std": 0.0},
+        {"site": "block.1.qkv", "of": "network", "accuracy": 0.1, "snr": 9.0, "snr_std": 0.0},
+        {"site": "own_head", "of": "network", "accuracy": 0.7, "snr": 3.5, "snr_std": 0.0},
+        {"site": "block.2.linear2", "of": "network", "accuracy": 0.6, "snr": float("nan"), "snr_std": 0.0},
+        {"site": "block.3.linear2", "of": "network", "accuracy": 0.7, "snr": 2.5, "snr_std": 0.0},
+        {"site": "block.3.linear2", "of": "paper", "accuracy": 0.8, "snr": "", "snr_std": ""},
+    ]
+    figure = growth_figure(rows, ["accuracy", "snr"])
+    accuracies, ratios = figure.axes
+    lines = [line.get_xydata().tolist() for line in ratios.lines if len(line.get_xdata())]
+    assert lines == [[[0, 1.5], [2, 2.5]], [[3, 3.5]], [[0, 1.0]]]  # network, own head, permuted; no infinite ratio
+    assert [label.get_text() for label in ratios.get_xticklabels()] == ["1", "2", "3", "own"]
+    told = [[text.get_text() for text in legend.get_texts()] for axes in figure.axes if (legend := axes.get_legend())]
+    assert told == [["network", "labels permuted"]]
+    assert [0.8] in [list(line.get_ydata()) for line in accuracies.lines]
+    with pytest.raises(InputError, match="no site was measured"):
+        growth_figure([])
 
 
 def test_a_large_matrix_names_what_its_node_says_most() -> None:

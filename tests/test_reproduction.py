@@ -380,7 +380,7 @@ def test_the_whole_paper_at_the_smoke_scale(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert {row["part"] for row in rows} == set(READERS)
     assert "Not finished" not in (tmp_path / "reproduction.md").read_text()
-    for figure in ("figure3.linear2", "figure3.linear1", "figure4", "figure5"):
+    for figure in ("table1", "table2", "figure3.linear2", "figure3.linear1", "figure4", "figure5"):
         assert (tmp_path / "figures" / f"{figure}.test.svg").exists()
     for figure in ("figure7", "figure8", "figure9", "figure10", "figure11"):
         assert (tmp_path / "figures" / f"{figure}.train.svg").exists()

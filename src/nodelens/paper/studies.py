@@ -20,6 +20,7 @@ from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale, w
 from nodelens.probing import Measurement, measurements_of
 from nodelens.probing.store import load_measurements, measured_names, measured_splits
 from nodelens.report.figures import save_figure, threshold_figure
+from nodelens.report.growth import PAPER, growth_figure
 from nodelens.report.measurement import SWEEP, report_measurement
 from nodelens.report.tables import (
     HEADINGS,
@@ -43,7 +44,8 @@ def table1(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
 
     `nodelens reproduce table1 --scale cpu`; expect the accuracy to rise with the block.
     """
-    return _beside_paper(run, split, TABLE1, values.TABLE1, "Table 1: single-nodal performance behind each block")
+    title = "Table 1: single-nodal performance behind each block"
+    return _beside_paper(run, split, "table1", TABLE1, values.TABLE1, title)
 
 
 def table2(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
@@ -51,7 +53,8 @@ def table2(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
 
     `nodelens reproduce table2 --scale cpu`; expect the SNR of the last block to be the largest.
     """
-    return _beside_paper(run, split, TABLE2, values.TABLE2, "Table 2: signal-to-noise ratio behind each block")
+    title = "Table 2: signal-to-noise ratio behind each block"
+    return _beside_paper(run, split, "table2", TABLE2, values.TABLE2, title)
 
 
 def figure5(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
@@ -91,25 +94,31 @@ def _block_measurements(run: RunDirectory, split: str) -> dict[str, list[Measure
 def _beside_paper(
     run: RunDirectory,
     split: str,
+    study: str,
     columns: Sequence[str],
     published: Mapping[int, Mapping[str, float]],
     title: str,
 ) -> tuple[list[Row], TextTable]:
-    """Every block's statistics with the paper's figure for the block at the same distance from the last."""
+    """Every block's statistics with the paper's figure for the block at the same distance from the last.
+
+    Draws them along the blocks as `figures/<study>.<split>`.
+    """
     found = _block_measurements(run, split)
     measured, own = statistics_rows(found, values.THRESHOLD), _own_head_row(run, split)
     last = max(m.site.block for m in found["network"][0].values())
     seeds = len(found["network"])
     how = f"({split} images, {seeds} probe seed{'s' * (seeds > 1)})"
     table = TextTable(f"{title} {how}", ("block", "", *(HEADINGS[name] for name in columns)))
-    rows = []
+    rows, drawn = [], [*measured, *([own] if own else [])]
     for block in range(last, 0, -1):
         of_block = [row for row in measured if row["site"] == f"block.{block}.linear2"]
         lines = _comparison(of_block, columns, published.get(block + values.BLOCKS - last, {}))
+        drawn += [{**line, "site": f"block.{block}.linear2"} for line in lines if line["of"] == PAPER]
         if block == last and own:
             lines.append({"of": "own head", **_only(own, columns)})
         rows += [{"block": block, **line} for line in lines]
         table.add_group(*([str(block), line["of"], *(_cell(line, name) for name in columns)] for line in lines))
+    save_figure(growth_figure(drawn, columns), run.path / "figures" / f"{study}.{split}")
     return rows, table
 
 
@@ -128,7 +137,7 @@ def _comparison(measured: Sequence[Row], columns: Sequence[str], published: Mapp
     difference = {name: ours[name] - published[name] if name in published else "" for name in columns}
     spreads = {f"{name}_std": "" for name in columns}
     lines: list[Row] = [
-        {"of": "paper", **{name: published.get(name, "") for name in columns}, **spreads},
+        {"of": PAPER, **{name: published.get(name, "") for name in columns}, **spreads},
         {"of": "ours", **_only(ours, columns)},
         {"of": "difference", **difference, **spreads},
     ]
@@ -144,7 +153,7 @@ def _cell(line: Row, name: str) -> str:
     value = line[name]
     if value == "":
         return ""
-    if line["of"] == "paper":
+    if line["of"] == PAPER:
         return f"{value:g}"
     if line["of"] == "difference":
         return f"{value:+.3g}"

@@ -13,6 +13,7 @@ from nodelens.measures import Clustering, NodalMatrices
 from nodelens.probing import Measurement, measurements_of
 from nodelens.processes import by_first
 from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
+from nodelens.report.growth import growth_figure
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import (
     TABLE1,
@@ -41,8 +42,8 @@ def report_measurement(
     """Statistics of these sites (all that were measured), in the form of Tables 1 and 2, with their nulls.
 
     Writes `tables/statistics.<split>.csv` and `tables/sweep.<split>.csv` (`….maximum.csv` for that cluster rule),
-    the sweep of the last two block outputs (Fig. 5), and of the last how evenly it knows the labels (Fig. 4) and
-    its clearest node (Fig. 3) as figures.
+    the statistics along the blocks, the sweep of the last two block outputs (Fig. 5), and of the last how evenly
+    it knows the labels (Fig. 4) and its clearest node (Fig. 3) as figures.
 
     Returns:
         For each split a table in the form of Table 1 and one in the form of Table 2.
@@ -53,27 +54,34 @@ def report_measurement(
         rows = statistics_rows(found, threshold, method, permutations)
         sweep = sweep_rows(found, SWEEP, method, min(permutations, 5))
         which = split if method == "greedy" else f"{split}.{method}"
+        known = {}
         for name, of_sites in (("statistics", rows), ("sweep", sweep)):
-            run.write_table(f"{name}.{which}", with_other_sites(run, f"{name}.{which}", rounded(of_sites)))
+            known[name] = with_other_sites(run, f"{name}.{which}", rounded(of_sites))
+            run.write_table(f"{name}.{which}", known[name])
         how = f"{split} split, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
             statistics_table(rows, TABLE2, f"Signal and noise per label ({how})"),
         ]
-        for name, figure in _figures(found["network"][0], sweep, threshold, method).items():
+        figures = _figures(found["network"][0], known["statistics"], sweep, threshold, method)
+        for name, figure in figures.items():
             save_figure(figure, run.path / "figures" / f"{name}.{which}")
     return shown
 
 
-def _figures(measured: Measurement, sweep: Sequence[Row], threshold: float, method: str) -> dict[str, Figure]:
-    """The sweep of the last two block outputs; of the last its labels and its clearest node."""
+def _figures(
+    measured: Measurement, rows: Sequence[Row], sweep: Sequence[Row], threshold: float, method: str
+) -> dict[str, Figure]:
+    """The statistics along the network; the sweep of the last two block outputs; of the last its labels and a node."""
     outputs = [name for name in measured if name.endswith("linear2")] or list(measured)
     last, how = measured[outputs[-1]], f"{measured.split} split, {method} clusters"
+    growth = f"What nodes know along the network ({how}, threshold {threshold:g}; bands: one standard deviation)"
     against = f"SNR against the threshold ({how}; bands: one standard deviation)"
     even = f"How evenly {last.site.name} knows the labels ({how}, threshold {threshold:g})"
     node = clearest_node(last.matrices, threshold, method)
     title = f"Node {node} of {last.site.name}: what it stands for ({how})"
     return {
+        "growth": growth_figure(rows, title=growth),
         "sweep": threshold_figure(sweep, outputs[-2:][::-1], against),
         "labels": label_figure(last.statistics(threshold, method), measured.label_names, even),
         "node": node_figure(last.matrices, node, measured.label_names, threshold, title, method=method),

@@ -46,7 +46,7 @@ PLACES = (
         "Tables 1 and 2: what the nodes behind each block know",
         "N_c clusters per node, C_s labels per cluster, diag labels and n noise elements per node; signal and noise "
         "are numbers of nodes per label. Beside each: labels permuted, and an untrained network.",
-        ("table1", "table2", "statistics"),
+        ("table1", "table2", "statistics", "growth"),
         ("Table 1", "Table 2"),
         "nodelens measure",
     ),

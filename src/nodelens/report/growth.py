@@ -1,0 +1,126 @@
+"""How what the nodes know grows along the network: each statistic against the depth, beside both nulls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nodelens.errors import InputError
+from nodelens.networks.families import OWN_HEAD
+from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, panels_of
+from nodelens.report.stored import block_outputs
+
+GROWING = ("accuracy", "diagonal", "noise", "snr")
+NAMES = {
+    "accuracy": "accuracy of the probe",
+    "n_clusters": "clusters per node",
+    "cluster_size": "labels per cluster",
+    "diagonal": "labels per node",
+    "noise": "noise elements per node",
+    "signal": "signal",
+    "noise_internal": "internal noise",
+    "noise_external": "external noise",
+    "snr": "signal-to-noise ratio",
+    "snr_min": "ratio of the rarest label",
+}
+PAPER = "paper"
+LINES = {**LOOKS, PAPER: ("#000000", "-.")}
+"""Colour and dashes of the network, its nulls, and the paper's numbers where they stand beside."""
+
+
+def along(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The sites along which the network is followed: its blocks' outputs (all sites where none) and own head.
+
+    >>> along([{"site": name} for name in ("own_head", "block.1.qkv", "block.1.linear2", "block.2.linear2")])
+    ['block.1.linear2', 'block.2.linear2', 'own_head']
+    """
+    body = dict.fromkeys(row["site"] for row in block_outputs(rows) if row["site"] != OWN_HEAD)
+    return [*body, *([OWN_HEAD] if any(row["site"] == OWN_HEAD for row in rows) else [])]
+
+
+def growth_figure(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = GROWING, title: str = "", into: Panels = None
+) -> Figure:
+    """Each statistic along the network, the network's own head apart (Tables 1 and 2, drawn).
+
+    Args:
+        rows: of `statistics_rows`, or of the table that it was written to; those `of` the paper may stand among them.
+        columns: statistics, a panel each.
+        into: as many axes to draw into; a new figure by default.
+
+    Raises:
+        InputError: there is no row to draw.
+    """
+    sites = along(rows)
+    if not sites:
+        raise InputError("no site was measured; measure some first")
+    ticks, unit = site_ticks(sites)
+    with matplotlib.rc_context(STYLE):
+        width = max(2.3, 0.7 + 0.19 * len(sites))
+        figure, panels = panels_of(into, 1, len(columns), (width * len(columns), 2.6 if unit else 3.6))
+        for axes, name in zip(panels[0], columns, strict=True):
+            draw_growth(axes, rows, sites, name)
+            axes.set_title(NAMES[name], loc="left", fontsize=9)
+            axes.set_xticks(range(len(sites)), ticks, fontsize=7.5, rotation=0 if unit else 90)
+            axes.set_xlabel(unit)
+        # Permuted labels have no accuracy, the paper not every statistic: the legend stands where all lines are.
+        fullest = max(reversed(panels[0]), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+        fullest.legend(frameon=False, fontsize=7.5)
+        head_line(figure, title, into)
+    return figure
+
+
+def draw_growth(axes: Axes, rows: Sequence[Mapping[str, Any]], sites: Sequence[str], statistic: str) -> None:
+    """One statistic at each of these sites, a line for each `of`; the own head's are points.
+
+    Bands: one standard deviation, over the seeds or the permutations.
+    """
+    body = [site for site in sites if site != OWN_HEAD]
+    for who, (colour, line) in LINES.items():
+        of_site = {row["site"]: row for row in rows if row["of"] == who and _is_number(row.get(statistic))}
+        shown = [site for site in body if site in of_site]
+        x = [sites.index(site) for site in shown]
+        y = np.array([of_site[site][statistic] for site in shown])
+        spread = np.array([float(of_site[site].get(f"{statistic}_std") or 0) for site in shown])
+        axes.plot(
+            x, y, line, color=colour, label=_called(who) if shown else None, linewidth=1.6, marker="o", markersize=3
+        )
+        axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
+        if OWN_HEAD in of_site and OWN_HEAD in sites:
+            label = None if shown else _called(who)
+            axes.plot(
+                sites.index(OWN_HEAD), of_site[OWN_HEAD][statistic], "D", color=colour, label=label, markersize=4.5
+            )
+    axes.set_ylim(bottom=0)
+
+
+def _called(who: str) -> str:
+    return "labels permuted" if who == "permuted" else who
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and bool(np.isfinite(value))
+
+
+def site_ticks(sites: Sequence[str]) -> tuple[list[str], str]:
+    """What stands below the axis: the blocks' numbers where nothing else tells the sites apart, or their names.
+
+    Returns:
+        The sites' ticks, and what they count; the latter is empty where they are names.
+
+    >>> site_ticks(["block.1.linear2", "block.2.linear2", "own_head"])
+    (['1', '2', 'own'], 'block, own head')
+    >>> site_ticks(["conv.1", "linear.1"])
+    (['conv.1', 'linear.1'], '')
+    """
+    parts = [site.split(".") for site in sites if site != OWN_HEAD]
+    kinds = {(part[0], *part[2:]) for part in parts}
+    if len(kinds) != 1 or parts[0][0] != "block":
+        return list(sites), ""
+    own = OWN_HEAD in sites
+    return [*(part[1] for part in parts), *(["own"] if own else [])], "block, own head" if own else "block"
