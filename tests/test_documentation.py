@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,11 @@ def test_the_python_of_a_page_runs(path: Path, cct: CCT, tmp_path: Path, monkeyp
         given["measurement"] = nl.measure(nl.load_network("runs/cct"), "digits", "block.2.*")
     exec(compile(code, str(path), "exec"), given)
     assert given.keys() & {"r", "pruned"}
+
+
+def test_the_results_at_one_glance_are_those_of_the_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = ROOT / "docs" / "results"
+    overview = runpy.run_path(str(ROOT / "scripts" / "results_overview.py"))
+    overview["main"](results, tmp_path)
+    assert capsys.readouterr().out in (results / "README.md").read_text()
+    assert (tmp_path / "growth.png").stat().st_size > 10_000

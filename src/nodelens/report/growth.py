@@ -75,13 +75,22 @@ def growth_figure(
     return figure
 
 
-def draw_growth(axes: Axes, rows: Sequence[Mapping[str, Any]], sites: Sequence[str], statistic: str) -> None:
+def draw_growth(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    sites: Sequence[str],
+    statistic: str,
+    lines: Mapping[str, tuple[str, str]] = LINES,
+) -> None:
     """One statistic at each of these sites, a line for each `of`; the own head's are points.
 
     Bands: one standard deviation, over the seeds or the permutations.
+
+    Args:
+        lines: colour and dashes of each `of` that is drawn.
     """
     body = [site for site in sites if site != OWN_HEAD]
-    for who, (colour, line) in LINES.items():
+    for who, (colour, line) in lines.items():
         of_site = {row["site"]: row for row in rows if row["of"] == who and _is_number(row.get(statistic))}
         shown = [site for site in body if site in of_site]
         x = [sites.index(site) for site in shown]

@@ -1,0 +1,177 @@
+"""The measured networks at one glance: how their signal-to-noise ratio grows, as a figure and as a table.
+
+Both are made from the tables in `docs/results`, and stand on its first page:
+
+    python scripts/results_overview.py docs/results
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+from nodelens.networks.families import OWN_HEAD
+from nodelens.paper import values
+from nodelens.report.figures import STYLE, panels_of, save_figure
+from nodelens.report.growth import LINES, PAPER, along, draw_growth, site_ticks
+from nodelens.report.stored import stored_rows
+from nodelens.report.tables import PERMUTED, UNTRAINED, Row
+
+RESTING = "by probes that come to rest"
+UNTRAINED_RESTING = f"{UNTRAINED}, {RESTING}"
+SHOWN = {**LINES, RESTING: ("#009E73", "-"), UNTRAINED_RESTING: ("#7FCFB9", "--")}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network of the results: where its tables are, below the folder of the results."""
+
+    name: str
+    data: str
+    page: str
+    log: str
+    tables: str = "tables"
+    penalty: str = "penalty/tables"
+    heads: str = ""
+
+
+NETWORKS = (
+    Measured("CCT-7/3x1, 300 epochs", "CIFAR-100", "cct_7_3x1_300", "training/log.jsonl", heads="tables"),
+    Measured("CCT-7/3x1, six minutes", "CIFAR-100", "paper", "training/log.jsonl", heads="tables"),
+    Measured(
+        "CCT-7/7x2", "Flowers-102", "flowers102/start", "training/224/log.jsonl", "nodes/tables", heads="nodes/tables"
+    ),
+    Measured("CCT-7/3x2, AdamW", "CIFAR-100", "cct_7_3x2_own", "training/log.jsonl", heads="heads/tables"),
+    Measured("CCT-7/3x2, Muon", "CIFAR-100", "cct_7_3x2_muon", "training/log.jsonl"),
+    Measured("ViT-7", "CIFAR-100", "vit_7_patch4", "training/log.jsonl", heads="heads/tables"),
+    Measured("ResNet-18", "CIFAR-100", "resnet18_3x3", "tables/training.csv"),
+    Measured("VGG-16", "CIFAR-100", "vgg16_bn_512", "tables/training.csv", penalty="penalty"),
+    Measured(
+        "BERT, 4 blocks",
+        "CLINC150",
+        "bert_4_128/network-0",
+        "log.jsonl",
+        penalty="../penalty/network-0/tables",
+        heads="tables",
+    ),
+)
+
+
+def ratios(results: Path, network: Measured) -> list[Row]:
+    """Rows of every site, in network order, `of` the network, its nulls, and again by probes that come to rest."""
+    folder = results / network.page
+    resting = [
+        {**row, "of": RESTING if row["of"] == "network" else UNTRAINED_RESTING}
+        for row in _statistics(folder / network.penalty)
+        if row["site"] != OWN_HEAD and row["of"] != PERMUTED
+    ]
+    own = [row for row in _statistics(folder / network.penalty) if row["site"] == OWN_HEAD]
+    default = _statistics(folder / network.tables)
+    return [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
+
+
+def _statistics(folder: Path) -> list[Row]:
+    """The rows of a measurement, or of the Table 2 that was made from one."""
+    measured, table = folder / "statistics.test.csv", folder / "table2.test.csv"
+    if measured.exists():
+        return stored_rows(measured)
+    if not table.exists():
+        return []
+    rows = sorted(stored_rows(table), key=lambda row: row["block"])
+    called = {"ours": "network", PERMUTED: PERMUTED, UNTRAINED: UNTRAINED}
+    return [
+        {**row, "site": f"block.{row['block']:g}.linear2", "of": called[row["of"]]}
+        for row in rows
+        if row["of"] in called
+    ]
+
+
+def accuracy(results: Path, network: Measured) -> float:
+    """The network's test accuracy after its last epoch."""
+    log = results / network.page / network.log
+    if log.suffix == ".csv":
+        return float(stored_rows(log)[-1]["test_accuracy"])
+    return float(json.loads(log.read_text().splitlines()[-1])["test_accuracy"])
+
+
+def table(results: Path) -> Iterator[str]:
+    """Lines in Markdown: the ratio behind the first and the last block, and the labels that the last heads own."""
+    yield "| network | data | accuracy | SNR, default probes | SNR, probes at rest | own head | labels owned |"
+    yield "| :-- | :-- | --: | :-- | :-- | --: | --: |"
+    ratio = f"**{values.TABLE2[1]['snr']:.2f} to {values.TABLE2[values.BLOCKS]['snr']:.2f}**"
+    owned = sum(labels for labels, _ in values.TABLE4[values.BLOCKS])
+    yield f"| **the paper's CCT-7/3x1** | CIFAR-100 | {values.NETWORK_ACCURACY} | {ratio} |  |  | {owned} of {values.LABELS} |"
+    for network in NETWORKS:
+        rows = ratios(results, network)
+        cells = [
+            f"[{network.name}]({network.page.split('/')[0]}/README.md)",
+            network.data,
+            f"{accuracy(results, network):.3f}",
+            _beside_untrained(rows, "network", UNTRAINED),
+            _beside_untrained(rows, RESTING, UNTRAINED_RESTING),
+            _own(rows),
+            _owned(results, network),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _beside_untrained(rows: list[Row], kind: str, untrained: str) -> str:
+    trained, fresh = _first_and_last(rows, kind), _first_and_last(rows, untrained)
+    return f"**{trained}** ({fresh})" if fresh else trained and f"**{trained}**"
+
+
+def _first_and_last(rows: list[Row], kind: str) -> str:
+    body = [site for site in along(rows) if site != OWN_HEAD]
+    known = {row["site"]: row["snr"] for row in rows if row["of"] == kind}
+    return f"{known[body[0]]:.2f} to {known[body[-1]]:.2f}" if body[-1] in known else ""
+
+
+def _own(rows: list[Row]) -> str:
+    return next((f"{row['snr']:.2f}" for row in rows if row["site"] == OWN_HEAD and row["of"] == "network"), "")
+
+
+def _owned(results: Path, network: Measured) -> str:
+    path = results / network.page / network.heads / "heads.depth.train.csv"
+    if not network.heads:
+        return ""
+    last = max(stored_rows(path), key=lambda row: row["block"])
+    return f"{last['owned']:.0f} of {last['labels']:.0f} ({last['owned_null']:.0f})"
+
+
+def main(results: Path, out: Path) -> None:
+    """Write `growth.png` and `growth.svg` into a folder, print the table."""
+    with matplotlib.rc_context(STYLE):
+        figure, panels = panels_of(None, 3, 3, (10.5, 9.0))
+        for axes, network in zip(panels.flat, NETWORKS, strict=True):
+            rows = ratios(results, network)
+            sites = along(rows)
+            if network.name.startswith("CCT-7/3x"):
+                rows += [
+                    {"site": f"block.{block}.linear2", "of": PAPER, "snr": of_block["snr"]}
+                    for block, of_block in values.TABLE2.items()
+                ]
+            ticks, unit = site_ticks(sites)
+            draw_growth(axes, rows, sites, "snr", SHOWN)
+            axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
+            axes.set_xlabel(unit)
+            axes.set_xticks(range(len(sites)), ticks, fontsize=7.5, rotation=0 if unit else 90)
+        for axes in panels[:, 0]:
+            axes.set_ylabel("signal-to-noise ratio")
+        handles = {
+            label: handle
+            for axes in panels.flat
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        names = ["network, by default probes" if label == "network" else label for label in handles]
+        figure.legend(handles.values(), names, loc="outside lower center", ncols=3, frameon=False)
+    save_figure(figure, out / "growth")
+    print("\n".join(table(results)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[1]))
