@@ -64,10 +64,60 @@ def test_sites_are_the_outputs_of_modules_that_run_once() -> None:
     network = nl.adapt(own, DIGITS)
     found = {site.name: (site.nodes, site.layout, site.positions) for site in nl.sites(network)}
     assert found.pop("own_head") == (5, "units", 1)
+    assert found.pop("last_axis.input") == (6, "tokens", 1)  # no module has made what these two read
+    assert found.pop("head.input") == (5, "units", 1)
     assert found == {"first": (6, "channels", 64), "last_axis": (5, "tokens", 1), "head": (10, "units", 1)}
     assert network.config.labels == 10
     assert not network.training
     assert not own.dropout.training
+
+
+class Joined(nn.Module):
+    """Layers behind filters, behind activations of all kinds, and of each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Conv2d(1, 4, 3, stride=2)
+        self.inside = nn.Sequential(nn.Linear(36, 12), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(12, 9))
+        self.functional = nn.Linear(9, 8)
+        self.plain = nn.Linear(8, 7)
+        self.unseen = nn.Linear(7, 7)
+        self.labels = nn.Linear(7, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.inside(self.filters(images).flatten(1))
+        x = self.plain(self.functional(x.relu()))
+        return self.labels(x + self.unseen(self.unseen(x)))
+
+
+def test_layers_join_what_they_read_and_what_their_nodes_hand_on() -> None:
+    network = nl.adapt(Joined(), DIGITS)
+    found = {layer.name: (layer.source, layer.target) for layer in network.layers()}
+    assert found == {
+        "inside.0": ("filters", "inside.1"),  # flattened filters; an activation in place
+        "inside.3": ("inside.1", "inside.3"),  # dropout hands on what it gets
+        "functional": ("functional.input", "functional"),
+        "plain": ("functional", "plain"),
+        "output": ("labels.input", None),  # and not what runs twice
+    }
+    assert nl.adapt(seeded(), DIGITS).layers()[0].target == "last_axis"  # its activation is shared
+
+
+def test_weights_of_any_network_go_where_nodes_share_no_label() -> None:
+    torch.manual_seed(0)
+    network = nl.adapt(Joined(), DIGITS)
+    measured = nl.measure(network, "digits", settings=ProbeSettings(probe_recipe(1)))
+    pruned = nl.prune(network, measured, threshold=0.5)
+    assert set(pruned.dilution) == {layer.name for layer in network.layers()}
+    holds = {name: at.matrices.diagonals(0.5) for name, at in measured.items()}
+    weight = pruned.network.get_submodule("network.inside.0").weight
+    for node in range(12):
+        for filter_ in range(4):
+            shared = bool((holds["inside.1"][node] & holds["filters"][filter_]).any())
+            assert bool(weight[node, 9 * filter_ : 9 * filter_ + 9].any()) == shared
+    kept = pruned.network.get_submodule("network.labels").weight != 0
+    assert torch.equal(kept, holds["labels.input"].T)
+    assert 0 < pruned.total_dilution < 1
 
 
 class TwoHeads(nn.Module):
@@ -284,6 +334,7 @@ def test_texts_are_measured_as_their_tokens() -> None:
     assert [(site.name, site.layout) for site in nl.sites(network)] == [
         ("words", "tokens"),
         ("mix", "tokens"),
+        ("head.input", "units"),
         ("head", "units"),
         ("own_head", "units"),
     ]
@@ -423,15 +474,21 @@ def test_any_network_of_timm_is_measured_beside_an_untrained_one(
     assert "stages.3.blocks.0" in shown
     assert "untrained" in shown
     assert nodelens("report", str(tmp_path)) == 0
-    assert read_json(tmp_path / "config.json")["measure"]["layers"] == []
+    layers = {layer["name"] for layer in read_json(tmp_path / "config.json")["measure"]["layers"]}
+    assert layers == {f"stages.{stage}.blocks.0.mlp.{layer}" for stage in (1, 2, 3) for layer in ("fc1", "fc2")}
 
 
-def test_any_network_of_timm_is_trained(photographs: Path, tmp_path: Path) -> None:
+def test_any_network_of_timm_is_trained_and_pruned(photographs: Path, tmp_path: Path) -> None:
     name = ("train", "timm:test_convnext", "--data", str(photographs), "--batch-size", "4", "--epochs", "1")
     assert nodelens(*name, "--out", str(tmp_path / "run")) == 0
     network = load_network(tmp_path / "run")
     assert isinstance(network, TimmNetwork)
     assert network.config == build_network("timm:test_convnext", 2, 32).config
+    pruning = ("--layers", "stages.3.blocks.0.mlp.*,output", "--threshold", "0.9", "--baseline", "random")
+    little = ("--seeds", "1", "--epochs", "1", "--probe-epochs", "1", "--held-out", "0.5")
+    assert nodelens("prune", str(tmp_path / "run"), *pruning, *little, "--name", "few") == 0
+    weight = load_network(tmp_path / "run" / "prune" / "few").get_submodule("network.stages.3.blocks.0.mlp.fc1").weight
+    assert 0 < int((weight == 0).sum()) < weight.numel()
 
 
 def test_a_vit_of_timm_becomes_one_of_ours() -> None:
