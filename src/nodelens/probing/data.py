@@ -15,7 +15,8 @@ from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_
 from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import Network, Site, longest_text, reading
-from nodelens.networks.adapted import Adapted, run_once
+from nodelens.networks.adapted import Adapted
+from nodelens.networks.found import run_once
 from nodelens.shards import device_of
 
 
