@@ -20,10 +20,13 @@ from nodelens.data.normalisation import AsTheyAre, normalisation_of
 from nodelens.errors import InputError
 from nodelens.files import read_json
 from nodelens.hardware import memory_of
+from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data
 from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
 from nodelens.networks.published import TimmNetwork
 from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
+from nodelens.report.heads import check_shown, report_heads
+from nodelens.runs import RunDirectory
 
 DIGITS = torch.zeros(2, 1, 8, 8)
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
@@ -118,6 +121,82 @@ def test_weights_of_any_network_go_where_nodes_share_no_label() -> None:
     kept = pruned.network.get_submodule("network.labels").weight != 0
     assert torch.equal(kept, holds["labels.input"].T)
     assert 0 < pruned.total_dilution < 1
+
+
+class Attention(nn.Module):
+    """As timm has it; or as the hub has it, where what the heads have found is handed on to a layer elsewhere."""
+
+    def __init__(self, nodes: int, heads: int, project: bool) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.query, self.key, self.value = (nn.Linear(nodes, nodes) for _ in range(3))
+        self.proj = nn.Linear(nodes, nodes) if project else None
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
+        batch, tokens, nodes = x.shape
+        q, k, v = (
+            layer(x).view(batch, tokens, self.num_heads, -1).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        found = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, nodes)
+        return self.proj(found) if self.proj is not None else (found, None)
+
+
+class Attending(nn.Module):
+    """Two blocks of attention on the rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Linear(8, 12)
+        self.first = Attention(12, 3, project=True)
+        self.second = Attention(12, 2, project=False)
+        self.dense = nn.Linear(12, 12)
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.rows(images[:, 0])
+        x = x + self.first(x.tanh())
+        return self.head((x + self.dense(self.second(x)[0])).mean(dim=1))
+
+
+def attending() -> Attending:
+    torch.manual_seed(0)
+    return Attending()
+
+
+def test_the_heads_of_any_attention_are_found() -> None:
+    network = nl.adapt(attending(), DIGITS)
+    assert {site.name: (site.heads, site.block) for site in network.sites() if site.heads or site.block} == {
+        "first.proj.input": (3, 1),
+        "dense.input": (2, 2),
+    }
+    # What three layers read is one site.
+    assert {layer.source for layer in network.layers() if layer.name.startswith("second.")} == {"second.query.input"}
+
+
+def test_heads_of_any_network_are_studied(tmp_path: Path) -> None:
+    network = nl.adapt(attending(), DIGITS)
+    digits = load_images("digits", "test")
+    loaded = load_head_data(network, "digits", "train")
+    study = HeadStudy(network, loaded, HeadSettings("2", probe=ProbeSettings(probe_recipe(1))), RunDirectory(tmp_path))
+    tables = report_heads(study, silence=True)
+    assert [site.name for site in study.sites] == ["dense.input"]
+    assert not study.pictured
+    assert tables
+
+    # The same network with the second head's half of the projection's columns zero.
+    without = attending()
+    with torch.no_grad():
+        without.dense.weight[:, 6:] = 0
+    pixels, labels = next(iter(digits.batches(len(digits))))
+    normalised = normalisation_of(load_images("digits", "train")).applied(pixels, torch.device("cpu"))
+    right = (without(normalised).argmax(dim=1) == labels).double()
+    expected = torch.stack([right[labels == label].mean() for label in range(10)])
+    assert torch.allclose(study.silenced["dense.input"].without[1], expected)
+    with pytest.raises(InputError, match="there is no block 3 with attention heads; choose of 1 to 2"):
+        chosen_sites(network, "3")
+    with pytest.raises(InputError, match="it is not known where its tokens lie"):
+        check_shown(network, digits, [0], None)
 
 
 class TwoHeads(nn.Module):

@@ -388,7 +388,7 @@ def test_its_heads_are_studied_without_pictures(
     assert not list(tmp_path.rglob("*overlap*"))
     assert not list(tmp_path.rglob("*fields*"))
     assert nodelens("heads", str(trained), *asked, "--images", "1", "--out", str(tmp_path / "run")) == 2
-    assert "holds no images to be shown" in capsys.readouterr().err
+    assert "no image can be shown of this network" in capsys.readouterr().err
 
 
 def test_the_texts_that_excite_a_node_are_found(trained: Path, folder: Path, tmp_path: Path) -> None:

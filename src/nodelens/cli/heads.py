@@ -84,7 +84,7 @@ def heads(
         name = data_name(data, trained, run)
         loaded = _data(network, name, split, test_split, superclasses, skip_undecodable)
         shown = [_position(part) for part in images.split(",") if part]
-        check_shown(loaded.test, shown, smaller)
+        check_shown(network, loaded.test, shown, smaller)
         loaded = fewer_images(loaded, training_images)
         record = RunDirectory(run.path / EPOCHS) if along_training else run
         probe = _probe(network, record, seeds, epochs, optimizer, precision, loaded.probing.training)

@@ -65,7 +65,7 @@ class SilencedHeads:
 
 
 def head_sites(network: Network) -> list[Site]:
-    """The sites whose nodes belong to attention heads: `block.*.attention`, in the order of the data's way.
+    """The sites whose nodes belong to attention heads, such as `block.*.attention`, in the order of the data's way.
 
     Raises:
         InputError: the network has no heads.

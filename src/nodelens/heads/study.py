@@ -30,7 +30,7 @@ from nodelens.measures import (
     head_specialization,
     symmetry_breaking,
 )
-from nodelens.networks import Network, Site, block_patterns, fingerprint, layers, select_sites
+from nodelens.networks import Adapted, Network, Site, block_numbers, fingerprint
 from nodelens.probing import (
     Measurement,
     MeasureSettings,
@@ -106,16 +106,26 @@ def load_head_data(
 
 
 def chosen_sites(network: Network, blocks: str | None) -> list[Site]:
-    """The sites `attention` of some blocks.
+    """The sites with heads of some blocks, such as `block.7.attention`.
 
     Raises:
         InputError: the network has no heads, or not these blocks.
     """
     available = head_sites(network)
-    if blocks is None:
-        return available
-    patterns = [pattern.replace("*", "attention") for pattern in block_patterns(layers(network), blocks)]
-    return select_sites(available, patterns)
+    numbers = block_numbers(blocks) if blocks is not None else [site.block for site in available]
+    by_block = {site.block: site for site in available}
+    for number in numbers:
+        if number not in by_block:
+            raise InputError(f"there is no block {number} with attention heads; choose of 1 to {max(by_block)}")
+    return [site for site in available if site.block in numbers]
+
+
+def has_pictures(network: Network, test: Samples) -> bool:
+    """Whether heads have a picture of what the network reads.
+
+    It reads images, and is one of which it is known where in the image a token lies.
+    """
+    return isinstance(test, ImageSet) and not isinstance(network, Adapted)
 
 
 class HeadStudy:
@@ -215,8 +225,8 @@ class HeadStudy:
 
     @property
     def pictured(self) -> bool:
-        """Whether the network reads images, of which its heads have a picture."""
-        return isinstance(self.data.test, ImageSet)
+        """Whether its heads have a picture of what it reads; see `has_pictures`."""
+        return has_pictures(self.network, self.data.test)
 
     @property
     def images(self) -> ImageSet:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,10 @@ FOR_FILTERS = (
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
 """Modules whose outputs are (batch, filter, place) or (batch, filter, row, column)."""
+
+
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
+"""What the authors of an attention module call the number of its heads."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
 
     A fully connected layer joins the site whose output it reads, flattened or not, and its own output, or what an
     activation that is a module makes of it. Where no module has made what it reads, that is a site by itself,
-    `<path>.input`.
+    `<path>.input`. If it is of tokens, its nodes belong to attention heads where the layer is the last one of a module
+    that says how many heads it has, or reads what such a module has made.
 
     Raises:
         InputError: the network cannot be run on the example.
@@ -98,7 +104,9 @@ class _Seen:
         self._target: dict[str, str] = {}
         """Site that its nodes are seen at."""
         self._outputs: dict[str, Any] = {}
-        """Of the fully connected layers."""
+        """Of the fully connected layers, in the order in which they run."""
+        self._of_heads: list[tuple[_Made, int]] = []
+        """What these have made."""
         self._of_filters = _OfFilters()
 
     def enters(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -120,7 +128,9 @@ class _Seen:
         if shape is None or shape[1] == "channels":
             return ""
         site = f"{name}.input"
-        self._sites[site] = Site(site, shape[0], f"network.{name}", "input", *shape[1:])
+        heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
+        self._sites[site] = Site(site, shape[0], f"network.{name}", "input", *shape[1:], heads=heads)
+        self._made[site] = _Made(tensor, _version(tensor))
         return site
 
     def leaves(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -128,6 +138,8 @@ class _Seen:
         self._runs[name] = self._runs.get(name, 0) + 1
         if isinstance(module, nn.Linear):
             self._outputs[name] = output
+        if heads := _heads_of(module):
+            self._attended(name, heads, output)
         shape = _layout(output, self._batch, self._of_filters.seen(module, inputs, output))
         entered = zip(inputs, self._versions[name], strict=False)  # a module may call itself with others
         # What a module has written to in place is no longer what entered it.
@@ -147,9 +159,20 @@ class _Seen:
             if layer == site and self._made[layer].tensor is entered and self._made[layer].version == version:
                 self._target[layer] = name
 
+    def _attended(self, name: str, heads: int, output: Any) -> None:
+        """After a module with heads: the last of its layers reads them, or else who reads what it has made."""
+        inside = [layer for layer in self._outputs if layer.rpartition(".")[0] == name]
+        last = f"{inside[-1]}.input" if inside else ""
+        if last in self._sites and len(inside) > 1:
+            of_tokens = self._made[last].tensor.ndim == 3
+            self._sites[last] = replace(self._sites[last], heads=heads if of_tokens else 0)
+        elif isinstance(first := output[0] if isinstance(output, tuple) and output else output, Tensor):
+            self._of_heads.append((_Made(first, _version(first)), heads))
+
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
-        sites = {name: site for name, site in self._sites.items() if self._runs[site.module.split(".", 1)[1]] == 1}
+        once = {name: site for name, site in self._sites.items() if self._runs[site.module.split(".", 1)[1]] == 1}
+        sites = dict(zip(once, _numbered(once.values()), strict=True))
         answering = [name for name, output in self._outputs.items() if output is logits and self._runs[name] == 1]
         last = answering[0] if answering else ""
         layers = []
@@ -161,6 +184,22 @@ class _Seen:
                 called = "output" if target is None and "output" not in self._outputs else name
                 layers.append(Layer(called, f"network.{name}", source, target, 0, f"network.{name}"))
         return Parts(tuple(sites.values()), tuple(layers), f"network.{last}" if last else "")
+
+
+def _heads_of(module: nn.Module) -> int:
+    """Number of its attention heads; 0 where it has none."""
+    found = (getattr(module, name, 0) for name in HEADS)
+    return next((heads for heads in found if isinstance(heads, int) and heads > 0), 0)
+
+
+def _numbered(sites: Iterable[Site]) -> list[Site]:
+    """Sites whose heads share the nodes alike are blocks, counted from 1; others have no heads."""
+    found, block = [], 0
+    for site in sites:
+        heads = site.heads if site.nodes % max(1, site.heads) == 0 else 0
+        block += heads > 0
+        found.append(replace(site, heads=heads, block=block if heads else 0))
+    return found
 
 
 def _by_element(module: nn.Module) -> bool:

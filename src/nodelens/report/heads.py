@@ -11,7 +11,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Samples
 from nodelens.errors import InputError
 from nodelens.heads.epochs import EpochSymmetry
-from nodelens.heads.study import HeadSettings, HeadStudy
+from nodelens.heads.study import HeadSettings, HeadStudy, has_pictures
 from nodelens.networks import Network
 from nodelens.processes import by_first
 from nodelens.report.expert_tables import (
@@ -62,7 +62,7 @@ def report_heads(
         images: test images of Fig. 11, by number; the clearest where none are given.
         pruned: the same network after pruning, for Fig. 11.
     """
-    check_shown(study.data.test, images, pruned)
+    check_shown(study.network, study.data.test, images, pruned)
     study.measure(silence, pruned)
     return _report_measured(study, silence, images, pruned)
 
@@ -80,13 +80,18 @@ def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pru
     return shown
 
 
-def check_shown(test: Samples, images: Sequence[int], pruned: Network | None) -> None:
+def check_shown(network: Network, test: Samples, images: Sequence[int], pruned: Network | None) -> None:
     """
     Raises:
         InputError: there are no such images, or none at all, whose fields could be shown.
     """
-    if not isinstance(test, ImageSet) and (images or pruned is not None):
-        raise InputError(f"{test.name} holds no images to be shown; leave out --images and --pruned")
+    if not has_pictures(network, test) and (images or pruned is not None):
+        why = (
+            "it is not known where its tokens lie in an image"
+            if isinstance(test, ImageSet)
+            else f"{test.name} has none"
+        )
+        raise InputError(f"no image can be shown of this network: {why}; leave out --images and --pruned")
     for image in images:
         if not 0 <= image < len(test):
             raise InputError(f"--images {image} does not exist; the test images are 0 to {len(test) - 1}")

@@ -72,8 +72,8 @@ def new_network(settings: TrainSettings, training: Samples, initial: Network | N
         raise InputError(f"{training.name} holds neither images nor texts, which alone a network can be trained on")
     else:
         network = _of_images(settings, training, initial)
-    if settings.heads is not None and not any(site.heads for site in network.sites()):
-        raise InputError(f"{settings.network} has no attention heads; leave out --heads")
+    if settings.heads is not None and not hasattr(network.config, "heads"):
+        raise InputError(f"{settings.network} has no attention heads whose number could be chosen; leave out --heads")
     if initial is not None:
         anew = warm_start(network, initial)
         more = f" and {len(anew) - NAMED} more" * (len(anew) > NAMED)
