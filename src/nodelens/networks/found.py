@@ -24,6 +24,9 @@ FOR_FILTERS = (
 """Modules whose outputs are (batch, filter, place) or (batch, filter, row, column)."""
 
 
+READ = ".input"
+"""Ends the name of a site that a fully connected layer reads and no module has made."""
+
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
 """What the authors of an attention module call the number of its heads."""
 
@@ -127,7 +130,7 @@ class _Seen:
         shape = _layout(tensor, self._batch, of_filters=False)
         if shape is None or shape[1] == "channels":
             return ""
-        site = f"{name}.input"
+        site = name + READ
         heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
         self._sites[site] = Site(site, shape[0], f"network.{name}", "input", *shape[1:], heads=heads)
         self._made[site] = _Made(tensor, _version(tensor))
@@ -162,7 +165,7 @@ class _Seen:
     def _attended(self, name: str, heads: int, output: Any) -> None:
         """After a module with heads: the last of its layers reads them, or else who reads what it has made."""
         inside = [layer for layer in self._outputs if layer.rpartition(".")[0] == name]
-        last = f"{inside[-1]}.input" if inside else ""
+        last = inside[-1] + READ if inside else ""
         if last in self._sites and len(inside) > 1:
             of_tokens = self._made[last].tensor.ndim == 3
             self._sites[last] = replace(self._sites[last], heads=heads if of_tokens else 0)

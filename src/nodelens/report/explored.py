@@ -14,6 +14,7 @@ from typing import Any
 from nodelens.errors import InputError
 from nodelens.measures import site_statistics
 from nodelens.networks import load_network
+from nodelens.networks.found import READ
 from nodelens.probing import (
     MEASURED,
     MEASURED_UNTRAINED,
@@ -147,7 +148,9 @@ def _described_view(view: View, factors: Factors) -> dict[str, Any]:
 def _site(measured: SiteMeasurement, held: dict[str, Any] | None, thresholds: Sequence[float]) -> dict[str, Any]:
     site = measured.site
     nodes = held["nodes"] if held else site.nodes
-    facts = {"name": site.name, "block": site.block, "nodes": nodes, "of": site.nodes, "heads": site.heads}
+    # The drawing of a network whose blocks nobody knows has a row for each of its modules.
+    block = 0 if site.name.endswith(READ) else site.block
+    facts = {"name": site.name, "block": block, "nodes": nodes, "of": site.nodes, "heads": site.heads}
     statistics = [_scalars(measured, nodes, threshold) for threshold in thresholds] if held else []
     return {**facts, "accuracy": measured.accuracy, "factors": held, "python": statistics}
 

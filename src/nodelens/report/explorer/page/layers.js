@@ -22,11 +22,11 @@ export function layersCard(networks) {
       const network = networks.of(state.sides[0]), block = network.sites.get(state.sides[0].site)?.data.block;
       const own = network.layers.filter((layer) => network.sites.get(layer.source)?.data.block === block);
       made.hidden = !own.length;
-      title.textContent = `Pruning block ${block} at threshold ${state.threshold}`;
+      title.textContent = `Pruning ${block ? `block ${block} ` : ""}at threshold ${state.threshold}`;
       const rows = [];
       for (const layer of own) {
-        const inputs = network.sites.get(layer.source)?.data.of ?? 0;
-        const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.of ?? 0;
+        const inputs = network.sites.get(layer.source)?.data.of ?? "?";
+        const outputs = layer.target === null ? network.labels.length : network.sites.get(layer.target)?.data.of ?? "?";
         const share = removed(network, layer, state);
         rows.push(element("tr", { "data-layer": layer.name },
           element("th", { scope: "row" }, layer.name, element("small", {}, `${layer.source} → ${layer.target ?? "labels"}`)),
