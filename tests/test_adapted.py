@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +23,11 @@ from nodelens.files import read_json
 from nodelens.hardware import memory_of
 from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data
 from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
+from nodelens.networks.layers import block_patterns, select_layers
 from nodelens.networks.published import TimmNetwork
 from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
+from nodelens.report.growth import site_ticks
 from nodelens.report.heads import check_shown, report_heads
 from nodelens.runs import RunDirectory
 
@@ -106,6 +109,54 @@ def test_layers_join_what_they_read_and_what_their_nodes_hand_on() -> None:
     assert nl.adapt(seeded(), DIGITS).layers()[0].target == "last_axis"  # its activation is shared
 
 
+class Scaled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * super().forward(x)
+
+
+class Careless(nn.Module):
+    """Layers that are not what they seem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.first, self.second = nn.Linear(64, 8), nn.Linear(8, 8)
+        self.tied, self.scaled, self.head = nn.Linear(8, 8), Scaled(8, 8), nn.Linear(8, 10)
+        self.tied.weight = self.second.weight
+        self.named, self.more = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(self.second(self.relu(self.first(images.flatten(1)))))
+        x = self.named(input=self.scaled(self.tied(self.more(x))))
+        return self.head(x).div_(2.0)
+
+
+def test_layers_that_are_not_what_they_seem_are_left_out() -> None:
+    network = nl.adapt(Careless(), DIGITS)
+    found = {layer.name: (layer.source, layer.target) for layer in network.layers()}
+    assert found == {
+        "first": ("first.input", "first"),
+        "more": ("more.input", "more"),  # behind an activation that is shared
+        "head": ("named", "head"),  # written to afterwards, so what it gives are no logits
+    }
+    assert network.output_layer() == ""
+
+
+def test_a_network_may_have_a_module_called_block() -> None:
+    network = nl.adapt(nn.Sequential(OrderedDict(flat=nn.Flatten(), block=mlp(), head=nn.Linear(6, 10))), DIGITS)
+    layers = network.layers()
+    assert [layer.name for layer in select_layers(layers, block_patterns(layers, None))] == [
+        "block.0",
+        "block.2",
+        "output",
+    ]
+    assert site_ticks(["block", "block.0", "block.1.x"])[1] == ""
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 12), nn.GELU(), nn.Linear(12, 6))
+
+
 def test_weights_of_any_network_go_where_nodes_share_no_label() -> None:
     torch.manual_seed(0)
     network = nl.adapt(Joined(), DIGITS)
@@ -126,11 +177,11 @@ def test_weights_of_any_network_go_where_nodes_share_no_label() -> None:
 class Attention(nn.Module):
     """As timm has it; or as the hub has it, where what the heads have found is handed on to a layer elsewhere."""
 
-    def __init__(self, nodes: int, heads: int, project: bool) -> None:
+    def __init__(self, nodes: int, heads: int, behind: nn.Module | None = None) -> None:
         super().__init__()
         self.num_heads = heads
         self.query, self.key, self.value = (nn.Linear(nodes, nodes) for _ in range(3))
-        self.proj = nn.Linear(nodes, nodes) if project else None
+        self.behind = behind
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, None]:
         batch, tokens, nodes = x.shape
@@ -138,8 +189,8 @@ class Attention(nn.Module):
             layer(x).view(batch, tokens, self.num_heads, -1).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        found = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, nodes)
-        return self.proj(found) if self.proj is not None else (found, None)
+        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, nodes)
+        return (found, None) if self.behind is None else self.behind(found)
 
 
 class Attending(nn.Module):
@@ -148,8 +199,8 @@ class Attending(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.rows = nn.Linear(8, 12)
-        self.first = Attention(12, 3, project=True)
-        self.second = Attention(12, 2, project=False)
+        self.first = Attention(12, 3, nn.Linear(12, 12))
+        self.second = Attention(12, 2)
         self.dense = nn.Linear(12, 12)
         self.head = nn.Linear(12, 10)
 
@@ -167,11 +218,35 @@ def attending() -> Attending:
 def test_the_heads_of_any_attention_are_found() -> None:
     network = nl.adapt(attending(), DIGITS)
     assert {site.name: (site.heads, site.block) for site in network.sites() if site.heads or site.block} == {
-        "first.proj.input": (3, 1),
+        "first.behind.input": (3, 1),
         "dense.input": (2, 2),
     }
     # What three layers read is one site.
     assert {layer.source for layer in network.layers() if layer.name.startswith("second.")} == {"second.query.input"}
+
+
+@pytest.mark.parametrize(
+    ("attention", "found"),
+    [
+        (Attention(12, 3, nn.Sequential(nn.Linear(12, 12), nn.Dropout())), "0.behind.0.input"),
+        (Attention(12, 3, nn.Sequential(nn.Linear(12, 24), nn.GELU(), nn.Linear(24, 12))), None),  # more than attends
+        (nn.MultiheadAttention(12, 3, batch_first=True), None),  # what it hands on is projected already
+    ],
+)
+def test_heads_are_found_where_nodes_are_theirs(attention: nn.Module, found: str | None) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.ModuleList([attention])
+            self.dense, self.head = nn.Linear(12, 12), nn.Linear(12, 10)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            three = isinstance(attention, nn.MultiheadAttention)
+            x = attention(rows, rows, rows)[0] if three else attention(rows)
+            return self.head(self.dense(x).mean(dim=1))  # type: ignore[no-any-return]
+
+    of_heads = [site.name for site in nl.adapt(Network(), torch.randn(2, 7, 12)).sites() if site.heads]
+    assert of_heads == ([f"attention.{found}"] if found else [])
 
 
 def test_heads_of_any_network_are_studied(tmp_path: Path) -> None:
@@ -193,7 +268,7 @@ def test_heads_of_any_network_are_studied(tmp_path: Path) -> None:
     right = (without(normalised).argmax(dim=1) == labels).double()
     expected = torch.stack([right[labels == label].mean() for label in range(10)])
     assert torch.allclose(study.silenced["dense.input"].without[1], expected)
-    with pytest.raises(InputError, match="there is no block 3 with attention heads; choose of 1 to 2"):
+    with pytest.raises(InputError, match="there is no block 3 with attention heads; choose of 1, 2"):
         chosen_sites(network, "3")
     with pytest.raises(InputError, match="it is not known where its tokens lie"):
         check_shown(network, digits, [0], None)

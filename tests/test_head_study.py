@@ -389,7 +389,7 @@ BAD_INPUT = (
     ("--ratio", "0.9", "ratio=0.9 is out of range"),
     ("--ratio", "nan", "ratio=nan is out of range"),
     ("--threshold", "1.5", "threshold"),
-    ("--blocks", "3", "there is no block 3 with attention heads; choose of 1 to 2"),
+    ("--blocks", "3", "there is no block 3 with attention heads; choose of 1, 2"),
     ("--blocks", "one", "--blocks one is no list of blocks"),
     ("--blocks", "1-99999999999", "is no list of blocks"),
     ("--blocks", "2-1", "--blocks 2-1 holds no block"),

@@ -32,6 +32,7 @@ from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
 from nodelens.report.figures import label_figure, name_bars, node_figure
 from nodelens.report.growth import growth_figure
+from nodelens.report.measurement import with_other_sites
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
@@ -526,3 +527,11 @@ def test_runs_at_different_thresholds_are_not_compared(tmp_path: Path) -> None:
     runs = {"a": measured_run(tmp_path / "a", 0), "b": measured_run(tmp_path / "b", 1, threshold=0.4)}
     assert compared_table(runs, "test") is None
     assert compared_table({"a": runs["a"], "c": write_run(tmp_path / "c")}, "test") is None
+
+
+def test_a_run_of_another_version_may_not_know_all_sites(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.configure("measure", {}, sites=["first", "last"])
+    run.write_table("statistics.test", [{"site": "last", "of": "network", "threshold": 0.3, "seeds": 1}])
+    new = [{"site": site, "of": "network", "threshold": 0.3, "seeds": 1} for site in ("first", "first.input")]
+    assert [row["site"] for row in with_other_sites(run, "statistics.test", new)] == ["first", "last", "first.input"]

@@ -116,7 +116,8 @@ def chosen_sites(network: Network, blocks: str | None) -> list[Site]:
     by_block = {site.block: site for site in available}
     for number in numbers:
         if number not in by_block:
-            raise InputError(f"there is no block {number} with attention heads; choose of 1 to {max(by_block)}")
+            known = ", ".join(map(str, by_block))
+            raise InputError(f"there is no block {number} with attention heads; choose of {known}")
     return [site for site in available if site.block in numbers]
 
 

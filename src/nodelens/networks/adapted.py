@@ -73,7 +73,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     """Any classifier, to be measured and pruned.
 
     Its sites are the outputs of its modules, by their paths: `layer4.1.conv2`; its layers the fully connected ones,
-    see `found_parts`. For heads, more has to be known of a network: see docs/architecture.md.
+    and the heads of its attention where these can be told: see `nodelens.networks.found`.
 
     Args:
         network: from inputs to logits (batch, label), or to an object with such `logits`; it is used as it is and put

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nodelens.errors import InputError
 from nodelens.networks.layers import Layer
@@ -56,14 +58,17 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
     for one, and what is computed element by element from their outputs, there are filters, of (batch, node, place) too.
 
     A fully connected layer joins the site whose output it reads, flattened or not, and its own output, or what an
-    activation that is a module makes of it. Where no module has made what it reads, that is a site by itself,
-    `<path>.input`. If it is of tokens, its nodes belong to attention heads where the layer is the last one of a module
-    that says how many heads it has, or reads what such a module has made.
+    activation that is a module makes of it. Where what it reads is no module's output, that is a site by itself,
+    `<path>.input`. Left out are layers that compute something else than their weight and bias say, or that share their
+    weight.
+
+    Attention heads are where a module says how many it has and hands on what a layer within it makes: the tokens that
+    this layer reads belong to them. So do those that a layer reads from such a module without one.
 
     Raises:
         InputError: the network cannot be run on the example.
     """
-    seen = _Seen(len(example))
+    seen = _Seen(network, len(example))
     handles = []
     for name, module in network.named_modules():
         if name:
@@ -84,6 +89,10 @@ class _Made:
     tensor: Tensor
     version: int
 
+    @classmethod
+    def now(cls, tensor: Tensor) -> _Made:
+        return cls(tensor, _version(tensor))
+
     def is_now(self, tensor: Any) -> bool:
         """Whether this is the same tensor, in one shape or another, with nothing written to it since."""
         if not isinstance(tensor, Tensor) or _version(tensor) != self.version:
@@ -92,107 +101,151 @@ class _Made:
         return tensor is self.tensor or (flat and tensor.data_ptr() == self.tensor.data_ptr())
 
 
+@dataclass
+class _SeenLayer:
+    """A fully connected layer that has run.
+
+    Attributes:
+        read: what it read.
+        source: the site of that; empty where no probe can read it.
+        target: the site that its nodes are seen at.
+        made: its output.
+    """
+
+    read: _Made
+    source: str
+    target: str
+    made: _Made
+
+
 class _Seen:
     """What hooks see of one pass."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, network: nn.Module, batch: int) -> None:
         self._batch = batch
+        shared = Counter(id(one) for module in network.modules() for one in module._parameters.values())
+        self._tied = {name for name, module in network.named_modules() if shared[id(getattr(module, "weight", 0))] > 1}
         self._runs: dict[str, int] = {}
         self._versions: dict[str, list[int]] = {}
         self._sites: dict[str, Site] = {}
         self._made: dict[str, _Made] = {}
         """What stands at each site."""
-        self._source: dict[str, str] = {}
-        """Site that each fully connected layer reads."""
-        self._target: dict[str, str] = {}
-        """Site that its nodes are seen at."""
-        self._outputs: dict[str, Any] = {}
-        """Of the fully connected layers, in the order in which they run."""
+        self._layers: dict[str, _SeenLayer] = {}
+        """In the order in which they ran."""
         self._of_heads: list[tuple[_Made, int]] = []
-        """What these have made."""
+        """What modules with heads hand on, no layer of theirs behind these."""
         self._of_filters = _OfFilters()
 
     def enters(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Before a module runs."""
         self._versions[name] = [_version(one) for one in inputs]
         if isinstance(module, nn.Linear) and inputs:
-            self._source[name] = self._site_of(inputs[0], module.in_features) or self._own_input(name, inputs[0])
+            self._reads(name + READ, inputs[0])
 
-    def _site_of(self, tensor: Tensor, width: int) -> str:
-        """The site where this tensor was made, with so many numbers for each input or token; empty where none is."""
-        for name, made in self._made.items():
-            site = self._sites[name]
-            if site.nodes * site.positions == width and made.is_now(tensor):
-                return name
-        return ""
-
-    def _own_input(self, name: str, tensor: Tensor) -> str:
+    def _reads(self, site: str, tensor: Any) -> None:
+        """What a layer reads may have to be a site by itself."""
         shape = _layout(tensor, self._batch, of_filters=False)
-        if shape is None or shape[1] == "channels":
-            return ""
-        site = name + READ
-        heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
-        self._sites[site] = Site(site, shape[0], f"network.{name}", "input", *shape[1:], heads=heads)
-        self._made[site] = _Made(tensor, _version(tensor))
-        return site
+        if shape is not None and shape[1] != "channels":
+            heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
+            self._sites[site] = Site(site, shape[0], f"network.{site.removesuffix(READ)}", "input", *shape[1:], heads)
+            self._made[site] = _Made.now(tensor)
 
     def leaves(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """After a module ran."""
         self._runs[name] = self._runs.get(name, 0) + 1
-        if isinstance(module, nn.Linear):
-            self._outputs[name] = output
+        versions = self._versions[name]
+        if isinstance(module, nn.Linear) and inputs and _is_linear(module, inputs[0], output):
+            read = _Made(inputs[0], versions[0])
+            self._layers[name] = _SeenLayer(read, self._site_of(read, module.in_features), name, _Made.now(output))
         if heads := _heads_of(module):
             self._attended(name, heads, output)
         shape = _layout(output, self._batch, self._of_filters.seen(module, inputs, output))
-        entered = zip(inputs, self._versions[name], strict=False)  # a module may call itself with others
+        entered = zip(inputs, versions, strict=False)  # a module may call itself with others
         # What a module has written to in place is no longer what entered it.
         as_it_was = any(output is one and _version(output) == version for one, version in entered)
         if shape is None or as_it_was:
             return
-        if isinstance(module, nn.Linear):
-            self._target[name] = name
-        elif inputs and _by_element(module) and isinstance(inputs[0], Tensor) and inputs[0].shape == output.shape:
-            self._activates(name, inputs[0], self._versions[name][0])
+        if inputs and _by_element(module) and isinstance(inputs[0], Tensor) and inputs[0].shape == output.shape:
+            self._activates(name, inputs[0], versions[0])
         self._sites[name] = Site(name, shape[0], f"network.{name}", "output", *shape[1:])
-        self._made[name] = _Made(output, _version(output))
+        self._made[name] = _Made.now(output)
+
+    def _site_of(self, read: _Made, width: int) -> str:
+        """The first site with this tensor, of so many numbers for each input or token; empty where there is none."""
+        for name, made in self._made.items():
+            site = self._sites[name]
+            if site.nodes * site.positions == width and made.version == read.version and made.is_now(read.tensor):
+                return name
+        return ""
 
     def _activates(self, name: str, entered: Tensor, version: int) -> None:
         """What a module makes of a layer's output is what the layer's nodes hand on."""
-        for layer, site in self._target.items():
-            if layer == site and self._made[layer].tensor is entered and self._made[layer].version == version:
-                self._target[layer] = name
+        for path, layer in self._layers.items():
+            if layer.target == path and layer.made.tensor is entered and layer.made.version == version:
+                layer.target = name
 
     def _attended(self, name: str, heads: int, output: Any) -> None:
-        """After a module with heads: the last of its layers reads them, or else who reads what it has made."""
-        inside = [layer for layer in self._outputs if layer.rpartition(".")[0] == name]
-        last = inside[-1] + READ if inside else ""
-        if last in self._sites and len(inside) > 1:
-            of_tokens = self._made[last].tensor.ndim == 3
-            self._sites[last] = replace(self._sites[last], heads=heads if of_tokens else 0)
-        elif isinstance(first := output[0] if isinstance(output, tuple) and output else output, Tensor):
-            self._of_heads.append((_Made(first, _version(first)), heads))
+        """After a module with heads: the layer behind these is its last one, or else who reads what it hands on."""
+        first = output[0] if isinstance(output, tuple) and output else output
+        inside = {path: layer for path, layer in self._layers.items() if path.startswith(f"{name}.")}
+        of_tokens = [layer.read for layer in inside.values() if layer.read.tensor.ndim == 3]
+        different = [
+            read for i, read in enumerate(of_tokens) if not any(one.is_now(read.tensor) for one in of_tokens[:i])
+        ]
+        last = next((path for path, layer in inside.items() if layer.made.is_now(first)), "")
+        # Whoever reads more than what enters and what the heads find is more than an attention.
+        if last and len(different) <= 2 and inside[last].read.tensor.ndim == 3 and last + READ in self._sites:
+            self._sites[last + READ] = replace(self._sites[last + READ], heads=heads)
+        elif not last and len(different) == 1 and isinstance(first, Tensor):
+            self._of_heads.append((_Made.now(first), heads))
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
         once = {name: site for name, site in self._sites.items() if self._runs[site.module.split(".", 1)[1]] == 1}
-        sites = dict(zip(once, _numbered(once.values()), strict=True))
-        answering = [name for name, output in self._outputs.items() if output is logits and self._runs[name] == 1]
-        last = answering[0] if answering else ""
+        last = next((name for name, layer in self._layers.items() if self._answers(name, layer, logits)), "")
         layers = []
-        for name in self._outputs:
-            source, target = self._source.get(name), None if name == last else self._target.get(name, name)
-            # An activation that several layers share is no site; the nodes are then seen before it.
-            target = name if target is not None and target not in sites else target
-            if source in sites and (target is None or target in sites) and self._runs[name] == 1:
-                called = "output" if target is None and "output" not in self._outputs else name
+        for name, layer in self._layers.items():
+            # What runs more than once, as a shared activation, is no site: what a layer reads of it is one by itself.
+            source = layer.source if layer.source in once else name + READ
+            target = None if name == last else layer.target if layer.target in once else name
+            if (
+                self._runs[name] == 1
+                and name not in self._tied
+                and source in once
+                and (target is None or target in once)
+            ):
+                called = "output" if target is None and "output" not in self._layers else name
                 layers.append(Layer(called, f"network.{name}", source, target, 0, f"network.{name}"))
-        return Parts(tuple(sites.values()), tuple(layers), f"network.{last}" if last else "")
+        used = {layer.source for layer in layers}
+        sites = [site for name, site in once.items() if not name.endswith(READ) or name in used or site.heads]
+        return Parts(tuple(_numbered(sites)), tuple(layers), f"network.{last}" if last else "")
+
+    def _answers(self, name: str, layer: _SeenLayer, logits: Any) -> bool:
+        made = layer.made
+        return made.tensor is logits and made.version == _version(logits) and self._runs[name] == 1
+
+
+def _is_linear(layer: nn.Linear, read: Any, output: Any) -> bool:
+    """Whether it computes what its weight and bias say: a subclass may do more, and so may a hook."""
+    if not isinstance(read, Tensor) or not isinstance(output, Tensor) or not read.is_floating_point():
+        return False
+    noise = torch.randn(read.shape, generator=torch.Generator().manual_seed(0)).to(read)
+    asked, found = (
+        torch.cat([one.flatten().float() for one in pair])
+        for pair in (
+            (F.linear(read, layer.weight, layer.bias), F.linear(noise, layer.weight, layer.bias)),
+            (output, layer.forward(noise)),
+        )
+    )
+    return asked.shape == found.shape and torch.allclose(asked, found, rtol=1e-2, atol=1e-3 * float(asked.abs().max()))
 
 
 def _heads_of(module: nn.Module) -> int:
     """Number of its attention heads; 0 where it has none."""
+    if isinstance(module, nn.MultiheadAttention):
+        return 0  # its projection is no module that runs: what it hands on is no longer of one head
     found = (getattr(module, name, 0) for name in HEADS)
-    return next((heads for heads in found if isinstance(heads, int) and heads > 0), 0)
+    return next((heads for heads in found if type(heads) is int and heads > 0), 0)
 
 
 def _numbered(sites: Iterable[Site]) -> list[Site]:

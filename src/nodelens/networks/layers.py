@@ -59,7 +59,9 @@ def block_patterns(available: Sequence[Layer], blocks: str | None) -> list[str]:
     ['block.1.*', 'block.2.*', 'block.3.*', 'block.7.*']
     """
     if blocks is None:
-        numbered = [layer.name.split(".")[1] for layer in available if layer.name.startswith("block.")]
+        # A module of somebody else's network may be called block; the layers in it are retrained by themselves.
+        of_blocks = [layer for layer in available if layer.retrained != layer.module]
+        numbered = [layer.name.split(".")[1] for layer in of_blocks if layer.name.startswith("block.")]
         return [f"block.{numbered[-1]}.*"] if numbered else ["*"]
     return [f"block.{number}.*" for number in block_numbers(blocks)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ NAMES = {
     "snr": "signal-to-noise ratio",
     "snr_min": "ratio of the rarest label",
 }
+NAMED = 30
+"""Up to so many sites are all named on the axis; of more, one of two, three, …"""
 PAPER = "paper"
 LINES = {**LOOKS, PAPER: ("#000000", "-.")}
 """Colour and dashes of the network, its nulls, and the paper's numbers where they stand beside."""
@@ -60,13 +63,15 @@ def growth_figure(
     if not sites:
         raise InputError("no site was measured; measure some first")
     ticks, unit = site_ticks(sites)
+    step = math.ceil(len(sites) / NAMED)
     with matplotlib.rc_context(STYLE):
-        width = max(2.3, 0.7 + 0.19 * len(sites))
-        figure, panels = panels_of(into, 1, len(columns), (width * len(columns), 2.6 if unit else 3.6))
+        width = np.clip(0.7 + 0.19 * len(sites), 2.3, 5.0)
+        height = 2.6 if unit else 2.4 + 0.065 * max(map(len, ticks))
+        figure, panels = panels_of(into, 1, len(columns), (float(width) * len(columns), height))
         for axes, name in zip(panels[0], columns, strict=True):
             draw_growth(axes, rows, sites, name)
             axes.set_title(NAMES[name], loc="left", fontsize=9)
-            axes.set_xticks(range(len(sites)), ticks, fontsize=7.5, rotation=0 if unit else 90)
+            axes.set_xticks(range(0, len(sites), step), ticks[::step], fontsize=7.5, rotation=0 if unit else 90)
             axes.set_xlabel(unit)
         # Permuted labels have no accuracy, the paper not every statistic: the legend stands where all lines are.
         fullest = max(reversed(panels[0]), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
@@ -128,8 +133,8 @@ def site_ticks(sites: Sequence[str]) -> tuple[list[str], str]:
     (['conv.1', 'linear.1'], '')
     """
     parts = [site.split(".") for site in sites if site != OWN_HEAD]
-    kinds = {(part[0], *part[2:]) for part in parts}
-    if len(kinds) != 1 or parts[0][0] != "block":
+    kinds = {tuple(part[2:]) for part in parts if part[0] == "block" and len(part) > 2 and part[1].isdecimal()}
+    if len(kinds) != 1 or any(tuple(part[2:]) not in kinds or part[0] != "block" for part in parts):
         return list(sites), ""
     own = OWN_HEAD in sites
     return [*(part[1] for part in parts), *(["own"] if own else [])], "block, own head" if own else "block"

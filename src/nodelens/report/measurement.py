@@ -99,8 +99,9 @@ def with_other_sites(run: RunDirectory, name: str, rows: Sequence[Row]) -> list[
         return list(rows)
     new = {row["site"] for row in rows}
     together = [*rows, *({**row, "seeds": int(row["seeds"])} for row in before if row["site"] not in new)]
-    order = run.configuration()["measure"]["sites"]
-    return sorted(together, key=lambda row: order.index(row["site"]))
+    # A run that another version began may not know all sites of today.
+    place = {site: i for i, site in enumerate(run.configuration()["measure"]["sites"])}
+    return sorted(together, key=lambda row: place.get(row["site"], len(place)))
 
 
 def clearest_node(matrices: NodalMatrices, threshold: float, method: str = "greedy") -> int:
