@@ -18,7 +18,7 @@ from nodelens.files import read_metadata
 from nodelens.networks import build_network, load_network, masks_of, stored
 from nodelens.paper import scales, studies, values, whole
 from nodelens.paper.numbers import Number, over_networks
-from nodelens.paper.page import page_rows, page_text
+from nodelens.paper.page import page_rows, page_text, reason
 from nodelens.paper.readers import READERS, numbers_of
 from nodelens.paper.whole import CHEAPEST_FIRST, Plan, reproduce_all
 from nodelens.probing import study
@@ -113,18 +113,22 @@ def test_the_page_says_what_is_held_and_why_not() -> None:
     scale = replace(TINY, differs="ten digits")
     found = [
         Number("table1", "block 7, N_c", 4.9, 4.91, 0.02, 0.05),
-        Number("table2", "block 7, SNR", 3.28, 2.0, 0.1, 0.01),
+        *(
+            Number("table2", f"block {block}, SNR", 3.28, ours, 0.1, 0.01)
+            for block, ours in ((7, 2.0), (6, 3.0), (5, 4.1))
+        ),
         Number("figure9", "block 7, Acc without", 0.78, math.nan),
     ]
     text = page_text(found, scale, "Scale smoke.", ["enforced"])
-    assert "# The paper's numbers and ours: 1 held, 1 not held, 1 no number" in text
-    assert "| block 7, N_c | 4.9 | 4.91±0.02 | +0.01 | held |" in text
-    assert "| block 7, SNR | 3.28 | 2.00±0.10 | -1.28 | not held |" in text
+    assert "# The paper's numbers and ours: 1 held, 3 not held, 1 no number" in text
+    assert "**Table 2: 3 not held; half of the numbers within 25.0 % of the paper's**" in text
+    assert "| block 7, N_c | 4.9 | 4.91±0.02 | +0.01 (0.2 %) | held |" in text
+    assert "| block 7, SNR | 3.28 | 2.00±0.10 | -1.28 (39.0 %) | not held |" in text
     assert "Why, as far as known: Follows from Table 1: signal from diag, noise_E from n; ten digits." in text
     assert "Not finished: enforced." in text
     why = [row["why"] for row in page_rows(found, scale)]
     assert why[0] == ""
-    assert "no label" in why[2]
+    assert "no label" in why[-1]
 
 
 def reproduce(out: Path, *more: str) -> int:
@@ -315,8 +319,11 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     found = scales.of_checkpoint(scales.SCALES["smoke"], network)
     assert found == replace(scales.SCALES["smoke"], differs="probes were trained for 91 epochs, not 50")
     fewer = replace(scales.SCALES["smoke"], retraining_images=1200, rest_learning_rate=0.0)
-    said = scales.of_checkpoint(fewer, network).differs
-    assert said.endswith("not 50; pruned networks were retrained on 1,200 images an epoch, the rest frozen")
+    assert scales.of_checkpoint(fewer, network).differs == found.differs
+    assert fewer.retrains == "pruned networks were retrained on 1,200 images an epoch, the rest frozen"
+    pruned, measured = (Number(part, "Acc", 0.8, 0.7) for part in ("output", "table1"))
+    assert reason(pruned, fewer).endswith(fewer.retrains)
+    assert "retrained" not in reason(measured, fewer)
 
 
 def test_both_networks_of_a_scale_are_probed_alike(monkeypatch: pytest.MonkeyPatch) -> None:

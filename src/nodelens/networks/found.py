@@ -147,7 +147,9 @@ class _Seen:
         shape = _layout(tensor, self._batch, of_filters=False)
         if shape is not None and shape[1] != "channels":
             heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
-            self._sites[site] = Site(site, shape[0], f"network.{site.removesuffix(READ)}", "input", *shape[1:], heads=heads)
+            self._sites[site] = Site(
+                site, shape[0], f"network.{site.removesuffix(READ)}", "input", *shape[1:], heads=heads
+            )
             self._made[site] = _Made.now(tensor)
 
     def leaves(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

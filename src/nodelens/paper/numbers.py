@@ -48,6 +48,11 @@ class Number:
         return self.ours - self.paper
 
     @property
+    def relative(self) -> float:
+        """The difference's size as a share of the paper's number; NaN for a bound, for 0, where we have none."""
+        return abs(self.difference / self.paper) if self.rule == "=" and self.paper else math.nan
+
+    @property
     def tolerance(self) -> float:
         """The largest difference with which a number is still held."""
         return self.rounding + PAPER_SPREAD * abs(self.paper) + SPREADS * self.spread

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import groupby
+from statistics import median
 
 from nodelens.paper.numbers import HELD, NOT_HELD, UNKNOWN, Number
 from nodelens.paper.scales import Scale
@@ -53,6 +54,13 @@ REASONS = {
 """Why a number of a part may not be held, as far as known, whatever the scale."""
 
 
+OF_NODES = ("table1", "table2", "table3", "figure3")
+"""Parts with statistics of nodes, of which it is said how near most of them are."""
+
+RETRAINED = ("output", "table3")
+"""Parts in which networks are pruned and retrained."""
+
+
 def reason(number: Number, scale: Scale) -> str:
     """Why a number is not held, as far as known; empty where it is, or nothing is known."""
     if number.verdict == HELD:
@@ -60,7 +68,8 @@ def reason(number: Number, scale: Scale) -> str:
     if number.verdict == UNKNOWN:
         return "nothing to be measured here: no label, or no label of that kind"
     measured = scale.second if number.part == "table5" and scale.second is not None else scale
-    return "; ".join(filter(None, (REASONS.get(number.part, ""), measured.differs)))
+    retrained = measured.retrains if number.part in RETRAINED else ""
+    return "; ".join(filter(None, (REASONS.get(number.part, ""), measured.differs, retrained)))
 
 
 def page_rows(numbers: Sequence[Number], scale: Scale) -> list[Row]:
@@ -94,8 +103,19 @@ def page_table(numbers: Sequence[Number]) -> TextTable:
 def _cells(number: Number) -> tuple[str, ...]:
     paper = f"{number.paper:g}" if number.rule == "=" else f"{number.rule} {number.paper:g}"
     ours = with_spread(number.ours, number.spread)
-    difference = "" if math.isnan(number.difference) else f"{number.difference:+.3g}"
-    return number.what, paper, ours, difference, number.verdict
+    return number.what, paper, ours, _difference(number), number.verdict
+
+
+def _difference(number: Number) -> str:
+    """Ours less the paper's, and its share of the paper's where that is a number and not a bound."""
+    if math.isnan(number.difference):
+        return ""
+    share = f" ({_percent(number.relative)})" if math.isfinite(number.relative) else ""
+    return f"{number.difference:+.3g}{share}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _counted(numbers: Sequence[Number]) -> str:
@@ -112,8 +132,8 @@ def page_text(numbers: Sequence[Number], scale: Scale, how: str, missing: Sequen
     """
     parts = [list(of_part) for _, of_part in groupby(numbers, key=lambda number: number.part)]
     lines = [f"# The paper's numbers and ours: {_counted(numbers)}", "", how, "", RULE, ""]
-    if scale.differs:
-        lines += [f"**This scale is not the paper's:** {scale.differs}.", ""]
+    if differs := "; ".join(filter(None, (scale.differs, scale.retrains))):
+        lines += [f"**This scale is not the paper's:** {differs}.", ""]
     if missing:
         lines += [f"Not finished: {', '.join(missing)}. The same command goes on.", ""]
     for of_part in parts:
@@ -124,6 +144,9 @@ def page_text(numbers: Sequence[Number], scale: Scale, how: str, missing: Sequen
 def _section(numbers: Sequence[Number], scale: Scale) -> list[str]:
     part = numbers[0].part
     title = f"{TITLES[part]}: {_counted(numbers)}"
+    shares = [number.relative for number in numbers if math.isfinite(number.relative)]
+    if part in OF_NODES and len(shares) > 2:
+        title += f"; half of the numbers within {_percent(median(shares))} of the paper's"
     table = TextTable(title, ("number", "paper", "ours", "difference", "verdict"), names=1)
     for number in numbers:
         table.add_group(_cells(number))

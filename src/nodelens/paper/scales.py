@@ -61,6 +61,14 @@ class Scale:
     second: Scale | None = None
     differs: str = ""
 
+    @property
+    def retrains(self) -> str:
+        """In what the retraining of pruned networks differs from the paper's; empty where in nothing."""
+        if self.retraining_images is None:
+            return ""
+        frozen = ", the rest frozen" * (self.rest_learning_rate == 0)
+        return f"pruned networks were retrained on {self.retraining_images:,} images an epoch{frozen}"
+
 
 SECOND = "flowers102"
 FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-flowers", probe_epochs=50, image_size=224)
@@ -136,11 +144,7 @@ def _difference(scale: Scale, network: Network) -> str:
     if _is_a(scale.network, network):
         return scale.differs
     if _is_a(paper.network, network):
-        said = _shorter_probes(scale, paper)
-        if scale.retraining_images is None:
-            return said
-        frozen = ", the rest frozen" * (scale.rest_learning_rate == 0)
-        return f"{said}; pruned networks were retrained on {scale.retraining_images:,} images an epoch{frozen}"
+        return _shorter_probes(scale, paper)
     return f"the checkpoint is no {scale.network}, which the scale trains"
 
 
