@@ -41,7 +41,7 @@ class Measured:
 
 
 NETWORKS = (
-    Measured("CCT-7/3x1, 300 epochs", "CIFAR-100", "cct_7_3x1_300", "training/log.jsonl", heads="tables"),
+    Measured("CCT-7/3x1, 300 epochs", "CIFAR-100", "cct_7_3x1_300", "training/log.jsonl", "numbers", heads="tables"),
     Measured("CCT-7/3x1, six minutes", "CIFAR-100", "paper", "training/log.jsonl", heads="tables"),
     Measured(
         "CCT-7/7x2", "Flowers-102", "flowers102/start", "training/224/log.jsonl", "nodes/tables", heads="nodes/tables"
