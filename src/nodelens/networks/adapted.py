@@ -84,6 +84,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     Raises:
         InputError: it cannot be run on them, or gives no (batch, label).
 
+    >>> import torch
     >>> classifier = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     >>> network = adapt(classifier, torch.zeros(2, 3, 8, 8))
     >>> [(site.name, site.nodes, site.layout, site.positions) for site in network.sites()]
