@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
@@ -222,6 +223,7 @@ def curve_figure(
             draw_curves(part, [row for row in averaged if row["epoch"] == epoch])
             part.set_title(name, loc="left", fontsize=9)
             part.set_xlabel("share of weights removed from every layer")
+            part.xaxis.set_major_locator(MaxNLocator(5))
             part.set_ylim(bottom=0)
         axes[0].set_ylabel("test accuracy")
         if into is None:
