@@ -32,6 +32,7 @@ from nodelens.report.heads import check_shown, report_heads
 from nodelens.runs import RunDirectory
 
 DIGITS = torch.zeros(2, 1, 8, 8)
+SHORT = ProbeSettings(probe_recipe(1))
 TINY = {"depths": (1, 1, 1, 1), "dims": (8, 12, 16, 20)}
 """A ConvNeXt: its blocks hand on channels, and the layers within them tokens that lie in a square."""
 
@@ -160,7 +161,7 @@ def mlp() -> nn.Module:
 def test_weights_of_any_network_go_where_nodes_share_no_label() -> None:
     torch.manual_seed(0)
     network = nl.adapt(Joined(), DIGITS)
-    measured = nl.measure(network, "digits", settings=ProbeSettings(probe_recipe(1)))
+    measured = nl.measure(network, "digits", settings=SHORT)
     pruned = nl.prune(network, measured, threshold=0.5)
     assert set(pruned.dilution) == {layer.name for layer in network.layers()}
     holds = {name: at.matrices.diagonals(0.5) for name, at in measured.items()}
@@ -393,7 +394,7 @@ def test_weights_that_are_computed_are_no_masks() -> None:
     hidden = nn.utils.parametrizations.weight_norm(nn.Linear(6, 4))
     network = nl.adapt(nn.Sequential(hidden, nn.ReLU(), nn.Linear(4, 2)), torch.randn(2, 6))
     rows = nl.Examples(torch.randn(20, 6), torch.arange(20) % 2, ("low", "high"))
-    found = nl.measure(network, (rows, rows), "1", settings=ProbeSettings(probe_recipe(1)))
+    found = nl.measure(network, (rows, rows), "1", settings=SHORT)
     assert masks_of(network) == {}
     assert len(found.network) == 32
 
@@ -452,7 +453,7 @@ class Pooled(nn.Module):
 def test_what_has_no_places_is_measured_on_inputs_of_any_size(site: str) -> None:
     learnt, larger = (nl.Examples(torch.randn(20, 3, n, n), torch.arange(20) % 2, ("a", "b")) for n in (8, 12))
     network = nl.adapt(Pooled(), torch.randn(2, 3, 8, 8))
-    assert nl.measure(network, (learnt, larger), site)[site].accuracy >= 0
+    assert nl.measure(network, (learnt, larger), site, settings=SHORT)[site].accuracy >= 0
     with pytest.raises(InputError, match="the filters of filters have 100 places, not 36"):
         nl.measure(network, (learnt, larger), ["filters", site])
 
@@ -460,7 +461,7 @@ def test_what_has_no_places_is_measured_on_inputs_of_any_size(site: str) -> None
 def test_texts_may_be_longer_than_the_example() -> None:
     learnt, longer = (nl.Examples(torch.randint(0, 9, (20, n)), torch.arange(20) % 2, ("a", "b")) for n in (4, 6))
     network = nl.adapt(Sorter(), learnt.inputs[:2, :3])
-    assert nl.measure(network, (learnt, longer), "words")["words"].class_means.shape == (2, 6)
+    assert nl.measure(network, (learnt, longer), "words", settings=SHORT)["words"].class_means.shape == (2, 6)
 
 
 class Sorter(nn.Module):
