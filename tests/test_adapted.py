@@ -250,6 +250,12 @@ def test_heads_are_found_where_nodes_are_theirs(attention: nn.Module, found: str
     assert of_heads == ([f"attention.{found}"] if found else [])
 
 
+def test_heads_stand_beside_layers_of_positions() -> None:
+    network = build_network("timm:test_vit_relpos", 10, 64, 1)
+    found = {site.name: site.heads for site in network.sites() if site.heads}
+    assert found == {f"blocks.{block}.attn.proj.input": 3 for block in range(len(network.network.blocks))}  # type: ignore[union-attr, arg-type]
+
+
 def test_heads_of_any_network_are_studied(tmp_path: Path) -> None:
     network = nl.adapt(attending(), DIGITS)
     digits = load_images("digits", "test")

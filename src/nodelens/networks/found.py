@@ -190,7 +190,8 @@ class _Seen:
         """After a module with heads: the layer behind these is its last one, or else who reads what it hands on."""
         first = output[0] if isinstance(output, tuple) and output else output
         inside = {path: layer for path, layer in self._layers.items() if path.startswith(f"{name}.")}
-        of_tokens = [layer.read for layer in inside.values() if layer.read.tensor.ndim == 3]
+        # Not what layers make of positions alone, without any input.
+        of_tokens = [one.read for one in inside.values() if one.read.tensor.ndim == 3 and self._of_batch(one.read)]
         different = [
             read for i, read in enumerate(of_tokens) if not any(one.is_now(read.tensor) for one in of_tokens[:i])
         ]
@@ -200,6 +201,9 @@ class _Seen:
             self._sites[last + READ] = replace(self._sites[last + READ], heads=heads)
         elif not last and len(different) == 1 and isinstance(first, Tensor):
             self._of_heads.append((_Made.now(first), heads))
+
+    def _of_batch(self, made: _Made) -> bool:
+        return len(made.tensor) == self._batch
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
