@@ -18,7 +18,7 @@ import matplotlib
 from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
 from nodelens.report.figures import STYLE, panels_of, save_figure
-from nodelens.report.growth import LINES, PAPER, along, draw_growth, site_ticks
+from nodelens.report.growth import LINES, PAPER, along, draw_growth, name_sites
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import PERMUTED, UNTRAINED, Row
 
@@ -65,13 +65,14 @@ NETWORKS = (
 def ratios(results: Path, network: Measured) -> list[Row]:
     """Rows of every site, in network order, `of` the network, its nulls, and again by probes that come to rest."""
     folder = results / network.page
+    default, penalised = _statistics(folder / network.tables), _statistics(folder / network.penalty)
     resting = [
         {**row, "of": RESTING if row["of"] == "network" else UNTRAINED_RESTING}
-        for row in _statistics(folder / network.penalty)
+        for row in penalised
         if row["site"] != OWN_HEAD and row["of"] != PERMUTED
     ]
-    own = [row for row in _statistics(folder / network.penalty) if row["site"] == OWN_HEAD]
-    default = _statistics(folder / network.tables)
+    # No probe is trained at the own head: it is the same in both.
+    own = [row for row in penalised if row["site"] == OWN_HEAD]
     return [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
 
 
@@ -155,11 +156,9 @@ def main(results: Path, out: Path) -> None:
                     {"site": f"block.{block}.linear2", "of": PAPER, "snr": of_block["snr"]}
                     for block, of_block in values.TABLE2.items()
                 ]
-            ticks, unit = site_ticks(sites)
             draw_growth(axes, rows, sites, "snr", SHOWN)
+            name_sites(axes, sites)
             axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
-            axes.set_xlabel(unit)
-            axes.set_xticks(range(len(sites)), ticks, fontsize=7.5, rotation=0 if unit else 90)
         for axes in panels[:, 0]:
             axes.set_ylabel("signal-to-noise ratio")
         handles = {

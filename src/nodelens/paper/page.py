@@ -9,6 +9,7 @@ from statistics import median
 
 from nodelens.paper.numbers import HELD, NOT_HELD, UNKNOWN, Number
 from nodelens.paper.scales import Scale
+from nodelens.paper.studies import PRUNING_STUDIES
 from nodelens.report.tables import Row, TextTable, with_spread
 
 RULE = (
@@ -57,9 +58,6 @@ REASONS = {
 OF_NODES = ("table1", "table2", "table3", "figure3")
 """Parts with statistics of nodes, of which it is said how near most of them are."""
 
-RETRAINED = ("output", "table3")
-"""Parts in which networks are pruned and retrained."""
-
 
 def reason(number: Number, scale: Scale) -> str:
     """Why a number is not held, as far as known; empty where it is, or nothing is known."""
@@ -68,7 +66,7 @@ def reason(number: Number, scale: Scale) -> str:
     if number.verdict == UNKNOWN:
         return "nothing to be measured here: no label, or no label of that kind"
     measured = scale.second if number.part == "table5" and scale.second is not None else scale
-    retrained = measured.retrains if number.part in RETRAINED else ""
+    retrained = measured.retrains if number.part in PRUNING_STUDIES else ""
     return "; ".join(filter(None, (REASONS.get(number.part, ""), measured.differs, retrained)))
 
 

@@ -109,6 +109,11 @@ def threshold_figure(
     return figure
 
 
+def line_name(who: str) -> str:
+    """What a legend calls the line of a table's `of`."""
+    return "labels permuted" if who == "permuted" else who
+
+
 def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, title: str) -> None:
     """One statistic against the threshold, for the network, its untrained twin and permuted labels.
 
@@ -120,8 +125,7 @@ def draw_sweep(axes: Axes, rows: Sequence[Mapping[str, Any]], statistic: str, ti
             continue
         x = np.array([row["threshold"] for row in points])
         y, spread = (np.array([row[key] for row in points]) for key in (statistic, f"{statistic}_std"))
-        label = "labels permuted" if who == "permuted" else who
-        axes.plot(x, y, line, color=colour, label=label, linewidth=1.6)
+        axes.plot(x, y, line, color=colour, label=line_name(who), linewidth=1.6)
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
     axes.set_title(title, loc="left", fontsize=9)
     axes.set_xlabel("threshold")

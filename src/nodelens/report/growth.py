@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nodelens.errors import InputError
 from nodelens.networks.families import OWN_HEAD
-from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, panels_of
+from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, line_name, panels_of
 from nodelens.report.stored import block_outputs
 
 GROWING = ("accuracy", "diagonal", "noise", "snr")
@@ -63,7 +63,6 @@ def growth_figure(
     if not sites:
         raise InputError("no site was measured; measure some first")
     ticks, unit = site_ticks(sites)
-    step = math.ceil(len(sites) / NAMED)
     with matplotlib.rc_context(STYLE):
         width = np.clip(0.7 + 0.19 * len(sites), 2.3, 5.0)
         height = 2.6 if unit else 2.4 + 0.065 * max(map(len, ticks))
@@ -71,13 +70,20 @@ def growth_figure(
         for axes, name in zip(panels[0], columns, strict=True):
             draw_growth(axes, rows, sites, name)
             axes.set_title(NAMES[name], loc="left", fontsize=9)
-            axes.set_xticks(range(0, len(sites), step), ticks[::step], fontsize=7.5, rotation=0 if unit else 90)
-            axes.set_xlabel(unit)
+            name_sites(axes, sites)
         # Permuted labels have no accuracy, the paper not every statistic: the legend stands where all lines are.
         fullest = max(reversed(panels[0]), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
         fullest.legend(frameon=False, fontsize=7.5)
         head_line(figure, title, into)
     return figure
+
+
+def name_sites(axes: Axes, sites: Sequence[str]) -> None:
+    """The sites below the axis, or some of them where there are too many."""
+    ticks, unit = site_ticks(sites)
+    step = math.ceil(len(sites) / NAMED)
+    axes.set_xticks(range(0, len(sites), step), ticks[::step], fontsize=7.5, rotation=0 if unit else 90)
+    axes.set_xlabel(unit)
 
 
 def draw_growth(
@@ -102,19 +108,15 @@ def draw_growth(
         y = np.array([of_site[site][statistic] for site in shown])
         spread = np.array([float(of_site[site].get(f"{statistic}_std") or 0) for site in shown])
         axes.plot(
-            x, y, line, color=colour, label=_called(who) if shown else None, linewidth=1.6, marker="o", markersize=3
+            x, y, line, color=colour, label=line_name(who) if shown else None, linewidth=1.6, marker="o", markersize=3
         )
         axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.2, linewidth=0)
         if OWN_HEAD in of_site and OWN_HEAD in sites:
-            label = None if shown else _called(who)
+            label = None if shown else line_name(who)
             axes.plot(
                 sites.index(OWN_HEAD), of_site[OWN_HEAD][statistic], "D", color=colour, label=label, markersize=4.5
             )
     axes.set_ylim(bottom=0)
-
-
-def _called(who: str) -> str:
-    return "labels permuted" if who == "permuted" else who
 
 
 def _is_number(value: object) -> bool:
