@@ -194,6 +194,21 @@ class Attention(nn.Module):
         return (found, None) if self.behind is None else self.behind(found)
 
 
+class Fewer(Attention):
+    """Whose keys and values are of fewer tokens than its queries."""
+
+    def __init__(self, nodes: int, heads: int) -> None:
+        super().__init__(nodes, heads, nn.Linear(nodes, nodes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        fewer = F.avg_pool1d(x.mT, 2).mT
+        q, k, v = (
+            layer(read).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for layer, read in ((self.query, x), (self.key, fewer), (self.value, fewer))
+        )
+        return self.behind(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))  # type: ignore[misc, no-any-return]
+
+
 class Attending(nn.Module):
     """Two blocks of attention on the rows of an image."""
 
@@ -231,7 +246,8 @@ def test_the_heads_of_any_attention_are_found() -> None:
     [
         (Attention(12, 3, nn.Sequential(nn.Linear(12, 12), nn.Dropout())), "0.behind.0.input"),
         (Attention(12, 3, nn.Sequential(nn.Linear(12, 24), nn.GELU(), nn.Linear(24, 12))), None),  # more than attends
-        (nn.MultiheadAttention(12, 3, batch_first=True), None),  # what it hands on is projected already
+        (nn.MultiheadAttention(12, 3, batch_first=True), "0.out_proj.input"),
+        (Fewer(12, 3), "0.behind.input"),
     ],
 )
 def test_heads_are_found_where_nodes_are_theirs(attention: nn.Module, found: str | None) -> None:
@@ -424,7 +440,7 @@ def test_what_cannot_be_measured_is_one_sentence() -> None:
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
             (2, 3, 8, 8),
             (20, 3, 12, 12),
-            r"on inputs of \(3, 12, 12\) the filters of 0 have 100 places, not 36",
+            r"on inputs of \(3, 12, 12\) 0 has 100 places for each filter, not 36",
         ),
     ],
 )
@@ -438,7 +454,7 @@ def test_inputs_of_another_shape_are_refused(
 
 def test_inputs_of_a_network_of_ours_are_of_its_size() -> None:
     digits = nl.Examples(torch.randn(20, 1, 8, 8), torch.arange(20) % 2, ("low", "high"))
-    with pytest.raises(InputError, match=r"the filters of block.1.output have 64 places, not 256"):
+    with pytest.raises(InputError, match=r"block.1.output has 64 places for each filter, not 256"):
         nl.measure(build_network("resnet18_3x3", 2, 16, 1), (digits, digits), "block.1.output")
 
 
@@ -460,7 +476,7 @@ def test_what_has_no_places_is_measured_on_inputs_of_any_size(site: str) -> None
     learnt, larger = (nl.Examples(torch.randn(20, 3, n, n), torch.arange(20) % 2, ("a", "b")) for n in (8, 12))
     network = nl.adapt(Pooled(), torch.randn(2, 3, 8, 8))
     assert nl.measure(network, (learnt, larger), site, settings=SHORT)[site].accuracy >= 0
-    with pytest.raises(InputError, match="the filters of filters have 100 places, not 36"):
+    with pytest.raises(InputError, match="filters has 100 places for each filter, not 36"):
         nl.measure(network, (learnt, larger), ["filters", site])
 
 

@@ -8,9 +8,11 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
-from nodelens.networks.found import found_parts, logits_of, run_once
+from nodelens.networks.found import found_parts
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Config, Network
+from nodelens.networks.opened import opened
+from nodelens.networks.running import logits_of, run_once
 from nodelens.networks.sites import Site
 
 
@@ -34,7 +36,7 @@ class Adapted(Network):
     """A network of somebody else's, whose sites are the outputs of its modules, by their paths, its layers too.
 
     Attributes:
-        network: somebody else's.
+        network: somebody else's, see `opened`.
     """
 
     family = "adapted"
@@ -43,7 +45,7 @@ class Adapted(Network):
         super().__init__()
         self.config = config
         self.checkpoint_metadata = {}
-        self.network = network
+        self.network = opened(network)
         self._parts = found_parts(network, example)
         self._example = example[:1].clone()
 
@@ -77,7 +79,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
 
     Args:
         network: from inputs to logits (batch, label), or to an object with such `logits`; it is used as it is and put
-            in eval mode.
+            in eval mode, but for torch's own transformer layers (see `nodelens.networks.opened`).
         example: at least two of its inputs, such as ``torch.zeros(2, 3, 32, 32)``; only their shape and kind matter.
         padding: of texts, (batch, token), the number that fills up a short one; no probe reads the tokens there.
 

@@ -1,4 +1,4 @@
-"""What one pass shows of a network of which nothing is known: its sites, and the layers that join them."""
+"""What running it shows of a network of which nothing is known: its sites, and the layers that join them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.errors import InputError
 from nodelens.networks.layers import Layer
+from nodelens.networks.opened import OpenAttention
+from nodelens.networks.running import logits_of, run_once
 from nodelens.networks.sites import Site
+from nodelens.networks.windows import found_windows
 
 FOR_FILTERS = (
     *(nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d),
@@ -50,12 +52,13 @@ class Parts:
 
 
 def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Parts:
-    """Sites and layers of a network, as one pass shows them.
+    """Sites and layers of a network, as running it once shows them.
 
     A module is left out that runs more than once or not at all, that hands on its input as it is (dropout), or whose
     output is no tensor of one of these shapes: (batch, node), (batch, token, node), (batch, node, side, side),
     (batch, side, side, node); the third has filters, the last tokens. Behind a convolution, the norms and poolings made
     for one, and what is computed element by element from their outputs, there are filters, of (batch, node, place) too.
+    Where windows of an image lie on the axis of the batch, the tokens of all its windows are its tokens.
 
     A fully connected layer joins the site whose output it reads, flattened or not, and its own output, or what an
     activation that is a module makes of it. Where what it reads is no module's output, that is a site by itself,
@@ -68,7 +71,7 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
     Raises:
         InputError: the network cannot be run on the example.
     """
-    seen = _Seen(network, len(example))
+    seen = _Seen(network, len(example), found_windows(network, example))
     handles = []
     for name, module in network.named_modules():
         if name:
@@ -121,8 +124,9 @@ class _SeenLayer:
 class _Seen:
     """What hooks see of one pass."""
 
-    def __init__(self, network: nn.Module, batch: int) -> None:
+    def __init__(self, network: nn.Module, batch: int, windows: dict[str, int]) -> None:
         self._batch = batch
+        self._windows = windows
         shared = Counter(id(one) for module in network.modules() for one in module._parameters.values())
         self._tied = {name for name, module in network.named_modules() if shared[id(getattr(module, "weight", 0))] > 1}
         self._runs: dict[str, int] = {}
@@ -140,17 +144,25 @@ class _Seen:
         """Before a module runs."""
         self._versions[name] = [_version(one) for one in inputs]
         if isinstance(module, nn.Linear) and inputs:
-            self._reads(name + READ, inputs[0])
+            self._reads(name, inputs[0])
 
-    def _reads(self, site: str, tensor: Any) -> None:
+    def _reads(self, module: str, tensor: Any) -> None:
         """What a layer reads may have to be a site by itself."""
-        shape = _layout(tensor, self._batch, of_filters=False)
-        if shape is not None and shape[1] != "channels":
-            heads = next((heads for made, heads in self._of_heads if tensor.ndim == 3 and made.is_now(tensor)), 0)
-            self._sites[site] = Site(
-                site, shape[0], f"network.{site.removesuffix(READ)}", "input", *shape[1:], heads=heads
-            )
-            self._made[site] = _Made.now(tensor)
+        site = self._site(module + READ, module, "input", tensor)
+        if site is not None and site.layout != "channels":
+            heads = next((heads for made, heads in self._of_heads if tensor.ndim > 2 and made.is_now(tensor)), 0)
+            self._sites[site.name] = replace(site, heads=heads)
+            self._made[site.name] = _Made.now(tensor)
+
+    def _site(
+        self, name: str, module: str, reads: Literal["input", "output"], tensor: Any, of_filters: bool = False
+    ) -> Site | None:
+        """What stands at a module; None where no probe can read it."""
+        windows = self._windows.get(module, 1)
+        shape = _layout(tensor, self._batch * windows, of_filters)
+        if shape is None or (windows > 1 and shape[1] != "tokens"):
+            return None
+        return Site(name, shape[0], f"network.{module}", reads, *shape[1:], windows=windows)
 
     def leaves(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         """After a module ran."""
@@ -160,16 +172,16 @@ class _Seen:
             read = _Made(inputs[0], versions[0])
             self._layers[name] = _SeenLayer(read, self._site_of(read, module.in_features), name, _Made.now(output))
         if heads := _heads_of(module):
-            self._attended(name, heads, output)
-        shape = _layout(output, self._batch, self._of_filters.seen(module, inputs, output))
+            self._attended(name, module, heads, output)
+        site = self._site(name, name, "output", output, self._of_filters.seen(module, inputs, output))
         entered = zip(inputs, versions, strict=False)  # a module may call itself with others
         # What a module has written to in place is no longer what entered it.
         as_it_was = any(output is one and _version(output) == version for one, version in entered)
-        if shape is None or as_it_was:
+        if site is None or as_it_was:
             return
         if inputs and _by_element(module) and isinstance(inputs[0], Tensor) and inputs[0].shape == output.shape:
             self._activates(name, inputs[0], versions[0])
-        self._sites[name] = Site(name, shape[0], f"network.{name}", "output", *shape[1:])
+        self._sites[name] = site
         self._made[name] = _Made.now(output)
 
     def _site_of(self, read: _Made, width: int) -> str:
@@ -186,24 +198,29 @@ class _Seen:
             if layer.target == path and layer.made.tensor is entered and layer.made.version == version:
                 layer.target = name
 
-    def _attended(self, name: str, heads: int, output: Any) -> None:
+    def _attended(self, name: str, module: nn.Module, heads: int, output: Any) -> None:
         """After a module with heads: the layer behind these is its last one, or else who reads what it hands on."""
         first = output[0] if isinstance(output, tuple) and output else output
+        if not isinstance(first, Tensor):
+            return
         inside = {path: layer for path, layer in self._layers.items() if path.startswith(f"{name}.")}
-        # Not what layers make of positions alone, without any input.
-        of_tokens = [one.read for one in inside.values() if one.read.tensor.ndim == 3 and self._of_batch(one.read)]
-        different = [
-            read for i, read in enumerate(of_tokens) if not any(one.is_now(read.tensor) for one in of_tokens[:i])
-        ]
-        last = next((path for path, layer in inside.items() if layer.made.is_now(first)), "")
+        reads = [layer.read for path, layer in inside.items() if self._is_of_tokens(path, layer.read, first)]
+        different = [read for i, read in enumerate(reads) if not any(one.is_now(read.tensor) for one in reads[:i])]
+        opened = isinstance(module, OpenAttention)  # hands it on transposed, where `batch_first` is not set
+        last = next((path for path, layer in inside.items() if opened or layer.made.is_now(first)), "")
         # Whoever reads more than what enters and what the heads find is more than an attention.
-        if last and len(different) <= 2 and inside[last].read.tensor.ndim == 3 and last + READ in self._sites:
+        if last and len(different) <= 2 and inside[last].read.tensor.ndim > 2 and last + READ in self._sites:
             self._sites[last + READ] = replace(self._sites[last + READ], heads=heads)
-        elif not last and len(different) == 1 and isinstance(first, Tensor):
+        elif not last and len(different) == 1:
             self._of_heads.append((_Made.now(first), heads))
 
-    def _of_batch(self, made: _Made) -> bool:
-        return len(made.tensor) == self._batch
+    def _is_of_tokens(self, path: str, read: _Made, made: Tensor) -> bool:
+        """Whether a layer reads as many tokens as a module makes.
+
+        Not those of positions alone, without any input, nor fewer of which keys and values come.
+        """
+        entered, batch = read.tensor, self._batch * self._windows.get(path, 1)
+        return entered.ndim > 2 and len(entered) == batch and entered.shape[:-1].numel() == made.shape[:-1].numel()
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
@@ -248,8 +265,8 @@ def _is_linear(layer: nn.Linear, read: Any, output: Any) -> bool:
 
 def _heads_of(module: nn.Module) -> int:
     """Number of its attention heads; 0 where it has none."""
-    if isinstance(module, nn.MultiheadAttention):
-        return 0  # its projection is no module that runs: what it hands on is no longer of one head
+    if isinstance(module, nn.MultiheadAttention) and not isinstance(module, OpenAttention):
+        return 0  # its projection may be no module that runs: what it hands on is no longer of one head
     found = (getattr(module, name, 0) for name in HEADS)
     return next((heads for heads in found if type(heads) is int and heads > 0), 0)
 
@@ -313,30 +330,3 @@ def _layout(output: Any, batch: int, of_filters: bool) -> tuple[int, Any, int] |
     if len(shape) == 4 and shape[1] == shape[2] != shape[3]:
         return shape[3], "tokens", 1
     return None
-
-
-def run_once(network: nn.Module, example: Tensor) -> Any:
-    """Its output in eval mode; afterwards its modules are as they were.
-
-    Raises:
-        InputError: it cannot be run on the example, for one of another shape than it reads.
-    """
-    training = {module: module.training for module in network.modules()}
-    device = next((weight.device for weight in network.parameters()), example.device)
-    network.eval()
-    try:
-        with torch.no_grad():
-            return network(example.to(device))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-        reason, shape = " ".join(str(error).split()), tuple(example.shape)
-        raise InputError(f"{type(network).__name__} cannot be run on inputs of {shape}: {reason}") from error
-    finally:
-        for module, was in training.items():
-            module.training = was
-
-
-def logits_of(output: Any) -> Any:
-    """Those of an object that has some, as the networks of the hub return; otherwise the output itself."""
-    return getattr(output, "logits", output)

@@ -40,6 +40,8 @@ class Site:
         prefix: tokens before those of the image, such as a class token.
         own_head: whether the network's own layer to the labels reads the site: that is its classifier head, and no
             probe is trained.
+        windows: parts of an image whose tokens lie one after another on the axis of the batch,
+            ``(batch · windows, tokens, nodes)``; a probe reads the tokens of all of them.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Site:
     stream: str = ""
     prefix: int = 0
     own_head: bool = False
+    windows: int = 1
 
 
 def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:
@@ -126,5 +129,7 @@ def _output_hook(site: Site, reader: Reader) -> Callable[[nn.Module, tuple[Any, 
 
 
 def _in_layout(site: Site, activations: Tensor) -> Tensor:
-    """Tokens that lie in a square, (batch, row, column, node), one after another."""
-    return activations.flatten(1, 2) if site.layout == "tokens" and activations.ndim == 4 else activations
+    """Tokens that lie in a square, (batch, row, column, node), or in windows, one after another."""
+    if site.windows > 1:
+        activations = activations.view(-1, site.windows, *activations.shape[1:])
+    return activations.flatten(1, -2) if site.layout == "tokens" and activations.ndim > 3 else activations

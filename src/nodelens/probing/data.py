@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import Network, Site, longest_text, reading
 from nodelens.networks.adapted import Adapted
-from nodelens.networks.found import run_once
+from nodelens.networks.running import run_once
 from nodelens.shards import device_of
 
 
@@ -104,22 +104,27 @@ def check_reads(network: Network, chosen: Sequence[Site], inputs: Samples, norma
     """Run the network on two of them: inputs of another shape than it reads are refused before probes are trained.
 
     Raises:
-        InputError: it cannot be run on them, or one of the chosen sites has another number of places there.
+        InputError: it cannot be run on them, or one of the chosen sites has another number of places or windows there.
     """
     example = normalisation.applied(inputs.batch(np.arange(min(2, len(inputs)))), device_of(network))
     filters = {site.name: site for site in chosen if site.layout == "channels"}
-    places: dict[str, int] = {}
+    windows = {site.name: site for site in chosen if site.windows > 1}
+    found: dict[str, int] = {}
 
     def count(name: str, activations: Tensor) -> None:
-        places[name] = activations[0].numel() // filters[name].nodes
+        in_windows = len(activations) // len(example)
+        found[name] = in_windows if name in windows else activations[0].numel() // filters[name].nodes
 
-    with reading(network, list(filters.values()), count):
+    as_they_lie = [replace(site, windows=1) for site in windows.values()]
+    with reading(network, [*filters.values(), *as_they_lie], count):
         run_once(network.network if isinstance(network, Adapted) else network, example)
-    for name, found in places.items():
-        if found != filters[name].positions:
+    for site in (*filters.values(), *windows.values()):
+        number = found[site.name]
+        kind, wanted = ("windows", site.windows) if site.name in windows else ("places for each filter", site.positions)
+        if number != wanted:
             raise InputError(
-                f"on inputs of {tuple(example.shape[1:])} the filters of {name} have {found} places, "
-                f"not {filters[name].positions}; give inputs of the size that the network was made for"
+                f"on inputs of {tuple(example.shape[1:])} {site.name} has {number} {kind}, not {wanted}; "
+                "give inputs of the size that the network was made for"
             )
 
 

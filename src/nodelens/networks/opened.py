@@ -1,0 +1,65 @@
+"""torch's own transformer layers, opened: the same weights and numbers, but hooks see what passes through."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class OpenAttention(nn.MultiheadAttention):
+    """torch's attention, whose projection is a module that runs.
+
+    Torch's own computes with the weight of `out_proj` and does not call it, so that nothing stands where its heads
+    hand on what they found. Here that enters `out_proj`, as (batch, token, node) whatever `batch_first` says.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `nn.MultiheadAttention`, of whose arguments it takes every one; to rounding the same."""
+        alone = query.ndim == 2  # (token, node)
+        by_batch = self.batch_first and not alone
+        query, key, value = (one.transpose(0, 1) if by_batch else one for one in (query, key, value))
+        # A projection that changes nothing: every mask, bias and option stays torch's own.
+        unchanged = torch.eye(self.embed_dim, dtype=query.dtype, device=query.device)
+        found, weights = F.multi_head_attention_forward(
+            *(query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias),
+            *(self.bias_k, self.bias_v, self.add_zero_attn, self.dropout, unchanged, None, self.training),
+            key_padding_mask=key_padding_mask,
+            need_weights=need_weights,
+            attn_mask=attn_mask,
+            use_separate_proj_weight=not self._qkv_same_embed_dim,
+            q_proj_weight=self.q_proj_weight,
+            k_proj_weight=self.k_proj_weight,
+            v_proj_weight=self.v_proj_weight,
+            average_attn_weights=average_attn_weights,
+            is_causal=is_causal,
+        )
+        if alone:
+            return self.out_proj(found), weights
+        made = self.out_proj(found.transpose(0, 1))
+        return made if self.batch_first else made.transpose(0, 1), weights
+
+
+def opened(network: nn.Module) -> nn.Module:
+    """The same network, in place, with every `nn.MultiheadAttention` an `OpenAttention`.
+
+    And with encoders of torch that keep the tokens that fill up a text: torch leaves these out where no gradient is
+    asked for, in tensors that nothing but its own layers can read. What an encoder makes of such tokens is then not
+    zero, as it is not in training either.
+    """
+    for module in network.modules():
+        if type(module) is nn.MultiheadAttention:
+            module.__class__ = OpenAttention
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+    return network

@@ -1,0 +1,37 @@
+"""Running somebody else's network once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nodelens.errors import InputError
+
+
+def run_once(network: nn.Module, example: Tensor) -> Any:
+    """Its output in eval mode; afterwards its modules are as they were.
+
+    Raises:
+        InputError: it cannot be run on the example, for one of another shape than it reads.
+    """
+    training = {module: module.training for module in network.modules()}
+    device = next((weight.device for weight in network.parameters()), example.device)
+    network.eval()
+    try:
+        with torch.no_grad():
+            return network(example.to(device))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        reason, shape = " ".join(str(error).split()), tuple(example.shape)
+        raise InputError(f"{type(network).__name__} cannot be run on inputs of {shape}: {reason}") from error
+    finally:
+        for module, was in training.items():
+            module.training = was
+
+
+def logits_of(output: Any) -> Any:
+    """Those of an object that has some, as the networks of the hub return; otherwise the output itself."""
+    return getattr(output, "logits", output)
