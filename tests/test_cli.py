@@ -506,10 +506,16 @@ def test_quickstart_reaches_its_accuracy(tmp_path: Path) -> None:
     assert done.returncode == 0, error
     assert "Table 1" in out
     assert "Table 2" in out
+    assert "Labels of each head" in out
     assert str(tmp_path / "quick" / "report.html") in out
     assert (tmp_path / "quick" / "report.html").stat().st_size > 100_000
-    events = RunDirectory(tmp_path / "quick").events("train")
-    assert events[-1]["test_accuracy"] >= 0.97
+    quick = RunDirectory(tmp_path / "quick")
+    assert quick.events("train")[-1]["test_accuracy"] >= 0.97
+    with (quick.path / "prune" / "quickstart" / "tables" / "prune.csv").open() as file:
+        kept = {row["method"]: float(row["test"]) for row in csv.DictReader(file) if row["epoch"] == "3"}
+    assert kept["dense"] >= kept["andc"] > kept["branch"]
+    # What quickstart has pruned stands in nobody's way.
+    assert not (quick.path / "prune" / "config.json").exists()
 
 
 def test_tensorboard_events_on_request(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def reproduce(
 
 
 def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
-    """Train a small transformer on handwritten digits and measure every node of it; needs no data, no network."""
+    """Train a small transformer on handwritten digits, look at its nodes and heads, prune it; needs no data."""
     from nodelens.paper.studies import quickstart as quickstart_study
     from nodelens.report.page import write_report
     from nodelens.report.training import training_events

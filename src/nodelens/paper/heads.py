@@ -260,11 +260,15 @@ def reproduce_heads(
         second, within = replace(scale.second, seeds=scale.seeds, second=None), RunDirectory(run.path / SECOND)
         with within.claimed():
             return reproduce_heads(study, second, within, checkpoint, seed, split)
+    return HEAD_STUDIES[study](head_study(scale, run, checkpoint, seed, split))
+
+
+def head_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, split: str = "train") -> HeadStudy:
+    """The heads of a scale's network, which is trained where there is none; the split is that of the nodal matrices."""
     precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     probe = scale_probes(scale, network, range(scale.seeds), seed, precision)
-    data = load_head_data(network, scale.data, split)
-    return HEAD_STUDIES[study](HeadStudy(network, data, HeadSettings(split=split, probe=probe), run))
+    return HeadStudy(network, load_head_data(network, scale.data, split), HeadSettings(split=split, probe=probe), run)
 
 
 def _figure(study: HeadStudy, name: str) -> Path:

@@ -45,8 +45,14 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
     return [table, accuracy_table(study.prune(), costs)]
 
 
-def table3_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int) -> PruningStudy:
-    """The last block with the paper's thresholds; measured in `run`/prune, kept in `run`/prune/table3."""
+def table3_study(
+    scale: Scale, run: RunDirectory, checkpoint: Path | None, seed: int, apart: RunDirectory | None = None
+) -> PruningStudy:
+    """The last block with the paper's thresholds; measured in `run`/prune, kept in `run`/prune/table3.
+
+    Args:
+        apart: instead of both, so that other studies of the network are free to be measured otherwise.
+    """
     precision = precision_of(run)
     network = trained_network(scale, run, checkpoint, seed, precision)
     patterns = block_patterns(layers(network), None)
@@ -61,7 +67,7 @@ def table3_study(scale: Scale, run: RunDirectory, checkpoint: Path | None, seed:
             f"{last}.projection": values.TABLE3["projection", "output"]["threshold"],
         },
     )
-    return _study(network, scale, settings, run, "table3")
+    return _study(network, scale, settings, run, "table3", apart)
 
 
 def output_layer(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed: int = 0) -> list[TextTable]:
@@ -134,10 +140,18 @@ def pruned_in(run: RunDirectory) -> RunDirectory:
     return RunDirectory(run.path / "prune")
 
 
-def _study(network: Network, scale: Scale, settings: PruneSettings, run: RunDirectory, name: str) -> PruningStudy:
-    """Measured in `run`/prune, which all studies share, kept in `run`/prune/NAME."""
+def _study(
+    network: Network,
+    scale: Scale,
+    settings: PruneSettings,
+    run: RunDirectory,
+    name: str,
+    apart: RunDirectory | None = None,
+) -> PruningStudy:
+    """Measured in `run`/prune, which all studies share, kept in `run`/prune/NAME; or both apart."""
     data, measured = load_pruning_data(network, scale.data, settings), pruned_in(run)
-    return PruningStudy(network, data, settings, RunDirectory(measured.path / name), measured)
+    kept = RunDirectory(measured.path / name)
+    return PruningStudy(network, data, settings, apart or kept, apart or measured)
 
 
 def beside_paper(ours: list[Row], seeds: int, split: str) -> tuple[list[Row], TextTable]:

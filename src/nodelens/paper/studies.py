@@ -13,15 +13,17 @@ from nodelens.errors import InputError
 from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
 from nodelens.paper.enforced import enforced
-from nodelens.paper.heads import HEAD_STUDIES, reproduce_heads
+from nodelens.paper.heads import HEAD_STUDIES, head_study, reproduce_heads
 from nodelens.paper.nodes import NODE_SITES, figure3, figure4
-from nodelens.paper.pruning import output_layer, pruned_in, table3
+from nodelens.paper.pruning import output_layer, pruned_in, table3, table3_study
 from nodelens.paper.scales import BLOCK_OUTPUTS, SCALES, Scale, measure_scale, with_probes
 from nodelens.probing import Measurement, measurements_of
 from nodelens.probing.store import load_measurements, measured_names, measured_splits
 from nodelens.report.figures import save_figure, threshold_figure
 from nodelens.report.growth import PAPER, growth_figure
+from nodelens.report.heads import report_heads
 from nodelens.report.measurement import SWEEP, report_measurement
+from nodelens.report.pruning import accuracy_table, report_pruning
 from nodelens.report.tables import (
     HEADINGS,
     NETWORK,
@@ -255,16 +257,26 @@ def reproduce(
 
 
 def quickstart(run: RunDirectory, seed: int = 0) -> list[TextTable]:
-    """Train the smoke scale's network, measure all its sites, and show the block outputs as Tables 1 and 2.
+    """Train the smoke scale's network, measure all its sites, study its heads and prune its last block.
 
     `nodelens quickstart`; two to three minutes on two cores; expect a test accuracy of at least 0.97.
+
+    Returns:
+        The block outputs as Tables 1 and 2, the labels that heads own, and what pruning costs.
     """
     scale = replace(SCALES["smoke"], seeds=1)
     measure_scale(scale, run, sites=("*",), seed=seed)
     report_training(run)
     report_measurement(run, ("test",))
+    owned, *_ = report_heads(head_study(scale, run, None, seed))
+    apart = RunDirectory(pruned_in(run).path / "quickstart")
+    with apart.claimed():
+        study = table3_study(scale, run, None, seed, apart)
+        report_pruning(study)
     rows = statistics_rows(_block_measurements(run, "test"), values.THRESHOLD)
     return [
         statistics_table(rows, TABLE1, "Table 1: what the nodes behind each block know (10 labels)"),
         statistics_table(rows, TABLE2, "Table 2: signal and noise per label"),
+        owned,
+        accuracy_table(study.prune(), "Test accuracy with the last block pruned, retrained for three epochs"),
     ]
