@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from nodelens import adapt
 from nodelens.errors import InputError
 from nodelens.networks import CCT, Network, apply_masks, build_network, layer_weight, layers, masks_of, sites
 from nodelens.networks.dead import remove_hidden
@@ -157,3 +158,43 @@ def test_cuts_are_the_best_of_all() -> None:
             edges = [0, *inner, rows]
             totals.append(sum(sizes[a, b] for a, b in pairwise(edges)))
         assert sum(sizes[begin, end] for begin, end in found) == min(totals)
+
+
+class Mixed(nn.Module):
+    """Hidden nodes between two layers; such that others read, that depend on each other, and that a skip carries on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.free = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 12, bias=False))
+        self.read_twice, self.first, self.second = nn.Linear(12, 24), nn.Linear(24, 12), nn.Linear(24, 12)
+        self.shares = nn.Sequential(nn.Linear(12, 24), nn.Softmax(dim=1), nn.Linear(24, 12))
+        self.carried, self.on = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.read_twice(self.free(images))
+        x = self.shares(self.first(x) + self.second(x))
+        carried = self.carried(x)
+        return self.head(carried + self.on(carried))  # type: ignore[no-any-return]
+
+
+def test_dead_nodes_of_any_network_are_removed_where_nothing_else_reads_them() -> None:
+    network = adapt(Mixed(), torch.zeros(2, 1, 4, 4)).double()
+    apply_masks(network, sparse_masks(network, 0.5, seed=0))
+    smaller = compact(network, 1)
+    assert_same_function(network, smaller, 1, 4, 4)
+    own = smaller.network.network
+    assert own.free[1].out_features == own.free[3].in_features < 24  # type: ignore[union-attr, index]
+    assert own.read_twice.out_features == own.shares[0].out_features == 24  # type: ignore[union-attr, index]
+    assert own.carried.out_features == 12  # type: ignore[union-attr]
+    assert network.network.free[1].out_features == 24  # type: ignore[union-attr, index]
+
+
+def test_a_compacted_transformer_of_torch_computes_the_same() -> None:
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation=nn.GELU())
+    network = adapt(nn.Sequential(nn.Flatten(1, 2), block, nn.Flatten(), nn.Linear(64, 10)), torch.zeros(2, 2, 4, 8))
+    apply_masks(network.double(), sparse_masks(network, 0.5, seed=0))
+    smaller = compact(network, 1)
+    assert_same_function(network, smaller, 2, 4, 8)

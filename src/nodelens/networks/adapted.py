@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nodelens.errors import InputError
+from nodelens.networks.dead import remove_hidden
 from nodelens.networks.found import found_parts
 from nodelens.networks.layers import Layer
 from nodelens.networks.network import Config, Network
 from nodelens.networks.opened import opened
-from nodelens.networks.running import logits_of, run_once
+from nodelens.networks.running import logits_of, run_once, same_logits
 from nodelens.networks.sites import Site
 
 
@@ -69,6 +73,49 @@ class Adapted(Network):
     def output_layer(self) -> str:
         """Path of the fully connected layer whose output is the network's as it is; empty where there is none."""
         return self._parts.output_layer
+
+    def remove_dead(self, multiple: int = 1) -> None:
+        """Remove dead nodes between two fully connected layers, in place; see `Network.remove_dead`.
+
+        Nobody knows what else reads these nodes, or whether one is computed of others: they stay where the logits of
+        its example inputs change.
+        """
+        inputs = self.example(2)
+        if inputs.is_floating_point():
+            inputs = inputs.to(next(self.parameters()).dtype)
+        expected = logits_of(run_once(self.network, inputs))
+        before = {layer.target: layer for layer in self.layers() if layer.target}
+        of_site = {site.name: site.module for site in self.sites()}
+        for layer in self.layers():
+            if layer.source not in before:
+                continue
+            paths, between = (before[layer.source].module, layer.module), of_site[layer.source]
+            whole: list[Any] = [self.get_submodule(path) for path in paths]
+            try:
+                activation = None if between == paths[0] else self.get_submodule(between)
+                self._put(paths, _without_dead(whole[0], whole[1], activation, multiple))
+                same = same_logits(logits_of(run_once(self.network, inputs)), expected)
+            except InputError:  # somebody else reads as many nodes as there were
+                same = False
+            if not same:
+                self._put(paths, whole)
+
+    def _put(self, paths: Iterable[str], modules: Iterable[nn.Module]) -> None:
+        for path, module in zip(paths, modules, strict=True):
+            self.set_submodule(path, module)
+
+
+def _without_dead(
+    first: nn.Linear, second: nn.Linear, activation: nn.Module | None, multiple: int
+) -> tuple[nn.Linear, nn.Linear]:
+    """Two fully connected layers without the dead nodes between them; the given ones stay as they are."""
+
+    def between(bias: Tensor) -> Tensor:
+        return bias if activation is None else run_once(activation, bias[None])[0]
+
+    smaller = copy.deepcopy(first), copy.deepcopy(second)
+    remove_hidden(*smaller, between, multiple)
+    return smaller
 
 
 def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int | None = None) -> Adapted:

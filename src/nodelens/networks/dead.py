@@ -35,19 +35,23 @@ def remove_hidden(
 
     Args:
         first: its outputs are the nodes.
-        second: its inputs are the activations of the nodes. Both need a bias.
+        second: its inputs are the activations of the nodes.
         activation: what stands between the two, element by element.
         multiple: of nodes that stay, see `alive`.
     """
     weight = second.weight.detach()
     entered, left = first.weight.detach().any(dim=1), weight.any(dim=0)
-    constant = torch.where(entered, 0.0, activation(first.bias.detach()))
-    second.bias = nn.Parameter(second.bias.detach() + weight @ constant)
+    constant = torch.where(entered, 0.0, activation(_bias(first)))
+    second.bias = nn.Parameter(_bias(second) + weight @ constant)
     # Dead nodes that stay must not be counted twice.
     second.weight = nn.Parameter(weight * entered)
     kept = alive(entered & left, multiple)
     keep_outputs(first, kept)
     keep_inputs(second, kept)
+
+
+def _bias(layer: nn.Linear) -> Tensor:
+    return layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
 
 
 def alive(mask: Bool[Tensor, " node"], multiple: int = 1) -> Int[Tensor, " kept"]:

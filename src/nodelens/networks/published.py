@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from nodelens.errors import InputError
 from nodelens.networks.adapted import Adapted
 from nodelens.networks.network import Network
+from nodelens.networks.running import same_logits
 
 TIMM = "timm:"
 PERTURBATION = 0.1
 """Of the weights of a fresh network, for that comparison."""
-TOLERANCE = 1e-4
-"""Difference of two ways to the same logits in float32, as a share of the largest."""
 
 Build = Callable[[Mapping[str, Tensor], Mapping[str, str]], Network]
 """Makes a network of one of nodelens's own families of weights and metadata; an `InputError` where there is none."""
@@ -150,5 +149,4 @@ def alike(
     inputs = tried_on(ours)
     with torch.inference_mode():
         expected, found = theirs(inputs), ours(inputs)
-    same = torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
-    return ours if same else None
+    return ours if same_logits(found, expected) else None

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from nodelens.errors import InputError
 
+TOLERANCE = 1e-4
+"""Difference of two ways to the same logits in float32, as a share of the largest."""
+
 
 def run_once(network: nn.Module, example: Tensor) -> Any:
     """Its output in eval mode; afterwards its modules are as they were.
@@ -35,3 +38,8 @@ def run_once(network: nn.Module, example: Tensor) -> Any:
 def logits_of(output: Any) -> Any:
     """Those of an object that has some, as the networks of the hub return; otherwise the output itself."""
     return getattr(output, "logits", output)
+
+
+def same_logits(found: Tensor, expected: Tensor) -> bool:
+    """Whether two ways to compute them agree to rounding in float32."""
+    return torch.allclose(found, expected, rtol=0.0, atol=TOLERANCE * float(expected.abs().max()))
