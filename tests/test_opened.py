@@ -150,6 +150,43 @@ def test_nodes_of_torch_s_encoder_do_not_see_what_fills_up_a_text() -> None:
         assert site.class_means.std() > 0
 
 
+class MeanOfAll(Reader):
+    """Takes the mean of what fills up a text, too."""
+
+    def forward(self, texts: Tensor) -> Tensor:
+        return self.head(self.encoder(self.words(texts), src_key_padding_mask=texts == 0).mean(dim=1))  # type: ignore[no-any-return]
+
+
+class Wrapped(nn.Module):
+    """A projection of which torch's attention reads the weight alone."""
+
+    def __init__(self, inner: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = inner.weight, inner.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * torch.nn.functional.linear(x, self.weight, self.bias)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_network_for_which_padding_counts_is_refused() -> None:
+    with pytest.raises(nl.InputError, match=r"MeanOfAll reads what its nn\.TransformerEncoder makes of padding"):
+        nl.adapt(MeanOfAll(by_batch=True), TEXTS, padding=0)
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_projection_that_does_more_stays_closed(hooked: bool) -> None:
+    network = Reader(by_batch=True)
+    first = network.encoder.layers[0].self_attn
+    if hooked:
+        first.out_proj.register_forward_hook(lambda _, __, output: 2 * output)  # type: ignore[union-attr]
+    else:
+        first.out_proj = Wrapped(first.out_proj)  # type: ignore[union-attr, arg-type, assignment]
+    found = head_sites(nl.adapt(network, TEXTS, padding=0))
+    assert [site.name for site in found] == ["encoder.layers.1.self_attn.out_proj.input"]
+
+
 def test_an_opened_attention_hands_its_heads_on_one_after_another() -> None:
     """What enters the projection is each head's mean of its own values: here with weights that are all alike."""
     closed = attention(batch_first=False)

@@ -131,7 +131,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
         padding: of texts, (batch, token), the number that fills up a short one; no probe reads the tokens there.
 
     Raises:
-        InputError: it cannot be run on them, or gives no (batch, label).
+        InputError: it cannot be run on them, gives no (batch, label), or what torch makes of padding counts for it.
 
     >>> import torch
     >>> classifier = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -147,4 +147,11 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
         raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
     shape = example.shape[1:]
     size, channels = (shape[1], shape[0]) if len(shape) == 3 and shape[1] == shape[2] else (0, 0)
-    return Adapted(network, AdaptedConfig(logits.shape[1], size, channels, padding), example).eval()
+    adapted = Adapted(network, AdaptedConfig(logits.shape[1], size, channels, padding), example).eval()
+    encoders = any(isinstance(module, nn.TransformerEncoder) for module in network.modules())
+    if encoders and not same_logits(logits_of(run_once(network, example)), logits):
+        raise InputError(
+            f"{type(network).__name__} reads what its nn.TransformerEncoder makes of padding, which torch leaves out "
+            "in eval mode alone; mask it there, as in a mean over the tokens that are no padding"
+        )
+    return adapted

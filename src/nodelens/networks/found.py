@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nodelens.networks.found_heads import heads_of, of_heads_alone
 from nodelens.networks.layers import Layer
 from nodelens.networks.opened import OpenAttention
 from nodelens.networks.running import logits_of, run_once
@@ -30,9 +31,6 @@ FOR_FILTERS = (
 
 READ = ".input"
 """Ends the name of a site that a fully connected layer reads and no module has made."""
-
-HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
-"""What the authors of an attention module call the number of its heads."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
     weight.
 
     Attention heads are where a module says how many it has and hands on what a layer within it makes: the tokens that
-    this layer reads belong to them. So do those that a layer reads from such a module without one.
+    this layer reads belong to them, if `of_heads_alone`. So do those that a layer reads from such a module without one.
 
     Raises:
         InputError: the network cannot be run on the example.
@@ -76,7 +74,7 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
     for name, module in network.named_modules():
         if name:
             handles.append(module.register_forward_pre_hook(partial(seen.enters, name)))
-            handles.append(module.register_forward_hook(partial(seen.leaves, name)))
+            handles.append(module.register_forward_hook(partial(seen.leaves, name), with_kwargs=True))
     try:
         logits = logits_of(run_once(network, example))
     finally:
@@ -109,12 +107,14 @@ class _SeenLayer:
     """A fully connected layer that has run.
 
     Attributes:
+        module: itself.
         read: what it read.
         source: the site of that; empty where no probe can read it.
         target: the site that its nodes are seen at.
         made: its output.
     """
 
+    module: nn.Linear
     read: _Made
     source: str
     target: str
@@ -139,9 +139,13 @@ class _Seen:
         self._of_heads: list[tuple[_Made, int]] = []
         """What modules with heads hand on, no layer of theirs behind these."""
         self._of_filters = _OfFilters()
+        self._trying = False
+        """While a module runs again."""
 
     def enters(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Before a module runs."""
+        if self._trying:
+            return
         self._versions[name] = [_version(one) for one in inputs]
         if isinstance(module, nn.Linear) and inputs:
             self._reads(name, inputs[0])
@@ -164,15 +168,20 @@ class _Seen:
             return None
         return Site(name, shape[0], f"network.{module}", reads, *shape[1:], windows=windows)
 
-    def leaves(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def leaves(
+        self, name: str, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any], output: Any
+    ) -> None:
         """After a module ran."""
+        if self._trying:
+            return
         self._runs[name] = self._runs.get(name, 0) + 1
         versions = self._versions[name]
         if isinstance(module, nn.Linear) and inputs and _is_linear(module, inputs[0], output):
             read = _Made(inputs[0], versions[0])
-            self._layers[name] = _SeenLayer(read, self._site_of(read, module.in_features), name, _Made.now(output))
-        if heads := _heads_of(module):
-            self._attended(name, module, heads, output)
+            source = self._site_of(read, module.in_features)
+            self._layers[name] = _SeenLayer(module, read, source, name, _Made.now(output))
+        if heads_of(module):
+            self._attended(name, module, inputs, keywords, output)
         site = self._site(name, name, "output", output, self._of_filters.seen(module, inputs, output))
         entered = zip(inputs, versions, strict=False)  # a module may call itself with others
         # What a module has written to in place is no longer what entered it.
@@ -198,29 +207,21 @@ class _Seen:
             if layer.target == path and layer.made.tensor is entered and layer.made.version == version:
                 layer.target = name
 
-    def _attended(self, name: str, module: nn.Module, heads: int, output: Any) -> None:
+    def _attended(self, name: str, module: nn.Module, inputs: Sequence[Any], keywords: Any, output: Any) -> None:
         """After a module with heads: the layer behind these is its last one, or else who reads what it hands on."""
         first = output[0] if isinstance(output, tuple) and output else output
-        if not isinstance(first, Tensor):
-            return
         inside = {path: layer for path, layer in self._layers.items() if path.startswith(f"{name}.")}
-        reads = [layer.read for path, layer in inside.items() if self._is_of_tokens(path, layer.read, first)]
-        different = [read for i, read in enumerate(reads) if not any(one.is_now(read.tensor) for one in reads[:i])]
-        opened = isinstance(module, OpenAttention)  # hands it on transposed, where `batch_first` is not set
-        last = next((path for path, layer in inside.items() if opened or layer.made.is_now(first)), "")
-        # Whoever reads more than what enters and what the heads find is more than an attention.
-        if last and len(different) <= 2 and inside[last].read.tensor.ndim > 2 and last + READ in self._sites:
-            self._sites[last + READ] = replace(self._sites[last + READ], heads=heads)
-        elif not last and len(different) == 1:
-            self._of_heads.append((_Made.now(first), heads))
-
-    def _is_of_tokens(self, path: str, read: _Made, made: Tensor) -> bool:
-        """Whether a layer reads as many tokens as a module makes.
-
-        Not those of positions alone, without any input, nor fewer of which keys and values come.
-        """
-        entered, batch = read.tensor, self._batch * self._windows.get(path, 1)
-        return entered.ndim > 2 and len(entered) == batch and entered.shape[:-1].numel() == made.shape[:-1].numel()
+        if isinstance(module, OpenAttention):
+            last, apart = f"{name}.out_proj", True
+        else:
+            last = next((path for path, layer in inside.items() if layer.made.is_now(first)), "")
+            self._trying = True
+            apart = of_heads_alone(module, inputs, keywords, inside[last].module if last else None)
+            self._trying = False
+        if apart and not last:
+            self._of_heads.append((_Made.now(first), heads_of(module)))
+        elif apart and last + READ in self._sites:
+            self._sites[last + READ] = replace(self._sites[last + READ], heads=heads_of(module))
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
@@ -261,14 +262,6 @@ def _is_linear(layer: nn.Linear, read: Any, output: Any) -> bool:
         )
     )
     return asked.shape == found.shape and torch.allclose(asked, found, rtol=1e-2, atol=1e-3 * float(asked.abs().max()))
-
-
-def _heads_of(module: nn.Module) -> int:
-    """Number of its attention heads; 0 where it has none."""
-    if isinstance(module, nn.MultiheadAttention) and not isinstance(module, OpenAttention):
-        return 0  # its projection may be no module that runs: what it hands on is no longer of one head
-    found = (getattr(module, name, 0) for name in HEADS)
-    return next((heads for heads in found if type(heads) is int and heads > 0), 0)
 
 
 def _numbered(sites: Iterable[Site]) -> list[Site]:
@@ -316,7 +309,9 @@ def _version(tensor: Any) -> int:
 
 def _layout(output: Any, batch: int, of_filters: bool) -> tuple[int, Any, int] | None:
     """Nodes, layout and positions of what a module hands on; None where it is nothing that a probe can read."""
-    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (batch,):
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.is_nested:
+        return None
+    if output.shape[:1] != (batch,):
         return None
     shape = output.shape
     if of_filters:

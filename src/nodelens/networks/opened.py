@@ -26,6 +26,10 @@ class OpenAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """As `nn.MultiheadAttention`, of whose arguments it takes every one; to rounding the same."""
+        if query.is_nested:  # by the user's own hand: only torch's own layers can read it
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
         alone = query.ndim == 2  # (token, node)
         by_batch = self.batch_first and not alone
         query, key, value = (one.transpose(0, 1) if by_batch else one for one in (query, key, value))
@@ -51,15 +55,22 @@ class OpenAttention(nn.MultiheadAttention):
 
 
 def opened(network: nn.Module) -> nn.Module:
-    """The same network, in place, with every `nn.MultiheadAttention` an `OpenAttention`.
+    """The same network, in place, with every `nn.MultiheadAttention` an `OpenAttention`, but for wrapped projections.
 
     And with encoders of torch that keep the tokens that fill up a text: torch leaves these out where no gradient is
     asked for, in tensors that nothing but its own layers can read. What an encoder makes of such tokens is then not
     zero, as it is not in training either.
     """
     for module in network.modules():
-        if type(module) is nn.MultiheadAttention:
+        if type(module) is nn.MultiheadAttention and _computes_as_its_weight_says(module.out_proj):
             module.__class__ = OpenAttention
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
     return network
+
+
+def _computes_as_its_weight_says(projection: nn.Module) -> bool:
+    """Of a wrapped one torch takes the weight alone."""
+    return type(projection).forward is nn.Linear.forward and not (
+        projection._forward_hooks or projection._forward_pre_hooks
+    )

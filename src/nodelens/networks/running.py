@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from nodelens.errors import InputError
 
+FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, IndexError)
+"""What networks raise on inputs that they cannot be run on."""
+
 TOLERANCE = 1e-4
 """Difference of two ways to the same logits in float32, as a share of the largest."""
 
@@ -27,7 +30,7 @@ def run_once(network: nn.Module, example: Tensor) -> Any:
             return network(example.to(device))
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+    except FAILURES as error:
         reason, shape = " ".join(str(error).split()), tuple(example.shape)
         raise InputError(f"{type(network).__name__} cannot be run on inputs of {shape}: {reason}") from error
     finally:

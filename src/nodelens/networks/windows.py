@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,14 +10,16 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from nodelens.networks.found_heads import heads_of
 from nodelens.networks.running import run_once
 
 
 def found_windows(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> dict[str, int]:
     """Windows of each input where what enters and leaves a module is (batch · window, token, node).
 
-    Found by changing the first input: its windows are the first ones, and all others must stay as they were. What is
-    several times as long for another reason, as (token, batch, node), does not pass.
+    Found by changing the first input: all of its windows must change, and no others. What is several times as long for
+    another reason, as (token, batch, node), does not pass; nor do the heads of an attention, (batch · head, token,
+    node), which are told by what enters the attention.
 
     Returns:
         The number of windows, at least two, by the module's path; empty for inputs that are no images.
@@ -36,9 +39,16 @@ def found_windows(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> d
         count, other = len(tensor) // batch, after.get(name)
         if other is not None and other.shape == tensor.shape:
             same = torch.isclose(tensor, other).flatten(1).all(dim=1)
-            if bool(same[count:].all()) and not bool(same[:count].all()):
+            if bool(same[count:].all()) and not bool(same[:count].any()):
                 found[name] = count
-    return found
+    attentions = [name for name, module in network.named_modules() if heads_of(module)]
+    return {name: count for name, count in found.items() if _around(name, found, attentions) in (None, count)}
+
+
+def _around(name: str, found: Mapping[str, int], attentions: Sequence[str]) -> int | None:
+    """Windows of what enters the innermost attention around a module; None where there is none."""
+    around = [one for one in attentions if name.startswith(f"{one}.")]
+    return found.get(max(around, key=len), 1) if around else None
 
 
 def _of_several(network: nn.Module, example: Tensor) -> dict[str, Tensor]:
