@@ -73,5 +73,5 @@ def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0) -> None:
         page = write_report([run])
     show(tables)
     output.print(f"the network's own test accuracy: {reached:.4f}")
-    output.print(f"run directory {run.path}: tables/, figures/, measure/")
+    output.print(f"run directory {run.path}: tables/, figures/, measure/, heads/, prune/quickstart/")
     output.print(f"look at every node: open {page.resolve()} in a browser")

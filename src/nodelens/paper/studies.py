@@ -259,7 +259,7 @@ def reproduce(
 def quickstart(run: RunDirectory, seed: int = 0) -> list[TextTable]:
     """Train the smoke scale's network, measure all its sites, study its heads and prune its last block.
 
-    `nodelens quickstart`; two to three minutes on two cores; expect a test accuracy of at least 0.97.
+    `nodelens quickstart`; two minutes on two cores; expect a test accuracy of at least 0.97.
 
     Returns:
         The block outputs as Tables 1 and 2, the labels that heads own, and what pruning costs.
