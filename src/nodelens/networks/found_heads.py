@@ -41,9 +41,10 @@ def of_heads_alone(
         behind: the fully connected layer within it that reads what the heads find; None where the module hands that on.
     """
     again, heads = _Again(module, arguments, keywords, behind), heads_of(module)
-    usual, weights = again.found({}), again.reached_weights()
-    if usual is None or usual.ndim < 3 or usual.shape[-1] % heads or not weights:
+    usual = again.found({})
+    if usual is None or usual.ndim < 3 or usual.shape[-1] % heads:
         return False
+    weights = again.reached_weights()
     nothing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     if not _alike(again.found(nothing), again.found(nothing, otherwise=True)):
         return False
@@ -57,7 +58,7 @@ def of_heads_alone(
                 return False
             change = (found - usual).abs().reshape(-1, heads, usual.shape[-1] // heads).amax(dim=(0, 2))
             moved.append(int((change > ROUNDING * change.max()).sum()))
-    return max(moved) == 1
+    return max(moved, default=0) == 1
 
 
 class _Again:
