@@ -122,6 +122,16 @@ class Interleaved(Attention):
         return self.proj(self.heads(x).unflatten(2, (2, 6)).mT.flatten(2))  # type: ignore[no-any-return]
 
 
+class Closed(nn.MultiheadAttention):
+    """What it hands on is projected already, by a layer that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__(12, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, x, x)[0]
+
+
 class Reader(nn.Module):
     def __init__(self, attention: nn.Module) -> None:
         super().__init__()
@@ -145,9 +155,10 @@ class Reader(nn.Module):
         (Added, None),
         (Talking, None),
         (Interleaved, None),
+        (Closed, None),
     ],
 )
-def test_heads_are_told_by_what_they_compute(kind: type[Attention], found: str | None) -> None:
+def test_heads_are_told_by_what_they_compute(kind: type[nn.Module], found: str | None) -> None:
     own = Reader(kind())
     before = {name: weight.clone() for name, weight in own.state_dict().items()}
     network = nl.adapt(own, ROWS)

@@ -34,31 +34,34 @@ def of_heads_alone(
 
     The module runs some ten times on the same inputs, with other weights of its fully connected layers. With all of
     them zero, its inputs must no longer reach what it finds; and a row of one of them, changed, may change the nodes of
-    one head. So there are none where heads are mixed, added to what entered, or followed by something else.
+    one head, and must change several of them once, as a query or a key does. So there are none where heads are mixed,
+    added to what entered, or followed by something else.
 
     Args:
         arguments, keywords: it was called with.
         behind: the fully connected layer within it that reads what the heads find; None where the module hands that on.
     """
     again, heads = _Again(module, arguments, keywords, behind), heads_of(module)
-    usual = again.found({})
+    usual = again.found({}, otherwise=True)  # where tokens differ, even if those given are all alike
     if usual is None or usual.ndim < 3 or usual.shape[-1] % heads:
         return False
     weights = again.reached_weights()
     nothing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     if not _alike(again.found(nothing), again.found(nothing, otherwise=True)):
         return False
-    moved = []
+    moved, shared = [], False
     for name, weight in weights.items():
         for place in TRIED:
             changed = weight.clone()
             changed[int(place * len(weight))] += _noise(weight[0])
-            found = again.found({name: changed})
+            found = again.found({name: changed}, otherwise=True)
             if found is None or found.shape != usual.shape:
                 return False
-            change = (found - usual).abs().reshape(-1, heads, usual.shape[-1] // heads).amax(dim=(0, 2))
-            moved.append(int((change > ROUNDING * change.max()).sum()))
-    return max(moved, default=0) == 1
+            change = (found - usual).abs().reshape(-1, heads, usual.shape[-1] // heads).amax(dim=0)
+            of_nodes = change > ROUNDING * change.max()
+            moved.append(int(of_nodes.any(dim=1).sum()))
+            shared |= int(of_nodes.sum()) > 1 or of_nodes.shape[1] == 1
+    return max(moved, default=0) == 1 and shared
 
 
 class _Again:
