@@ -5,7 +5,8 @@
 
 Compares, on a network with random weights and 32×32 images (CIFAR-100 where NODELENS_DATA has it, else noise), each
 over the same images: the bare pass (`nodelens.training.accuracy`); steps of `nodelens train` (recipe cct-300), with
---compile compiled; `train_probes` and `measure_probes` at one site (block.7.linear2) and at all of them.
+--compile compiled; `train_probes` and `measure_probes` at one site (block.7.linear2) and at all of them. On a GPU
+probes of all sites are also trained in their turn, not beside the pass.
 How: in one process that keeps freed memory, as the command line does, one warm-up each, then in turns, a GPU's queue
 emptied before the clock is read; the median of the ratios to the bare pass in the same round. Utilisation: the FLOP of
 the network's own products (of a pass a third of a training step's) as a share of the device's peak, where it is known.
@@ -16,10 +17,12 @@ About three minutes on two cores.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median
+from unittest import mock
 
 import torch
 from timing import cifar_sized, print_table, ratio, take_turns
@@ -55,6 +58,17 @@ def training_steps(
     return run
 
 
+def in_their_turn(training: Callable[[], object]) -> Callable[[], object]:
+    """Probes that do not compute beside the pass on a GPU, as those of a network that writes to what they read."""
+
+    def run() -> object:
+        # The module: the package exports a function of that name.
+        with mock.patch.object(sys.modules["nodelens.probing.train"], "overwrites", return_value=True):
+            return training()
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="see that it works; the times mean nothing")
@@ -82,7 +96,10 @@ def main() -> None:
     }
     for name, sites in ((last, select_sites(everywhere, last)), (f"all {len(everywhere)} sites", everywhere)):
         probes = Probes(sites, 100, (0,)).to(device).requires_grad_(False)
-        candidates[f"probes at {name}"] = partial(train_probes, network, sites, images, normalisation, probing)
+        training = partial(train_probes, network, sites, images, normalisation, probing)
+        candidates[f"probes at {name}"] = training
+        if device.type == "cuda" and len(sites) > 1:
+            candidates[f"probes at {name}, in their turn"] = in_their_turn(training)
         candidates[f"measuring {name}"] = partial(
             measure_probes, network, probes, images, normalisation, precision, asked.batch_size
         )

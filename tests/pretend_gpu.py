@@ -204,8 +204,8 @@ def pretend_gpu() -> Iterator[PretendGPU]:
         "manual_seed_all": lambda seed: None,
         "synchronize": lambda device=None: None,
         "_lazy_init": lambda: None,
-        "current_stream": mock.Mock,
-        "Stream": mock.Mock,
+        "current_stream": lambda device=None: mock.Mock(),
+        "Stream": lambda device=None: mock.Mock(),
         "stream": lambda stream: contextlib.nullcontext(),
         "CUDAGraph": Graph,
     }

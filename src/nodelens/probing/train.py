@@ -19,6 +19,7 @@ from nodelens.files import load_state, save_state
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, of_real_tokens, reading, real_tokens
+from nodelens.probing.aside import Aside, overwrites
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
@@ -219,33 +220,48 @@ def _gradient_function(
 ) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
     """What finds every probe's gradient and losses, for images and targets like those of a batch.
 
-    The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait.
+    The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait, and
+    those of several sites at once, unless it writes to what they read.
     """
+    aside: Aside | None = None
 
     def gradients_and_losses(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
-        return probe_gradients(network, read, dataclasses.replace(batch, images=images, targets=targets), precision)
+        of_these = dataclasses.replace(batch, images=images, targets=targets)
+        return probe_gradients(network, read, of_these, precision, aside)
 
     if is_sharded(network):  # its weights come together anew in every pass
         return gradients_and_losses
+    device = batch.images.device
+    if device.type == "cuda" and not overwrites(network, [one.site for one in read], batch.images, precision):
+        aside = Aside(device)
     return replayed(gradients_and_losses, batch.images, batch.targets)
 
 
-def probe_gradients(network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision) -> dict[str, Tensor]:
+def probe_gradients(
+    network: nn.Module, read: Sequence[Read], batch: Batch, precision: Precision, aside: Aside | None = None
+) -> dict[str, Tensor]:
     """Run the frozen network once and add every probe's gradient; returns the losses, (seed,) per site.
 
     Where several processes share the batch, the gradients and losses of all are still to be added up.
+
+    Args:
+        aside: where the probes compute; by default in their turn.
     """
     losses: dict[str, Tensor] = {}
     of_site, real = {one.site.name: one for one in read}, real_tokens(network, batch.images)
+    device, sites = batch.images.device, [one.site for one in read]
+    aside = aside or Aside(device, streams=0)
 
     def reader(site: str, activations: Tensor) -> None:
-        # The probe itself always computes in the dtype that it chose.
-        with torch.autocast(batch.images.device.type, enabled=False):
-            losses.update(of_site[site].learn(activations, batch.targets, batch.share, real))
+        def learn(activations: Tensor) -> dict[str, Tensor]:
+            return of_site[site].learn(activations, batch.targets, batch.share, real)
 
-    device, sites = batch.images.device, [one.site for one in read]
-    with torch.no_grad(), reading(network, sites, reader), autocast(device, precision):
+        # The probe itself always computes in the dtype that it chose.
+        with torch.autocast(device.type, enabled=False):
+            losses.update(aside.run(learn, activations))
+
+    with torch.no_grad(), aside.finished(), reading(network, sites, reader), autocast(device, precision):
         network(batch.images)
     return losses
 
