@@ -1,6 +1,7 @@
 """The measured networks at one glance: how their signal-to-noise ratio grows, as a figure and as a table.
 
-Both are made from the tables in `docs/results`, and stand on its first page:
+Both are made from the tables in `docs/results`, and stand on its first page. A second figure compares the probes that
+the network of 300 epochs was measured by.
 
     python scripts/results_overview.py docs/results
 """
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
@@ -41,7 +44,15 @@ class Measured:
 
 
 NETWORKS = (
-    Measured("CCT-7/3x1, 300 epochs", "CIFAR-100", "cct_7_3x1_300", "training/log.jsonl", "numbers", heads="tables"),
+    Measured(
+        "CCT-7/3x1, 300 epochs",
+        "CIFAR-100",
+        "cct_7_3x1_300",
+        "training/log.jsonl",
+        "numbers",
+        penalty="at_rest/tables",
+        heads="tables",
+    ),
     Measured("CCT-7/3x1, six minutes", "CIFAR-100", "paper", "training/log.jsonl", heads="tables"),
     Measured(
         "CCT-7/7x2", "Flowers-102", "flowers102/start", "training/224/log.jsonl", "nodes/tables", heads="nodes/tables"
@@ -76,18 +87,22 @@ def ratios(results: Path, network: Measured) -> list[Row]:
     return [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
 
 
-def _statistics(folder: Path) -> list[Row]:
-    """The rows of a measurement, or of the Table 2 that was made from one."""
-    measured, table = folder / "statistics.test.csv", folder / "table2.test.csv"
+def _statistics(folder: Path, table: str = "table2") -> list[Row]:
+    """The rows of a measurement, or of a table that was made from one."""
+    measured, made = folder / "statistics.test.csv", folder / f"{table}.test.csv"
     if measured.exists():
         return stored_rows(measured)
-    if not table.exists():
+    if not made.exists():
         return []
-    rows = sorted(stored_rows(table), key=lambda row: row["block"])
-    called = {"ours": "network", PERMUTED: PERMUTED, UNTRAINED: UNTRAINED}
+    rows = sorted(stored_rows(made), key=lambda row: row["block"])
+    called = {"ours": "network", "own head": "network", PERMUTED: PERMUTED, UNTRAINED: UNTRAINED}
     return [
-        {**row, "site": f"block.{row['block']:g}.linear2", "of": called[row["of"]]}
-        for row in rows
+        {
+            **row,
+            "site": OWN_HEAD if row["of"] == "own head" else f"block.{row['block']:g}.linear2",
+            "of": called[row["of"]],
+        }
+        for row in sorted(rows, key=lambda row: row["of"] == "own head")
         if row["of"] in called
     ]
 
@@ -144,31 +159,82 @@ def _owned(results: Path, network: Measured) -> str:
     return f"{last['owned']:.0f} of {last['labels']:.0f} ({last['owned_null']:.0f})"
 
 
+PROBED = "cct_7_3x1_300"
+PROBES = {
+    PAPER: ("", "#000000", "-."),
+    "AdamW, 2 epochs": ("two_epochs/tables", "#9ECAE1", "-"),
+    "AdamW, 6 epochs": ("numbers", "#0072B2", "-"),
+    "AdamW, 50 epochs": ("fifty_epochs/tables", "#08306B", "-"),
+    "AdamW, 2 epochs, the network's own images": ("augmented/tables", "#CC79A7", "-"),
+    "SGD, at rest": ("at_rest/tables", "#009E73", "-"),
+    "untrained, AdamW, 50 epochs": ("fifty_epochs/tables", "#8C8C8C", "--"),
+    "untrained, SGD, at rest": ("at_rest/tables", "#7FCFB9", "--"),
+}
+"""Kinds of probes by which one network was measured: its tables, below the network's folder, and how they are drawn."""
+BY_PROBES = {"accuracy": "accuracy of the probe", "diagonal": "labels per node", "snr": "signal-to-noise ratio"}
+
+
+def by_probes(folder: Path) -> list[Row]:
+    """Rows of one network's blocks, `of` each kind of probes."""
+    rows: list[Row] = []
+    for table, published in (("table1", values.TABLE1), ("table2", values.TABLE2)):
+        rows += [{"site": f"block.{block}.linear2", "of": PAPER, **row} for block, row in sorted(published.items())]
+        for kind, (place, *_) in PROBES.items():
+            measured = UNTRAINED if kind.startswith(UNTRAINED) else "network"
+            found = _statistics(folder / place, table) if place else []
+            rows += [{**row, "of": kind} for row in found if row["of"] == measured and row["site"] != OWN_HEAD]
+    return rows
+
+
+def growth_by_network(results: Path) -> Figure:
+    """The ratio along every network."""
+    figure, panels = panels_of(None, 3, 3, (10.5, 9.0))
+    for axes, network in zip(panels.flat, NETWORKS, strict=True):
+        rows = ratios(results, network)
+        sites = along(rows)
+        if network.name.startswith("CCT-7/3x"):
+            rows += [
+                {"site": f"block.{block}.linear2", "of": PAPER, "snr": of_block["snr"]}
+                for block, of_block in values.TABLE2.items()
+            ]
+        draw_growth(axes, rows, sites, "snr", SHOWN)
+        name_sites(axes, sites)
+        axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("signal-to-noise ratio")
+    _name_lines(figure, panels.flat, 3)
+    return figure
+
+
+def growth_by_probes(folder: Path) -> Figure:
+    """Accuracy, diagonal and ratio along one network, by each kind of probes."""
+    rows = by_probes(folder)
+    sites = along(rows)
+    figure, panels = panels_of(None, 1, len(BY_PROBES), (10.5, 3.8))
+    for axes, (name, title) in zip(panels.flat, BY_PROBES.items(), strict=True):
+        of_statistic = [row for row in rows if name in row]
+        draw_growth(
+            axes, of_statistic, sites, name, {kind: (colour, line) for kind, (_, colour, line) in PROBES.items()}
+        )
+        name_sites(axes, sites)
+        axes.set_title(title, loc="left", fontsize=9)
+    _name_lines(figure, panels.flat, 4)
+    return figure
+
+
+def _name_lines(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    names = ["network, by default probes" if label == "network" else label for label in handles]
+    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns, frameon=False)
+
+
 def main(results: Path, out: Path) -> None:
-    """Write `growth.png` and `growth.svg` into a folder, print the table."""
+    """Write the figures `growth` and `probes` (PNG, SVG) into a folder, print the table."""
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(None, 3, 3, (10.5, 9.0))
-        for axes, network in zip(panels.flat, NETWORKS, strict=True):
-            rows = ratios(results, network)
-            sites = along(rows)
-            if network.name.startswith("CCT-7/3x"):
-                rows += [
-                    {"site": f"block.{block}.linear2", "of": PAPER, "snr": of_block["snr"]}
-                    for block, of_block in values.TABLE2.items()
-                ]
-            draw_growth(axes, rows, sites, "snr", SHOWN)
-            name_sites(axes, sites)
-            axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
-        for axes in panels[:, 0]:
-            axes.set_ylabel("signal-to-noise ratio")
-        handles = {
-            label: handle
-            for axes in panels.flat
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
-        names = ["network, by default probes" if label == "network" else label for label in handles]
-        figure.legend(handles.values(), names, loc="outside lower center", ncols=3, frameon=False)
-    save_figure(figure, out / "growth")
+        save_figure(growth_by_network(results), out / "growth")
+        save_figure(growth_by_probes(results / PROBED), out / "probes")
     print("\n".join(table(results)))
 
 

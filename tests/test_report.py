@@ -431,8 +431,12 @@ def test_statistics_are_drawn_site_by_site_with_the_own_head_apart() -> None:
     lines = [line.get_xydata().tolist() for line in ratios.lines if len(line.get_xdata())]
     assert lines == [[[0, 1.5], [2, 2.5]], [[3, 3.5]], [[0, 1.0]]]  # network, own head, permuted; no infinite ratio
     assert [label.get_text() for label in ratios.get_xticklabels()] == ["1", "2", "3", "own"]
-    told = [[text.get_text() for text in legend.get_texts()] for axes in figure.axes if (legend := axes.get_legend())]
-    assert told == [["network", "labels permuted"]]
+    assert not any(axes.get_legend() for axes in figure.axes)
+    told = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+    assert told == [["network", "paper", "labels permuted"]]
+    own = Figure().subplots(1, 2)
+    growth_figure(rows, ["accuracy", "snr"], into=own)
+    assert [axes.get_legend() is not None for axes in own] == [False, True]
     assert [0.8] in [list(line.get_ydata()) for line in accuracies.lines]
     with pytest.raises(InputError, match="no site was measured"):
         growth_figure([])

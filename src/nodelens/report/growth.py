@@ -65,15 +65,18 @@ def growth_figure(
     ticks, unit = site_ticks(sites)
     with matplotlib.rc_context(STYLE):
         width = np.clip(0.7 + 0.19 * len(sites), 2.3, 5.0)
-        height = 2.6 if unit else 2.4 + 0.065 * max(map(len, ticks))
+        height = 2.8 if unit else 2.6 + 0.065 * max(map(len, ticks))
         figure, panels = panels_of(into, 1, len(columns), (float(width) * len(columns), height))
         for axes, name in zip(panels[0], columns, strict=True):
             draw_growth(axes, rows, sites, name)
             axes.set_title(NAMES[name], loc="left", fontsize=9)
             name_sites(axes, sites)
-        # Permuted labels have no accuracy, the paper not every statistic: the legend stands where all lines are.
-        fullest = max(reversed(panels[0]), key=lambda axes: len(axes.get_legend_handles_labels()[1]))
-        fullest.legend(frameon=False, fontsize=7.5)
+        # Permuted labels have no accuracy, the paper not every statistic.
+        told = {name: line for axes in panels[0] for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+        if into is None:
+            figure.legend(told.values(), told, loc="outside lower center", ncols=len(told), frameon=False)
+        else:
+            panels[0][-1].legend(told.values(), told, frameon=False, fontsize=7.5)
         head_line(figure, title, into)
     return figure
 
