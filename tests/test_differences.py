@@ -1,7 +1,7 @@
 """Mean accuracies of groups of labels, and their permutation test against every division and scipy's."""
 
 import math
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from scipy.stats import kstest, permutation_test
 
 from nodelens.errors import InputError
-from nodelens.measures import accuracy_difference, accuracy_in_two_blocks
+from nodelens.measures import accuracy_difference, accuracy_in_two_blocks, own_head_p_value
 
 
 def test_against_every_division_of_the_labels() -> None:
@@ -96,3 +96,25 @@ def test_no_draw_is_refused() -> None:
     for broken in ([True, False], [True, True]):
         with pytest.raises(InputError, match="draws=0 is too few; give at least 1"):
             accuracy_difference(torch.tensor([0.5, 1.0]), torch.tensor(broken), draws=0)
+
+
+def test_own_heads_against_every_way_to_deal_out_the_labels() -> None:
+    generator = torch.Generator().manual_seed(3)
+    owner = torch.tensor([0, -1, 1, 1, 2, -1, 0, 2, 1])
+    effect = torch.rand(3, 9, generator=generator, dtype=torch.float64)
+    effect[:, owner < 0] = 100.0  # labels of nobody say nothing
+    owned = [label for label in range(9) if owner[label] >= 0]
+    heads = owner[owned].tolist()
+    sums = [float(effect[list(dealt), owned].sum()) for dealt in permutations(heads)]
+    observed = float(effect[heads, owned].sum())
+    exact = sum(value >= observed - 1e-12 for value in sums) / len(sums)
+    assert 0.02 < exact < 0.98
+    found = own_head_p_value(effect, owner, draws=20_000)
+    assert found == pytest.approx(exact, abs=4 * (exact * (1 - exact) / 20_000) ** 0.5)
+    # That a head matters more to all labels, or a label is lost sooner without any head, is no effect of the owner.
+    larger = effect + torch.tensor([[0.0], [5.0], [1.0]]) + torch.arange(9.0)
+    assert own_head_p_value(larger, owner, draws=500) == own_head_p_value(effect, owner, draws=500)
+    first = own_head_p_value((torch.arange(3)[:, None] == owner).float(), owner, draws=99)
+    assert first == pytest.approx(1 / 100, abs=0.02)  # every label by its own head alone
+    assert math.isnan(own_head_p_value(effect, torch.tensor([1, -1] * 4 + [1])))
+    assert math.isnan(own_head_p_value(effect, torch.full((9,), -1)))

@@ -154,6 +154,17 @@ def test_silencing_is_told_for_own_labels_and_the_rest(studied: Path, study: Hea
     assert float(row["without_rest"]) == pytest.approx(float(hits[~own].sum() / silenced.counts[~own].sum()), rel=1e-5)
     network = RunDirectory(studied).events("train")[-1]["test_accuracy"]
     assert float(row["network_all"]) == pytest.approx(network, abs=1e-5)
+    last = table(studied, "heads.silenced.train")[4]
+    owners = study.specialization(study.sites[0]).head_of_label
+    pairs = [(silenced.without[h, n], silenced.counts[n]) for n, h in enumerate(owners.tolist()) if h >= 0]
+    expected = sum(float(a * c) for a, c in pairs) / sum(int(c) for _, c in pairs)
+    assert (last["head"], int(last["labels"]), float(last["without_own"])) == (
+        "all",
+        len(pairs),
+        pytest.approx(expected),
+    )
+    p = nl.own_head_p_value(silenced.network - silenced.without, owners)
+    assert float(last["p_without"]) == pytest.approx(p, rel=1e-5)
     of_label = table(studied, "heads.silenced.labels.train")[13]
     assert (of_label["block"], of_label["name"]) == ("2", "3")
     assert float(of_label["alone_4"]) == pytest.approx(float(study.silenced["block.2.attention"].alone[3, 3]), rel=1e-5)

@@ -8,6 +8,7 @@ from nodelens.measures.differences import (
     TwoBlockAccuracy,
     accuracy_difference,
     accuracy_in_two_blocks,
+    own_head_p_value,
 )
 from nodelens.measures.heads import (
     RATIOS,
@@ -90,6 +91,7 @@ __all__ = [
     "magnitude_mask",
     "occupancy_test",
     "output_mask",
+    "own_head_p_value",
     "permutation_null",
     "permutation_nulls",
     "random_mask",

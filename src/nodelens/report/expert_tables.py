@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from nodelens.heads.accuracies import SilencedHeads
 from nodelens.heads.study import HeadStudy
 from nodelens.measures import (
     AccuracyDifference,
@@ -17,6 +18,7 @@ from nodelens.measures import (
     accuracy_difference,
     accuracy_in_two_blocks,
     head_occupancy,
+    own_head_p_value,
     rank_agreement,
 )
 from nodelens.networks import Site
@@ -153,7 +155,11 @@ def superclasses_table(rows: Sequence[Row], title: str) -> TextTable:
 
 
 def silenced_rows(study: HeadStudy) -> list[Row]:
-    """The network's accuracy when a head is silenced, or all others: for all labels, its own, and the rest."""
+    """The network's accuracy when a head is silenced, or all others: for all labels, its own, and the rest.
+
+    A block's last row, `head` "all", is the mean over all pairs of a head and a label, with the probability that labels
+    dealt out at random would lose as much without their own head (`p_without`) or keep as much with it alone.
+    """
     rows = []
     for site in study.sites:
         silenced, found = study.silenced[site.name], study.specialization(site)
@@ -164,33 +170,37 @@ def silenced_rows(study: HeadStudy) -> list[Row]:
                 parts = {"network": silenced.network, "without": silenced.without[head], "alone": silenced.alone[head]}
                 for part, accuracy in parts.items():
                     row[f"{part}_{name}"] = float(over_labels(accuracy[chosen], silenced.counts[chosen]))
-            rows.append(row)
+            rows.append({**row, "p_without": math.nan, "p_alone": math.nan})
+        rows.append(_all_heads(silenced, found.head_of_label, site))
     return rows
 
 
-def silenced_table(study: HeadStudy, rows: Sequence[Row], title: str) -> TextTable:
+def _all_heads(silenced: SilencedHeads, head_of_label: Int64[Tensor, " label"], site: Site) -> Row:
+    own = torch.arange(site.heads)[:, None] == head_of_label
+    row: Row = {"block": site.block, "head": "all", "labels": int((head_of_label >= 0).sum())}
+    parts = {"network": silenced.network.expand_as(own), "without": silenced.without, "alone": silenced.alone}
+    for name, chosen in (("all", torch.ones_like(own)), ("own", own), ("rest", ~own)):
+        for part, accuracy in parts.items():
+            row[f"{part}_{name}"] = float(over_labels(accuracy[chosen], silenced.counts.expand_as(own)[chosen]))
+    lost = silenced.network - silenced.without
+    row["p_without"] = own_head_p_value(lost, head_of_label)
+    return {**row, "p_alone": own_head_p_value(silenced.alone, head_of_label)}
+
+
+def silenced_table(rows: Sequence[Row], title: str) -> TextTable:
     """What silencing changes: for a head's own labels, and for the rest; in each block's last line for all heads."""
-    table = TextTable(title, ("block", "head", "labels", "whole", "less it: own", "rest", "only it: own", "rest"))
-    for site in reversed(study.sites):
+    headings = ("block", "head", "labels", "whole", "less it: own", "rest", "p", "only it: own", "rest", "p")
+    table = TextTable(title, headings)
+    for block in dict.fromkeys(row["block"] for row in reversed(rows)):
         lines = []
-        for row in (row for row in rows if row["block"] == site.block):
-            changes = [
-                row[f"{part}_{of}"] - row[f"network_{of}"] for part in ("without", "alone") for of in ("own", "rest")
-            ]
-            lines.append([str(row["head"]), str(row["labels"]), share_text(row["network_all"]), *map(_change, changes)])
-        known = study.specialization(site).head_of_label
-        lines.append(["all", str(int((known >= 0).sum())), lines[0][2], *map(_change, _mean_changes(study, site))])
-        table.add_group(*([str(site.block), *line] for line in lines))
+        for row in (row for row in rows if row["block"] == block):
+            cells = [str(row["head"]), str(row["labels"]), share_text(row["network_all"])]
+            for part in ("without", "alone"):
+                cells += [_change(row[f"{part}_{of}"] - row[f"network_{of}"]) for of in ("own", "rest")]
+                cells.append(p_text(row[f"p_{part}"]))
+            lines.append(cells)
+        table.add_group(*([str(block), *line] for line in lines))
     return table
-
-
-def _mean_changes(study: HeadStudy, site: Site) -> list[float]:
-    """Mean over all pairs of a head and a label: without the head own and others', with it alone own and others'."""
-    silenced = study.silenced[site.name]
-    own = torch.arange(site.heads)[:, None] == study.specialization(site).head_of_label
-    counts = silenced.counts.expand_as(own)
-    changes = (silenced.without - silenced.network, silenced.alone - silenced.network)
-    return [float(over_labels(change[pairs], counts[pairs])) for change in changes for pairs in (own, ~own)]
 
 
 def _change(value: float) -> str:

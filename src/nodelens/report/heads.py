@@ -75,7 +75,7 @@ def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pru
     if silence:
         title = "The network's test accuracy, and its change for own labels and the rest with heads silenced"
         rows = silenced_rows(study)
-        shown.append(_write(study, "silenced", rows, silenced_table(study, rows, title)))
+        shown.append(_write(study, "silenced", rows, silenced_table(rows, title)))
         study.run.write_table(f"heads.silenced.labels.{study.settings.split}", rounded(silenced_label_rows(study)))
     return shown
 
