@@ -292,12 +292,18 @@ def test_the_order_of_the_images_changes_nothing(cct: CCT, digits: ImageSet, nor
     )
 
 
-@pytest.mark.parametrize("matrix_units", [True, False])
+@pytest.mark.parametrize(("matrix_units", "products"), [(True, True), (False, True), (False, False)])
 def test_bf16_is_fp32_but_for_rounding(
-    cct: CCT, digits: ImageSet, normalisation: Normalisation, matrix_units: bool, monkeypatch: pytest.MonkeyPatch
+    cct: CCT,
+    digits: ImageSet,
+    normalisation: Normalisation,
+    matrix_units: bool,
+    products: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
         monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
+    monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
     probes = random_probes(cct, cct.sites(), (0,))
     (exact,) = measure_probes(cct, probes, digits, normalisation)
     (rounded,) = measure_probes(cct, probes, digits, normalisation, "bf16")

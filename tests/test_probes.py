@@ -160,12 +160,13 @@ def check_against_autograd(network: Network, batch: Batch, real: Tensor | None =
         assert probe.weight.grad.abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("matrix_units", [True, False])
+@pytest.mark.parametrize(("matrix_units", "products"), [(True, True), (False, True), (False, False)])
 def test_bf16_gradients_are_fp32_s_but_for_rounding(
-    cct: CCT, batch: Batch, matrix_units: bool, monkeypatch: pytest.MonkeyPatch
+    cct: CCT, batch: Batch, matrix_units: bool, products: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
         monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
+    monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
     gradients = {}
     for precision in ("fp32", "bf16"):
         probes = randomised(Probes(cct.sites(), 10, seeds=(0,)), 0)

@@ -16,6 +16,9 @@ def _capabilities() -> Mapping[str, object]:
 MATRIX_UNITS = bool(_capabilities().get("amx_bf16", False))
 """Whether the CPU multiplies bf16 matrices in units of their own (AMX)."""
 
+BF16_PRODUCTS = bool(_capabilities().get("avx512_bf16", False))
+"""Whether the CPU multiplies numbers in bf16 at all (AVX-512)."""
+
 
 def memory_of(device: torch.device) -> int | None:
     """Bytes of memory that a device has in all; None where nothing tells."""

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nodelens.hardware import MATRIX_UNITS
+from nodelens.hardware import BF16_PRODUCTS, MATRIX_UNITS
 from nodelens.networks import fitting
 
 
@@ -100,7 +100,11 @@ def pool_tokens(
     """
     tokens = activations.unsqueeze(1)
     if tokens.device.type == "cpu" and tokens.dtype == torch.bfloat16 and not MATRIX_UNITS:
-        tokens = tokens.float()  # measured: the kernel takes two to seven times as long in bf16
+        # Measured: the kernel takes two to seven times as long in bf16, and in fp32 up to twice as long as products.
+        if BF16_PRODUCTS:
+            shares = _shares((activations @ queries.T.to(activations.dtype)).float(), real)
+            return (shares.transpose(1, 2).to(activations.dtype) @ activations).float().transpose(0, 1)
+        tokens = tokens.float()
     asked = queries.to(tokens.dtype).expand(len(tokens), 1, -1, -1)
     if tokens.dtype != torch.float32 and len(queries) <= 3:
         # Measured on a CPU: few queries are faster as heads than as positions.
@@ -123,8 +127,13 @@ def pooling_gradient(
     """
     each = torch.cat([queries[:, None].expand_as(gradient), gradient]).permute(1, 2, 0)
     scores, slopes = (activations @ each.to(activations.dtype)).float().chunk(2, dim=2)
-    if real is not None:
-        scores = scores.masked_fill(~real[..., None], -torch.inf)
-    shares = scores.softmax(dim=1)
+    shares = _shares(scores, real)
     by_score = shares * (slopes - (shares * slopes).sum(dim=1, keepdim=True))
     return (by_score.transpose(1, 2).to(activations.dtype) @ activations).float().sum(dim=0)
+
+
+def _shares(
+    scores: Float[Tensor, "batch token query"], real: Bool[Tensor, "batch token"] | None
+) -> Float[Tensor, "batch token query"]:
+    """What part of the mean each token has, by its scores; those that are not real have none."""
+    return (scores if real is None else scores.masked_fill(~real[..., None], -torch.inf)).softmax(dim=1)
