@@ -63,7 +63,7 @@ def in_their_turn(training: Callable[[], object]) -> Callable[[], object]:
 
     def run() -> object:
         # The module: the package exports a function of that name.
-        with mock.patch.object(sys.modules["nodelens.probing.train"], "overwrites", return_value=True):
+        with mock.patch.object(sys.modules["nodelens.probing.train"], "needs_turns", return_value=True):
             return training()
 
     return run

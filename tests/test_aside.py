@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nodelens.data import ImageSet, normalisation_of
 from nodelens.networks import Site, build_network
 from nodelens.probing import ProbeSettings, probe_recipe, train_probes
-from nodelens.probing.aside import Aside, overwrites
+from nodelens.probing.aside import Aside, needs_turns
 from nodelens.training.precision import Precision
 from test_processes import assert_close
 
@@ -45,16 +45,23 @@ def sites_of(network: WritesLater) -> list[Site]:
 def test_what_is_written_to_while_it_may_still_be_read(at: int, expected: bool) -> None:
     network = WritesLater(at)
     # Of two at once the first is done before the third is read, behind which layer 3 comes.
-    assert overwrites(network, sites_of(network), torch.randn(2, 3, 4), "fp32", reads=2) == expected
+    assert needs_turns(network, sites_of(network), torch.randn(2, 3, 4), "fp32", reads=2) == expected
 
 
 def test_relu_in_place_is_noticed_and_a_transformer_writes_to_nothing() -> None:
     relu = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4))
     sites = [Site("first", 4, "0", "output", "units"), Site("last", 4, "2", "output", "units")]
-    assert overwrites(relu, sites, torch.randn(2, 4), "fp32")
-    assert not overwrites(relu, sites[1:], torch.randn(2, 4), "fp32")
+    assert needs_turns(relu, sites, torch.randn(2, 4), "fp32")
+    assert not needs_turns(relu, sites[1:], torch.randn(2, 4), "fp32")
     network = build_network("cct_2_3x1_16", 10, 8, 1).eval()
-    assert not overwrites(network, network.sites(), torch.randn(2, 1, 8, 8), "bf16")
+    assert not needs_turns(network, network.sites(), torch.randn(2, 1, 8, 8), "bf16")
+
+
+def test_a_layer_that_runs_twice_is_noticed() -> None:
+    layer = nn.Linear(4, 4)
+    site = Site("twice", 4, "0", "output", "units")
+    assert needs_turns(nn.Sequential(layer, nn.ReLU(), layer), [site], torch.randn(2, 4), "fp32")
+    assert not needs_turns(nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 4)), [site], torch.randn(2, 4), "fp32")
 
 
 def test_without_streams_everything_is_done_in_its_turn() -> None:
@@ -100,7 +107,7 @@ def test_probes_beside_the_pass_are_those_in_their_turn(precision: Precision, mo
     settings, found = ProbeSettings(probe_recipe(2), seeds=(0, 1, 2), precision=precision), []
     for in_turn in (False, True):
         if in_turn:
-            monkeypatch.setattr(sys.modules["nodelens.probing.train"], "overwrites", lambda *_: True)
+            monkeypatch.setattr(sys.modules["nodelens.probing.train"], "needs_turns", lambda *_: True)
         probes = train_probes(network, network.sites(), images, normalisation_of(images), settings)
         found.append({name: weight.cpu() for name, weight in probes.state_dict().items()})
     assert_close(found[0], found[1], 1e-3 if precision == "fp32" else 3e-2)

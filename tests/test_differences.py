@@ -114,7 +114,10 @@ def test_own_heads_against_every_way_to_deal_out_the_labels() -> None:
     # That a head matters more to all labels, or a label is lost sooner without any head, is no effect of the owner.
     larger = effect + torch.tensor([[0.0], [5.0], [1.0]]) + torch.arange(9.0)
     assert own_head_p_value(larger, owner, draws=500) == own_head_p_value(effect, owner, draws=500)
-    first = own_head_p_value((torch.arange(3)[:, None] == owner).float(), owner, draws=99)
-    assert first == pytest.approx(1 / 100, abs=0.02)  # every label by its own head alone
+    eight = torch.arange(24) % 3
+    assert own_head_p_value((torch.arange(3)[:, None] == eight).float(), eight, draws=99) == 1 / 100
+    unknown = effect.clone()
+    unknown[1, 0] = torch.nan
+    assert math.isnan(own_head_p_value(unknown, owner))
     assert math.isnan(own_head_p_value(effect, torch.tensor([1, -1] * 4 + [1])))
     assert math.isnan(own_head_p_value(effect, torch.full((9,), -1)))

@@ -313,6 +313,23 @@ def test_bf16_is_fp32_but_for_rounding(
     assert any(not torch.equal(exact[name].class_means, rounded[name].class_means) for name in exact)
 
 
+def test_pooling_in_bf16_adds_little_to_the_rounding_of_the_pass(
+    cct: CCT, digits: ImageSet, normalisation: Normalisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
+        monkeypatch.setattr(f"{room}.MATRIX_UNITS", False)
+    probes = random_probes(cct, cct.sites(), (0,))
+    (exact,) = measure_probes(cct, probes, digits, normalisation)
+    errors = {}
+    for products in (True, False):
+        monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
+        (found,) = measure_probes(cct, probes, digits, normalisation, "bf16")
+        errors[products] = {name: float((found[name].class_means - exact[name].class_means).norm()) for name in exact}
+    assert errors[True] != errors[False]
+    assert sum(errors[True].values()) < 1.25 * sum(errors[False].values())
+    assert all(errors[True][name] < 2 * error for name, error in errors[False].items())
+
+
 def test_counts_are_those_of_the_labels(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
     (measured,) = measure_probes(cct, random_probes(cct, cct.sites()[:1], (0,)), digits, normalisation)
     counts = measured["block.1.ln"].counts.tolist()

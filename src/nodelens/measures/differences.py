@@ -108,7 +108,7 @@ def own_head_p_value(
     Permutation test: the labels that are owned are dealt out anew among their heads, each of which keeps its number of
     labels. So neither that a head matters more to all labels counts, nor that a label is lost sooner whichever head is
     silenced. One-sided: `p = (1 + #{null ≥ observed}) / (1 + draws)` of the sum over the labels. It is nan where
-    fewer than two heads own labels.
+    fewer than two heads own labels, or an effect on one that is owned is nan.
 
     Args:
         effect: of each head on each label, such as the accuracy that is lost without it.
@@ -123,7 +123,7 @@ def own_head_p_value(
     check_draws(draws)
     owned = (head_of_label >= 0).cpu()
     values, owners = effect.detach().cpu().double()[:, owned], head_of_label.cpu()[owned]
-    if len(set(owners.tolist())) < 2:
+    if len(set(owners.tolist())) < 2 or bool(values.isnan().any()):
         return float("nan")
     labels = torch.arange(len(owners))
     null = [values[owners[order], labels].sum(dim=1) for order in permutations(len(owners), draws, seed)]

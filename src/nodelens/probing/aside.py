@@ -67,23 +67,28 @@ class Aside:
         torch.cuda.current_stream().wait_stream(self._running.popleft()[0])
 
 
-def overwrites(
+def needs_turns(
     network: nn.Module, sites: Sequence[Site], inputs: Tensor, precision: Precision, reads: int = STREAMS
 ) -> bool:
-    """Whether a network writes to what was read at a site before as many further sites are read (as ReLU in place)."""
+    """Whether what reads a network may not run beside it, as one pass tells.
+
+    It may not where the network writes to what was read before as many further sites are read (as ReLU in place does),
+    nor where a site is read twice: what the second finds is added to what the first one did.
+    """
     kept: deque[tuple[Tensor, int]] = deque()
-    written = []
+    written, seen = [], []
 
     def let_go(left: int) -> None:
         while len(kept) > left:
             activations, version = kept.popleft()
             written.append(activations._version != version)
 
-    def reader(_: str, activations: Tensor) -> None:
+    def reader(site: str, activations: Tensor) -> None:
+        seen.append(site)
         let_go(reads - 1)
         kept.append((activations, activations._version))
 
     with torch.no_grad(), reading(network, sites, reader), autocast(inputs.device, precision):
         network(inputs)
     let_go(0)
-    return any(written)
+    return any(written) or len(seen) != len(set(seen))

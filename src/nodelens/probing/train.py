@@ -19,7 +19,7 @@ from nodelens.files import load_state, save_state
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, of_real_tokens, reading, real_tokens
-from nodelens.probing.aside import Aside, overwrites
+from nodelens.probing.aside import Aside, needs_turns
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
@@ -143,8 +143,9 @@ def train_probes(
 ) -> Probes:
     """Train the probes of all `sites`; the network stays frozen and is run once per batch.
 
-    Every probe takes its gradient where its activations arise, so no activation outlives its layer and one
-    probe's training does not depend on which others train beside it. The network's own head is taken as it is.
+    Every probe takes its gradient where its activations arise, so no activation outlives its layer (on a GPU no more
+    than a few do) and one probe's training does not depend on which others train beside it. The network's own head is
+    taken as it is.
 
     Args:
         state: file that training is resumed from and saved to; None trains in memory only.
@@ -221,7 +222,7 @@ def _gradient_function(
     """What finds every probe's gradient and losses, for images and targets like those of a batch.
 
     The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait, and
-    those of several sites at once, unless it writes to what they read.
+    those of several sites at once, unless it writes to what they read or runs a site twice.
     """
     aside: Aside | None = None
 
@@ -233,7 +234,7 @@ def _gradient_function(
     if is_sharded(network):  # its weights come together anew in every pass
         return gradients_and_losses
     device = batch.images.device
-    if device.type == "cuda" and not overwrites(network, [one.site for one in read], batch.images, precision):
+    if device.type == "cuda" and not needs_turns(network, [one.site for one in read], batch.images, precision):
         aside = Aside(device)
     return replayed(gradients_and_losses, batch.images, batch.targets)
 

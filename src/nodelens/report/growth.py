@@ -31,6 +31,8 @@ NAMES = {
 }
 NAMED = 30
 """Up to so many sites are all named on the axis; of more, one of two, three, …"""
+LEGEND_ENTRY = 1.5
+"""Inches of a legend's column."""
 PAPER = "paper"
 LINES = {**LOOKS, PAPER: ("#000000", "-.")}
 """Colour and dashes of the network, its nulls, and the paper's numbers where they stand beside."""
@@ -74,7 +76,8 @@ def growth_figure(
         # Permuted labels have no accuracy, the paper not every statistic.
         told = {name: line for axes in panels[0] for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
         if into is None:
-            figure.legend(told.values(), told, loc="outside lower center", ncols=len(told), frameon=False)
+            beside = max(1, int(figure.get_figwidth() / LEGEND_ENTRY))
+            figure.legend(told.values(), told, loc="outside lower center", ncols=beside, frameon=False)
         else:
             panels[0][-1].legend(told.values(), told, frameon=False, fontsize=7.5)
         head_line(figure, title, into)
