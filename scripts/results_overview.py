@@ -55,7 +55,13 @@ NETWORKS = (
     ),
     Measured("CCT-7/3x1, six minutes", "CIFAR-100", "paper", "training/log.jsonl", heads="tables"),
     Measured(
-        "CCT-7/7x2", "Flowers-102", "flowers102/start", "training/224/log.jsonl", "nodes/tables", heads="nodes/tables"
+        "CCT-7/7x2",
+        "Flowers-102",
+        "flowers102/start",
+        "training/224/log.jsonl",
+        "nodes/tables",
+        penalty="at_rest/tables",
+        heads="nodes/tables",
     ),
     Measured("CCT-7/3x2, AdamW", "CIFAR-100", "cct_7_3x2_own", "training/log.jsonl", heads="heads/tables"),
     Measured("CCT-7/3x2, Muon", "CIFAR-100", "cct_7_3x2_muon", "training/log.jsonl"),
