@@ -41,6 +41,7 @@ class Measured:
     tables: str = "tables"
     penalty: str = "penalty/tables"
     heads: str = ""
+    own_head: str = ""
 
 
 NETWORKS = (
@@ -63,7 +64,14 @@ NETWORKS = (
         penalty="at_rest/tables",
         heads="nodes/tables",
     ),
-    Measured("CCT-7/3x2, AdamW", "CIFAR-100", "cct_7_3x2_own", "training/log.jsonl", heads="heads/tables"),
+    Measured(
+        "CCT-7/3x2, AdamW",
+        "CIFAR-100",
+        "cct_7_3x2_own",
+        "training/log.jsonl",
+        heads="heads/tables",
+        own_head="own_head/tables",
+    ),
     Measured("CCT-7/3x2, Muon", "CIFAR-100", "cct_7_3x2_muon", "training/log.jsonl"),
     Measured("ViT-7", "CIFAR-100", "vit_7_patch4", "training/log.jsonl", heads="heads/tables"),
     Measured("ResNet-18", "CIFAR-100", "resnet18_3x3", "tables/training.csv"),
@@ -90,6 +98,8 @@ def ratios(results: Path, network: Measured) -> list[Row]:
     ]
     # No probe is trained at the own head: it is the same in both.
     own = [row for row in penalised if row["site"] == OWN_HEAD]
+    if network.own_head:
+        own = _statistics(folder / network.own_head)
     return [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
 
 
