@@ -194,6 +194,10 @@ def test_the_commit_is_that_of_a_checkout_not_of_a_folder_around_it(
     subprocess.run([*git, "commit", "-q", "-m", "ours"], check=True)
     theirs = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     assert provenance.source_commit() == theirs.stdout.strip()
+    (tmp_path / "elsewhere").touch()
+    assert provenance.source_commit() == theirs.stdout.strip()
+    installed.write_text("changed")
+    assert provenance.source_commit() == f"{theirs.stdout.strip()} with changes"
 
 
 @pytest.mark.parametrize("content", ["", '{"train": ', "[1, 2]", "\udcff"])

@@ -22,15 +22,17 @@ def _version(name: str) -> str:
 
 
 def source_commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it runs from one."""
+    """The commit of the checkout that this package runs from, if it runs from one, and whether it was changed since."""
     try:
         # A package installed inside somebody else's repository is not of their commit.
         _git("ls-files", "--error-unmatch", Path(__file__).name)
-        return _git("rev-parse", "HEAD")
+        changed = _git("status", "--porcelain", "--", ".")
+        return _git("rev-parse", "HEAD") + " with changes" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def _git(*command: str) -> str:
-    asked = ["git", "-C", str(Path(__file__).parent), *command]
+    # Without locks: another command may look at the same checkout.
+    asked = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *command]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
