@@ -25,8 +25,8 @@ readonly TIME_IS_UP=3 SMALL=$((16 * 1024 * 1024))
 # Of little value: a step that would be begun and stopped at once.
 readonly LEAST_SECONDS=${LEAST_SECONDS:-20}
 
-# In the order of their value, should the time be short. Minutes: of the first three
-# and of Table 3 measured, else derived from counted FLOP (docs/gpu.md).
+# In the order of their value, should the time be short. Minutes: of the first three and of Table 3 measured, else
+# derived from counted FLOP (docs/gpu.md).
 readonly STEPS=(
   "network:18:CCT-7/3x1 on CIFAR-100, 300 epochs (13 minutes); probes of all its sites"
   "nodes:3:Tables 1 and 2, Figs. 3 to 5"

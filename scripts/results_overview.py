@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,7 +177,6 @@ def _owned(results: Path, network: Measured) -> str:
 
 PROBED = "cct_7_3x1_300"
 PROBES = {
-    PAPER: ("", "#000000", "-."),
     "AdamW, 2 epochs": ("two_epochs/tables", "#9ECAE1", "-"),
     "AdamW, 6 epochs": ("numbers", "#0072B2", "-"),
     "AdamW, 50 epochs": ("fifty_epochs/tables", "#08306B", "-"),
@@ -191,15 +190,19 @@ BY_PROBES = {"accuracy": "accuracy of the probe", "diagonal": "labels per node",
 
 
 def by_probes(folder: Path) -> list[Row]:
-    """Rows of one network's blocks, `of` each kind of probes."""
+    """Rows of one network's blocks, `of` the paper and each kind of probes."""
     rows: list[Row] = []
     for table, published in (("table1", values.TABLE1), ("table2", values.TABLE2)):
-        rows += [{"site": f"block.{block}.linear2", "of": PAPER, **row} for block, row in sorted(published.items())]
+        rows += _paper_rows(published)
         for kind, (place, *_) in PROBES.items():
             measured = UNTRAINED if kind.startswith(UNTRAINED) else "network"
-            found = _statistics(folder / place, table) if place else []
+            found = _statistics(folder / place, table)
             rows += [{**row, "of": kind} for row in found if row["of"] == measured and row["site"] != OWN_HEAD]
     return rows
+
+
+def _paper_rows(published: Mapping[int, Mapping[str, float]]) -> list[Row]:
+    return [{"site": f"block.{block}.linear2", "of": PAPER, **row} for block, row in sorted(published.items())]
 
 
 def growth_by_network(results: Path) -> Figure:
@@ -209,10 +212,7 @@ def growth_by_network(results: Path) -> Figure:
         rows = ratios(results, network)
         sites = along(rows)
         if network.name.startswith("CCT-7/3x"):
-            rows += [
-                {"site": f"block.{block}.linear2", "of": PAPER, "snr": of_block["snr"]}
-                for block, of_block in values.TABLE2.items()
-            ]
+            rows += _paper_rows(values.TABLE2)
         draw_growth(axes, rows, sites, "snr", SHOWN)
         name_sites(axes, sites)
         axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
@@ -225,13 +225,11 @@ def growth_by_network(results: Path) -> Figure:
 def growth_by_probes(folder: Path) -> Figure:
     """Accuracy, diagonal and ratio along one network, by each kind of probes."""
     rows = by_probes(folder)
-    sites = along(rows)
+    sites, shown = along(rows), {PAPER: LINES[PAPER]}
+    shown |= {kind: (colour, line) for kind, (_, colour, line) in PROBES.items()}
     figure, panels = panels_of(None, 1, len(BY_PROBES), (10.5, 3.8))
     for axes, (name, title) in zip(panels.flat, BY_PROBES.items(), strict=True):
-        of_statistic = [row for row in rows if name in row]
-        draw_growth(
-            axes, of_statistic, sites, name, {kind: (colour, line) for kind, (_, colour, line) in PROBES.items()}
-        )
+        draw_growth(axes, [row for row in rows if name in row], sites, name, shown)
         name_sites(axes, sites)
         axes.set_title(title, loc="left", fontsize=9)
     _name_lines(figure, panels.flat, 4)

@@ -46,6 +46,7 @@ from nodelens.probing.reads import reads
 from nodelens.probing.study import untrained_twin
 from nodelens.runs import RunDirectory
 from nodelens.training import Recipe
+from test_probes import pretend_cpu
 
 RECIPE = Recipe(epochs=1, batch_size=40, learning_rate=1e-2, final_learning_rate=0.0, augmentation=Augmentation())
 
@@ -301,9 +302,7 @@ def test_bf16_is_fp32_but_for_rounding(
     products: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
-        monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
-    monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
+    pretend_cpu(monkeypatch, matrix_units, products)
     probes = random_probes(cct, cct.sites(), (0,))
     (exact,) = measure_probes(cct, probes, digits, normalisation)
     (rounded,) = measure_probes(cct, probes, digits, normalisation, "bf16")
@@ -316,13 +315,11 @@ def test_bf16_is_fp32_but_for_rounding(
 def test_pooling_in_bf16_adds_little_to_the_rounding_of_the_pass(
     cct: CCT, digits: ImageSet, normalisation: Normalisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
-        monkeypatch.setattr(f"{room}.MATRIX_UNITS", False)
     probes = random_probes(cct, cct.sites(), (0,))
     (exact,) = measure_probes(cct, probes, digits, normalisation)
     errors = {}
     for products in (True, False):
-        monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
+        pretend_cpu(monkeypatch, matrix_units=False, products=products)
         (found,) = measure_probes(cct, probes, digits, normalisation, "bf16")
         errors[products] = {name: float((found[name].class_means - exact[name].class_means).norm()) for name in exact}
     assert errors[True] != errors[False]

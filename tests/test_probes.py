@@ -160,13 +160,18 @@ def check_against_autograd(network: Network, batch: Batch, real: Tensor | None =
         assert probe.weight.grad.abs().max() > 1e-4
 
 
+def pretend_cpu(monkeypatch: pytest.MonkeyPatch, matrix_units: bool, products: bool) -> None:
+    """A CPU that multiplies bf16 in units of their own, or at all."""
+    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
+        monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
+    monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
+
+
 @pytest.mark.parametrize(("matrix_units", "products"), [(True, True), (False, True), (False, False)])
 def test_bf16_gradients_are_fp32_s_but_for_rounding(
     cct: CCT, batch: Batch, matrix_units: bool, products: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for room in ("nodelens.networks.attention", "nodelens.probing.readout"):
-        monkeypatch.setattr(f"{room}.MATRIX_UNITS", matrix_units)
-    monkeypatch.setattr("nodelens.probing.readout.BF16_PRODUCTS", products)
+    pretend_cpu(monkeypatch, matrix_units, products)
     gradients = {}
     for precision in ("fp32", "bf16"):
         probes = randomised(Probes(cct.sites(), 10, seeds=(0,)), 0)

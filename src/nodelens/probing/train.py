@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from nodelens.files import load_state, save_state
 from nodelens.hardware import memory_of
 from nodelens.interruption import Checkpoints
 from nodelens.networks import Network, Site, of_real_tokens, reading, real_tokens
-from nodelens.probing.aside import Aside, needs_turns
+from nodelens.probing.aside import STREAMS, Aside, needs_turns
 from nodelens.probing.probes import Probe, Probes
 from nodelens.probing.reads import Read, reads
 from nodelens.processes import add_up
@@ -224,18 +225,18 @@ def _gradient_function(
     The probes of sixty sites are some 1,600 operations: a GPU replays them, unless the network makes the host wait, and
     those of several sites at once, unless it writes to what they read or runs a site twice.
     """
-    aside: Aside | None = None
+    device, sharded = batch.images.device, is_sharded(network)
+    alone = device.type != "cuda" or sharded
+    alone = alone or needs_turns(network, [one.site for one in read], batch.images, precision)
+    aside = Aside(device, streams=0 if alone else STREAMS)
 
     def gradients_and_losses(images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         of_these = dataclasses.replace(batch, images=images, targets=targets)
         return probe_gradients(network, read, of_these, precision, aside)
 
-    if is_sharded(network):  # its weights come together anew in every pass
+    if sharded:  # its weights come together anew in every pass
         return gradients_and_losses
-    device = batch.images.device
-    if device.type == "cuda" and not needs_turns(network, [one.site for one in read], batch.images, precision):
-        aside = Aside(device)
     return replayed(gradients_and_losses, batch.images, batch.targets)
 
 
@@ -255,9 +256,7 @@ def probe_gradients(
     aside = aside or Aside(device, streams=0)
 
     def reader(site: str, activations: Tensor) -> None:
-        def learn(activations: Tensor) -> dict[str, Tensor]:
-            return of_site[site].learn(activations, batch.targets, batch.share, real)
-
+        learn = partial(of_site[site].learn, targets=batch.targets, share=batch.share, real=real)
         # The probe itself always computes in the dtype that it chose.
         with torch.autocast(device.type, enabled=False):
             losses.update(aside.run(learn, activations))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from nodelens.heads.accuracies import SilencedHeads
@@ -162,29 +162,28 @@ def silenced_rows(study: HeadStudy) -> list[Row]:
     """
     rows = []
     for site in study.sites:
-        silenced, found = study.silenced[site.name], study.specialization(site)
+        silenced, owner = study.silenced[site.name], study.specialization(site).head_of_label
+        own, unknown = torch.arange(site.heads)[:, None] == owner, {"p_without": math.nan, "p_alone": math.nan}
         for head in range(site.heads):
-            own = found.head_of_label == head
-            row: Row = {"block": site.block, "head": head + 1, "labels": int(own.sum())}
-            for name, chosen in (("all", torch.ones_like(own)), ("own", own), ("rest", ~own)):
-                parts = {"network": silenced.network, "without": silenced.without[head], "alone": silenced.alone[head]}
-                for part, accuracy in parts.items():
-                    row[f"{part}_{name}"] = float(over_labels(accuracy[chosen], silenced.counts[chosen]))
-            rows.append({**row, "p_without": math.nan, "p_alone": math.nan})
-        rows.append(_all_heads(silenced, found.head_of_label, site))
+            row = _silenced_row(silenced, own, slice(head, head + 1))
+            rows.append({"block": site.block, "head": head + 1, **row, **unknown})
+        by_chance = {
+            "p_without": own_head_p_value(silenced.network - silenced.without, owner),
+            "p_alone": own_head_p_value(silenced.alone, owner),
+        }
+        rows.append({"block": site.block, "head": "all", **_silenced_row(silenced, own, slice(None)), **by_chance})
     return rows
 
 
-def _all_heads(silenced: SilencedHeads, head_of_label: Int64[Tensor, " label"], site: Site) -> Row:
-    own = torch.arange(site.heads)[:, None] == head_of_label
-    row: Row = {"block": site.block, "head": "all", "labels": int((head_of_label >= 0).sum())}
+def _silenced_row(silenced: SilencedHeads, own: Bool[Tensor, "head label"], heads: slice) -> Row:
+    """Mean accuracies over pairs of some heads and labels: all, those of a head and its own label, the rest."""
     parts = {"network": silenced.network.expand_as(own), "without": silenced.without, "alone": silenced.alone}
-    for name, chosen in (("all", torch.ones_like(own)), ("own", own), ("rest", ~own)):
-        for part, accuracy in parts.items():
-            row[f"{part}_{name}"] = float(over_labels(accuracy[chosen], silenced.counts.expand_as(own)[chosen]))
-    lost = silenced.network - silenced.without
-    row["p_without"] = own_head_p_value(lost, head_of_label)
-    return {**row, "p_alone": own_head_p_value(silenced.alone, head_of_label)}
+    counts = silenced.counts.expand_as(own)[heads]
+    row: Row = {"labels": int(own[heads].sum())}
+    for of, pairs in (("all", torch.ones_like(own)), ("own", own), ("rest", ~own)):
+        chosen = pairs[heads]
+        row |= {f"{part}_{of}": float(over_labels(acc[heads][chosen], counts[chosen])) for part, acc in parts.items()}
+    return row
 
 
 def silenced_table(rows: Sequence[Row], title: str) -> TextTable:
