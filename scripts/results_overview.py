@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
-from nodelens.report.figures import STYLE, panels_of, save_figure
+from nodelens.report.figures import STYLE, legend_below, panels_of, save_figure
 from nodelens.report.growth import LINES, PAPER, along, draw_growth, name_sites
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import PERMUTED, UNTRAINED, Row
@@ -218,7 +217,7 @@ def growth_by_network(results: Path) -> Figure:
         axes.set_title(f"{network.name} ({network.data}, {accuracy(results, network):.3f})", loc="left", fontsize=9)
     for axes in panels[:, 0]:
         axes.set_ylabel("signal-to-noise ratio")
-    _name_lines(figure, panels.flat, 3)
+    legend_below(figure, panels, columns=3, called={"network": "network, by default probes"})
     return figure
 
 
@@ -232,16 +231,8 @@ def growth_by_probes(folder: Path) -> Figure:
         draw_growth(axes, [row for row in rows if name in row], sites, name, shown)
         name_sites(axes, sites)
         axes.set_title(title, loc="left", fontsize=9)
-    _name_lines(figure, panels.flat, 4)
+    legend_below(figure, panels, columns=4)
     return figure
-
-
-def _name_lines(figure: Figure, panels: Iterable[Axes], columns: int) -> None:
-    handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    names = ["network, by default probes" if label == "network" else label for label in handles]
-    figure.legend(handles.values(), names, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def main(results: Path, out: Path) -> None:

@@ -37,6 +37,8 @@ NAMED_BARS = 130
 
 NAMED_SIZES = 5
 """Up to so many clusters are named with their sizes."""
+LEGEND_ENTRY = 1.5
+"""Inches of a legend's column."""
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
@@ -54,6 +56,24 @@ def save_figure(figure: Figure, path: Path) -> list[Path]:
 
 Panels = Axes | Sequence[Axes] | np.ndarray | None
 """Where a figure is drawn: into axes of the caller's, one per panel in reading order, or a figure of its own."""
+
+
+def legend_below(
+    figure: Figure, panels: np.ndarray, into: Panels = None, columns: int = 0, called: Mapping[str, str] | None = None
+) -> None:
+    """What the panels' lines are, told once below all of them; in the caller's axes within the last one.
+
+    Args:
+        columns: entries beside each other; by default as many as there is room for.
+        called: other names for some of the lines.
+    """
+    told = {name: line for axes in panels.flat for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    names = [(called or {}).get(name, name) for name in told]
+    if into is None:
+        beside = columns or max(1, int(figure.get_figwidth() / LEGEND_ENTRY))
+        figure.legend(told.values(), names, loc="outside lower center", ncols=beside, frameon=False)
+    else:
+        panels.flat[-1].legend(told.values(), names, frameon=False, fontsize=7.5)
 
 
 def panels_of(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nodelens.errors import InputError
 from nodelens.networks.families import OWN_HEAD
-from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, line_name, panels_of
+from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, legend_below, line_name, panels_of
 from nodelens.report.stored import block_outputs
 
 GROWING = ("accuracy", "diagonal", "noise", "snr")
@@ -31,8 +31,6 @@ NAMES = {
 }
 NAMED = 30
 """Up to so many sites are all named on the axis; of more, one of two, three, …"""
-LEGEND_ENTRY = 1.5
-"""Inches of a legend's column."""
 PAPER = "paper"
 LINES = {**LOOKS, PAPER: ("#000000", "-.")}
 """Colour and dashes of the network, its nulls, and the paper's numbers where they stand beside."""
@@ -73,13 +71,7 @@ def growth_figure(
             draw_growth(axes, rows, sites, name)
             axes.set_title(NAMES[name], loc="left", fontsize=9)
             name_sites(axes, sites)
-        # Permuted labels have no accuracy, the paper not every statistic.
-        told = {name: line for axes in panels[0] for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-        if into is None:
-            beside = max(1, int(figure.get_figwidth() / LEGEND_ENTRY))
-            figure.legend(told.values(), told, loc="outside lower center", ncols=beside, frameon=False)
-        else:
-            panels[0][-1].legend(told.values(), told, frameon=False, fontsize=7.5)
+        legend_below(figure, panels, into)
         head_line(figure, title, into)
     return figure
 

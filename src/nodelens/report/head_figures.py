@@ -19,6 +19,7 @@ from nodelens.report.figures import (
     Panels,
     bars_width,
     head_line,
+    legend_below,
     name_size,
     panels_of,
 )
@@ -171,7 +172,7 @@ def _columns(rows: Sequence[Mapping[str, Any]], *keys: str) -> list[np.ndarray]:
 def depth_figure(rows: Sequence[Row], title: str, into: Panels = None) -> Figure:
     """Labels owned and the order parameters block by block, each with its null as a band."""
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 1, len(ORDER), (9.0, 2.8))
+        figure, panels = panels_of(into, 1, len(ORDER), (9.0, 3.0))
         for axes, (name, (heading, unit)) in zip(panels[0], ORDER.items(), strict=True):
             x, y, spread, null, low, high = _columns(
                 rows, "block", name, f"{name}_std", f"{name}_null", f"{name}_low", f"{name}_high"
@@ -186,7 +187,7 @@ def depth_figure(rows: Sequence[Row], title: str, into: Panels = None) -> Figure
             axes.set_title(heading, loc="left", fontsize=9)
             axes.set_ylabel(unit)
             axes.set_ylim(bottom=0)
-        panels[0, 0].legend(frameon=False, fontsize=8)
+        legend_below(figure, panels, into)
         head_line(figure, title, into)
     return figure
 
