@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import nodelens as nl
 from nodelens.cli import app
 from nodelens.networks import CCT, stored
 from nodelens.probing import MeasureSettings, load_probing_data, measure_network, study
+from nodelens.provenance import versions
 from nodelens.runs import RunDirectory
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +44,15 @@ def test_commands_and_their_options_exist(path: Path) -> None:
     for name, options in calls(path):
         assert name in OPTIONS, f"nodelens {name}"
         assert set(options) <= OPTIONS[name], f"nodelens {name}"
+
+
+def test_the_version_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert metadata.version("nodelens") == nl.__version__
+    assert f"\nversion: {nl.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    # Where the checkout is only put onto Python's path, nothing is installed by that name.
+    monkeypatch.setattr(metadata.Distribution, "discover", lambda **_: iter(()))
+    found = versions()
+    assert (found["nodelens"], found["torch"]) == (nl.__version__, "unknown")
 
 
 def test_there_are_commands() -> None:

@@ -11,5 +11,7 @@
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 # `nodelens --help`, a mistyped option or a missing file need not wait seconds for torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

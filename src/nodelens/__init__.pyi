@@ -32,6 +32,8 @@ from .probing import Measurement, SiteMeasurement, measure
 from .pruning.compact import compact
 from .pruning.prune import Pruned, prune
 
+__version__: str
+
 __all__ = [
     "Examples",
     "HeadAccuracies",

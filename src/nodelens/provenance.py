@@ -7,11 +7,13 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from nodelens import __version__
+
 
 def versions() -> dict[str, str]:
     """What a result depends on besides its configuration."""
-    names = ("nodelens", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+    others = {name: _version(name) for name in ("torch", "torchvision", "numpy")}
+    return {"python": platform.python_version(), "nodelens": __version__, **others}
 
 
 def _version(name: str) -> str:

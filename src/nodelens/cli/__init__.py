@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from nodelens import __version__
 from nodelens.cli.heads import heads
 from nodelens.cli.measuring import measure, sites
 from nodelens.cli.pruning import export, gain, prune
@@ -35,9 +36,7 @@ for command in COMMANDS:
 
 def _print_version(asked: bool) -> bool:
     if asked:
-        from importlib.metadata import version
-
-        print(version("nodelens"))
+        print(__version__)
         raise typer.Exit
     return asked
 

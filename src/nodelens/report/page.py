@@ -10,13 +10,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from nodelens import __version__
 from nodelens.data import ImageSet
 from nodelens.errors import InputError
 from nodelens.files import write_atomically
@@ -144,7 +144,7 @@ def _render(
         page_megabytes=f"{PAGE_BYTES / 1e6:.0f}",
         explorer=explorer,
         factors=factors,
-        version=metadata.version("nodelens"),
+        version=__version__,
     )
 
 
