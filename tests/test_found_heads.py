@@ -84,6 +84,69 @@ class OneToken(Attention):
         return self.proj(self.heads(x))  # type: ignore[no-any-return]
 
 
+class AddedBehind(Attention):
+    """What entered is added to what the projection makes, within the module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.proj(self.heads(x))  # type: ignore[no-any-return]
+
+
+class Grouped(Attention):
+    """Four heads of three nodes; two of them at a time share their keys and values."""
+
+    num_heads, num_key_value_groups = 4, 2
+
+    def heads(self, x: Tensor, fewer: Tensor | None = None) -> Tensor:
+        q = self.q(x).unflatten(2, (4, 3)).transpose(1, 2)
+        kv = self.kv(x)[:, :, :12].unflatten(2, (2, 2, 3)).permute(2, 0, 3, 1, 4)
+        k, v = kv.repeat_interleave(2, dim=2)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.heads(x))  # type: ignore[no-any-return]
+
+
+class Keys(Grouped):
+    """Says how many keys there are."""
+
+    num_key_value_groups, num_kv_heads = 0, 2
+
+
+class GroupedUnsaid(Grouped):
+    num_key_value_groups = 1
+
+
+class Wide(Plain):
+    """Says how wide a head is."""
+
+    num_heads, head_dim = 0, 6
+
+
+class TooWide(Plain):
+    num_heads, head_dim = 0, 5
+
+
+class Cached(Plain):
+    """Keeps keys of the pass, as transformers does."""
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        return super().forward(x if cache is None else cache.longer(x))
+
+
+class Cache:
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+
+    def get_seq_length(self) -> int:
+        return sum(rows.shape[1] for rows in self.rows)
+
+    def longer(self, x: Tensor) -> Tensor:
+        self.rows.append(x)
+        if len(self.rows) > 1:
+            raise RuntimeError("longer than the mask")
+        return x
+
+
 class PooledMlp(Attention):
     """An MLP on the mean of the tokens follows."""
 
@@ -150,6 +213,12 @@ class Reader(nn.Module):
         (LendsWeights, "attention.proj.input"),
         (OfPositions, "attention.proj.input"),
         (OneToken, "attention.proj.input"),
+        (AddedBehind, "attention.proj.input"),
+        (Grouped, "attention.proj.input"),
+        (Keys, "attention.proj.input"),
+        (GroupedUnsaid, None),
+        (Wide, "attention.proj.input"),
+        (TooWide, None),
         (PooledMlp, None),
         (Convolved, None),
         (Added, None),
@@ -165,6 +234,21 @@ def test_heads_are_told_by_what_they_compute(kind: type[nn.Module], found: str |
     assert [site.name for site in network.sites() if site.heads] == ([found] if found else [])
     assert all(torch.equal(before[name], weight) for name, weight in own.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in own.modules())
+
+
+@pytest.mark.parametrize(("kind", "heads"), [(Plain, 2), (Wide, 2), (Grouped, 4)])
+def test_their_number_is_as_said(kind: type[nn.Module], heads: int) -> None:
+    assert [site.heads for site in nl.adapt(Reader(kind()), ROWS).sites() if site.heads] == [heads]
+
+
+class WithCache(Reader):
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.dense(self.attention(rows, cache=Cache())).mean(dim=1))  # type: ignore[no-any-return]
+
+
+def test_a_module_runs_again_without_the_cache_of_the_pass() -> None:
+    network = nl.adapt(WithCache(Cached()), ROWS)
+    assert [site.name for site in network.sites() if site.heads] == ["attention.proj.input"]
 
 
 class Writes(Plain):

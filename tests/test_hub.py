@@ -6,12 +6,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from command_line import nodelens
 from nodelens.data.texts import learnt_tokeniser, tokeniser_from
@@ -23,11 +25,13 @@ from nodelens.networks import (
     build_alike,
     load_network,
     longest_text,
+    masks_of,
     reading,
     stored,
     warm_start,
 )
 from nodelens.networks.converted import converted_state
+from nodelens.networks.opened import opened
 from test_texts import write_texts
 
 TEXTS = ["please send money now", "is there rain today", "the sun is hot today", "please move my money"]
@@ -221,6 +225,20 @@ def test_an_encoder_of_images_becomes_one_of_ours_and_is_given_labels(tmp_path: 
     assert labelled(torch.randn(2, 3, 32, 32)).shape == (2, 7)
 
 
+def test_transposed_layers_of_transformers_become_linear() -> None:
+    torch.manual_seed(0)
+    first, hooked = Conv1D(6, 4), Conv1D(6, 6)
+    hooked.register_forward_hook(lambda _, __, output: 2 * output)
+    closed = nn.ModuleDict({"one": nn.Sequential(first, hooked), "again": first}).eval()
+    rows = torch.randn(3, 2, 4)
+    expected = closed["one"](rows)
+    network: Any = opened(closed)
+    assert (type(network["one"][0]), type(network["one"][1])) == (nn.Linear, Conv1D)
+    assert network["again"] is network["one"][0]  # it stays one layer
+    assert not network["again"].training
+    torch.testing.assert_close(network["one"](rows), expected)
+
+
 LANGUAGE_MODELS = {
     "bert": (transformers.BertForMaskedLM, transformers.BertModel, "block.2.linear2"),
     "hub": (transformers.RobertaForMaskedLM, transformers.RobertaModel, "model.encoder.layer.1.output.dense"),
@@ -255,6 +273,60 @@ def test_of_a_language_model_its_encoder_is_measured(family: str, tmp_path: Path
     assert nodelens("measure", f"hf:{folder}", *asked, "--out", str(tmp_path / "run")) == 2
     assert nodelens("measure", f"hf:{folder}", *asked, "--other-labels", "--out", str(tmp_path / "run")) == 0
     assert (tmp_path / "run" / "measure" / f"{site}.safetensors").exists()
+
+
+DECODERS = {
+    "GPT2": {"n_positions": 14, "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "Llama": {**SIZE, "num_key_value_heads": 2},
+    "GPTNeoX": SIZE,
+    "ModernBert": {**SIZE, "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3},  # an encoder of the same kind
+}
+
+
+def modern(name: str, ending: str, folder: Path) -> tuple[transformers.PreTrainedModel, Path]:
+    torch.manual_seed(0)
+    kind = getattr(transformers, name + ending)
+    settings = kind.config_class(**{"vocab_size": 40, "bos_token_id": 2, "eos_token_id": 3, **DECODERS[name]})
+    settings.num_labels = 4
+    model = disturbed(kind(settings))
+    return model, save_with_tokeniser(model, folder)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_heads_and_layers_of_a_decoder_are_found(name: str, tmp_path: Path) -> None:
+    model, folder = modern(name, "ForSequenceClassification", tmp_path)
+    network = load_network(f"hf:{folder}")
+    model.config.pad_token_id = 0
+    with torch.no_grad():
+        expected = model(input_ids=some_tokens(), attention_mask=(some_tokens() != 0).long()).logits
+        torch.testing.assert_close(network(some_tokens()), expected)
+    assert [site.heads for site in network.sites() if site.heads] == [4, 4]
+    # Every block has its projections, joined or not, and two or three layers of its feed-forward part.
+    assert len(network.layers()) == {"GPT2": 9, "Llama": 15, "GPTNeoX": 9, "ModernBert": 10}[name]
+    write_tensors(tmp_path / "kept.safetensors", *stored(network))
+    with torch.no_grad():
+        torch.testing.assert_close(load_network(tmp_path / "kept.safetensors")(some_tokens()), expected)
+
+
+def test_a_decoder_is_trained_studied_and_pruned(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 400, "test": 100})
+    (tmp_path / "model").mkdir()
+    _, folder = modern("GPT2", "Model", tmp_path / "model")
+    run, short = str(tmp_path / "run"), ("--batch-size", "20", "--precision", "fp32")
+    asked = ("--data", str(texts), "--recipe", "text", "--epochs", "10", *short, "--out", run)
+    assert nodelens("train", "--from", f"hf:{folder}", *asked) == 0
+    accuracy = float(load_network(run).checkpoint_metadata["test_accuracy"])
+    assert accuracy > 0.4  # by chance a quarter
+    assert nodelens("heads", run, "--silence", "--epochs", "2", "--seeds", "1", "--draws", "20") == 0
+    table = (tmp_path / "run" / "tables" / "heads.silenced.train.csv").read_text()
+    assert len(table.splitlines()) == 1 + 2 * (4 + 1)
+    layer = "model.transformer.h.1.mlp.c_fc"
+    asked = ("--layers", layer, "--dilution", "0.5", "--epochs", "1", "--probe-epochs", "1", "--seeds", "1")
+    assert nodelens("prune", run, *asked, "--out", str(tmp_path / "pruned")) == 0
+    masks = masks_of(load_network(tmp_path / "pruned" / layer))
+    assert {path: (mask.shape, round(1 - float(mask.float().mean()), 1)) for path, mask in masks.items()} == {
+        f"network.{layer}": ((128, 32), 0.5)
+    }
 
 
 def test_an_encoder_is_trained_to_tell_labels_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.networks.found_heads import heads_of, of_heads_alone
+from nodelens.networks.found_heads import attends, heads_of, of_heads_alone
 from nodelens.networks.layers import Layer
 from nodelens.networks.opened import OpenAttention
 from nodelens.networks.running import logits_of, run_once
@@ -180,7 +180,7 @@ class _Seen:
             read = _Made(inputs[0], versions[0])
             source = self._site_of(read, module.in_features)
             self._layers[name] = _SeenLayer(module, read, source, name, _Made.now(output))
-        if heads_of(module):
+        if attends(module):
             self._attended(name, module, inputs, keywords, output)
         site = self._site(name, name, "output", output, self._of_filters.seen(module, inputs, output))
         entered = zip(inputs, versions, strict=False)  # a module may call itself with others
@@ -208,20 +208,28 @@ class _Seen:
                 layer.target = name
 
     def _attended(self, name: str, module: nn.Module, inputs: Sequence[Any], keywords: Any, output: Any) -> None:
-        """After a module with heads: the layer behind these is its last one, or else who reads what it hands on."""
+        """After a module with heads: whether what one of its layers reads is theirs, or what it hands on itself."""
         first = output[0] if isinstance(output, tuple) and output else output
         inside = {path: layer for path, layer in self._layers.items() if path.startswith(f"{name}.")}
         if isinstance(module, OpenAttention):
-            last, apart = f"{name}.out_proj", True
-        else:
-            last = next((path for path, layer in inside.items() if layer.made.is_now(first)), "")
-            self._trying = True
-            apart = of_heads_alone(module, inputs, keywords, inside[last].module if last else None)
-            self._trying = False
-        if apart and not last:
-            self._of_heads.append((_Made.now(first), heads_of(module)))
-        elif apart and last + READ in self._sites:
-            self._sites[last + READ] = replace(self._sites[last + READ], heads=heads_of(module))
+            self._is_of_heads(f"{name}.out_proj", module)
+            return
+        # Where no layer made what it hands on, this may be the heads', or the last layer's with something added to it.
+        made_by = [path for path, layer in inside.items() if layer.made.is_now(first)][:1]
+        self._trying = True
+        for path in made_by or ["", *list(inside)[-1:]]:
+            if of_heads_alone(module, inputs, keywords, inside[path].module if path else None):
+                self._is_of_heads(path, module, first)
+                break
+        self._trying = False
+
+    def _is_of_heads(self, layer: str, module: nn.Module, handed_on: Tensor | None = None) -> None:
+        """What a layer reads, or else what a module with heads hands on."""
+        site = self._sites.get(layer + READ)
+        if site is not None:
+            self._sites[layer + READ] = replace(site, heads=heads_of(module, site.nodes))
+        elif not layer and handed_on is not None:
+            self._of_heads.append((_Made.now(handed_on), heads_of(module, handed_on.shape[-1])))
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,17 @@ from torch.func import functional_call
 
 from nodelens.networks.running import FAILURES
 
-HEADS = ("num_heads", "num_attention_heads", "n_heads", "heads")
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "heads")
 """What the authors of an attention module call the number of its heads."""
+
+WIDTHS = ("head_dim", "head_size", "d_head")
+"""What they call the number of a head's nodes."""
+
+KEYS = ("num_key_value_heads", "num_kv_heads", "kv_heads", "n_kv_heads")
+"""What they call the number of heads that have keys and values of their own, which others share."""
+
+GROUPS = ("num_key_value_groups",)
+"""What they call the number of heads that share these."""
 
 TRIED = (1 / 6, 1 / 2, 5 / 6)
 """Where among a layer's outputs those lie that are changed: of one that makes all three, a query, a key and a value."""
@@ -21,10 +30,27 @@ ROUNDING = 1e-4
 """Of the largest change: below it there is none."""
 
 
-def heads_of(module: nn.Module) -> int:
-    """Number of attention heads that a module says it has; 0 where it has none."""
-    found = (getattr(module, name, 0) for name in HEADS)
-    return next((heads for heads in found if type(heads) is int and heads > 0), 0)
+def attends(module: nn.Module) -> bool:
+    """Whether a module says how many attention heads it has, or how many nodes each."""
+    return bool(_told(module, HEADS) or _told(module, WIDTHS))
+
+
+def heads_of(module: nn.Module, nodes: int) -> int:
+    """Number of attention heads to which as many nodes belong, as a module says; 0 where they cannot be shared so."""
+    heads, width = _told(module, HEADS), _told(module, WIDTHS)
+    if heads:
+        return heads if nodes % heads == 0 else 0
+    return nodes // width if width and nodes % width == 0 else 0
+
+
+def _sharing(module: nn.Module, heads: int) -> int:
+    """How many heads share keys and values; 1 where each has its own."""
+    return _told(module, GROUPS) or heads // min(heads, _told(module, KEYS) or heads)
+
+
+def _told(module: nn.Module, names: Iterable[str]) -> int:
+    found = (getattr(module, name, 0) for name in names)
+    return next((number for number in found if type(number) is int and number > 0), 0)
 
 
 def of_heads_alone(
@@ -34,22 +60,23 @@ def of_heads_alone(
 
     The module runs some ten times on the same inputs, with other weights of its fully connected layers. With all of
     them zero, its inputs must no longer reach what it finds; and a row of one of them, changed, may change the nodes of
-    one head, and must change several of them once, as a query or a key does. So there are none where heads are mixed,
-    added to what entered, or followed by something else.
+    one head, or of those that share its keys and values, and must once change several nodes of one head alone, as a
+    query does. So there are none where heads are mixed, added to what entered, or followed by something else.
 
     Args:
         arguments, keywords: it was called with.
         behind: the fully connected layer within it that reads what the heads find; None where the module hands that on.
     """
-    again, heads = _Again(module, arguments, keywords, behind), heads_of(module)
+    again = _Again(module, arguments, keywords, behind)
     usual = again.found({}, otherwise=True)  # where tokens differ, even if those given are all alike
-    if usual is None or usual.ndim < 3 or usual.shape[-1] % heads:
+    heads = 0 if usual is None or usual.ndim < 3 else heads_of(module, usual.shape[-1])
+    if usual is None or not heads:
         return False
     weights = again.reached_weights()
     nothing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     if not _alike(again.found(nothing), again.found(nothing, otherwise=True)):
         return False
-    moved, shared = [], False
+    group, by_one = _sharing(module, heads), False
     for name, weight in weights.items():
         for place in TRIED:
             changed = weight.clone()
@@ -59,9 +86,11 @@ def of_heads_alone(
                 return False
             change = (found - usual).abs().reshape(-1, heads, usual.shape[-1] // heads).amax(dim=0)
             of_nodes = change > ROUNDING * change.max()
-            moved.append(int(of_nodes.any(dim=1).sum()))
-            shared |= int(of_nodes.sum()) > 1 or of_nodes.shape[1] == 1
-    return max(moved, default=0) == 1 and shared
+            moved = of_nodes.any(dim=1).nonzero().flatten().tolist()
+            if len({head // group for head in moved}) > 1:
+                return False
+            by_one |= len(moved) == 1 and (int(of_nodes.sum()) > 1 or of_nodes.shape[1] == 1)
+    return by_one
 
 
 class _Again:
@@ -111,8 +140,12 @@ class _Again:
             self._read[layer] = inputs[0].clone()
 
     def _inputs(self, otherwise: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Copies, since the module may write to them; changed in the first tensor of numbers, not in masks."""
+        """Copies, since the module may write to them; changed in the first tensor of numbers, not in masks.
+
+        Without a cache of transformers, which by now has the keys and values of the pass.
+        """
         every = [*self._arguments, *self._keywords.values()]
+        every = [None if hasattr(one, "get_seq_length") else one for one in every]
         own = [one.clone() if isinstance(one, Tensor) else one for one in every]
         first = next((i for i, one in enumerate(own) if isinstance(one, Tensor) and one.is_floating_point()), None)
         if otherwise and first is not None:

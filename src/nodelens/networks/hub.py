@@ -24,6 +24,7 @@ from nodelens.errors import InputError
 from nodelens.networks.adapted import Adapted
 from nodelens.networks.converted import converted_state
 from nodelens.networks.network import Network, longest_text
+from nodelens.networks.opened import opened
 from nodelens.networks.published import Build, alike
 
 HF = "hf:"
@@ -71,6 +72,10 @@ class Called(nn.Module):
         super().__init__()
         self.model = model
         self.padding = config.padding if config.positions else None
+        settings: Any = model.config
+        if self.padding is not None and getattr(settings, "pad_token_id", None) is None:
+            settings.pad_token_id = self.padding  # a decoder looks for the last token before it
+        settings.use_cache = False  # of keys and values for a next token, for which nobody asks
         if not config.pooler and not config.labels:
             model.register_module("pooler", None)
 
@@ -140,7 +145,7 @@ def from_hub(source: str, build: Build) -> tuple[dict[str, Tensor], dict[str, st
     of_input, metadata = (_of_texts if texts else _of_images)(source, folder, settings)
     labels = int(settings.num_labels) if architecture.endswith((IMAGES, TEXTS)) else 0
     config = HubConfig(architecture, json.dumps(described), labels, **of_input, pooler=not missing)
-    network = Called(theirs, config).eval()
+    network = opened(Called(theirs, config)).eval()
     converted = converted_state(settings.model_type, theirs.state_dict(), labelled=labels > 0)
     if converted is not None and alike(network, converted, metadata, build, _one_short) is not None:
         return converted, metadata

@@ -1,4 +1,4 @@
-"""torch's own transformer layers, opened: the same weights and numbers, but hooks see what passes through."""
+"""Layers of torch and transformers, opened: the same weights and numbers, but hooks see what passes through."""
 
 from __future__ import annotations
 
@@ -60,13 +60,36 @@ def opened(network: nn.Module) -> nn.Module:
     And with encoders of torch that keep the tokens that fill up a text: torch leaves these out where no gradient is
     asked for, in tensors that nothing but its own layers can read. What an encoder makes of such tokens is then not
     zero, as it is not in training either.
+
+    Of transformers, GPT-2's `Conv1D`, a fully connected layer whose weight lies transposed, becomes an `nn.Linear`.
     """
     for module in network.modules():
         if type(module) is nn.MultiheadAttention and _computes_as_its_weight_says(module.out_proj):
             module.__class__ = OpenAttention
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
+    transposed = [(path, one) for path, one in network.named_modules(remove_duplicate=False) if _is_transposed(one)]
+    linear = {one: _linear(one) for _, one in transposed}
+    for path, one in transposed:
+        network.set_submodule(path, linear[one])
     return network
+
+
+def _is_transposed(module: nn.Module) -> bool:
+    """Whether it is a `Conv1D` of transformers that computes as its weight says."""
+    kind = type(module)
+    return (kind.__module__, kind.__name__) == ("transformers.pytorch_utils", "Conv1D") and not (
+        module._forward_hooks or module._forward_pre_hooks
+    )
+
+
+def _linear(theirs: nn.Module) -> nn.Linear:
+    weight: nn.Parameter = theirs.weight  # type: ignore[assignment]
+    inputs, outputs = weight.shape
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(weight.detach().T.contiguous(), requires_grad=weight.requires_grad)
+    layer.bias = theirs.bias  # type: ignore[assignment]
+    return layer.train(theirs.training)
 
 
 def _computes_as_its_weight_says(projection: nn.Module) -> bool:

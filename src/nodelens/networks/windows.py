@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from nodelens.networks.found_heads import heads_of
+from nodelens.networks.found_heads import attends
 from nodelens.networks.running import run_once
 
 
@@ -41,7 +41,7 @@ def found_windows(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> d
             same = torch.isclose(tensor, other).flatten(1).all(dim=1)
             if bool(same[count:].all()) and not bool(same[:count].any()):
                 found[name] = count
-    attentions = [name for name, module in network.named_modules() if heads_of(module)]
+    attentions = [name for name, module in network.named_modules() if attends(module)]
     return {name: count for name, count in found.items() if _around(name, found, attentions) in (None, count)}
 
 
