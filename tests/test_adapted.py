@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +24,12 @@ from nodelens.files import read_json
 from nodelens.hardware import memory_of
 from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data
 from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
+from nodelens.networks.adapted import AdaptedConfig
 from nodelens.networks.layers import block_patterns, select_layers
 from nodelens.networks.published import TimmNetwork
 from nodelens.networks.vit import ViT
 from nodelens.probing import Probes, ProbeSettings, measure_probes, probe_recipe, train_probes
+from nodelens.pruning.retrain import accuracies, retrain, retraining
 from nodelens.report.growth import site_ticks
 from nodelens.report.heads import check_shown, report_heads
 from nodelens.runs import RunDirectory
@@ -450,6 +453,107 @@ def test_inputs_of_another_shape_are_refused(
     learnt = nl.Examples(torch.randn(inputs), torch.arange(20) % 2, ("low", "high"))
     with pytest.raises(InputError, match=message):
         nl.measure(nl.adapt(network, torch.randn(example)), (learnt, learnt))
+
+
+class Twice(Network):
+    """Declares a site that runs twice in a pass."""
+
+    config = AdaptedConfig(2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def sites(self) -> list[nl.Site]:
+        return [nl.Site("again", 6, "again", "output", layout="units")]
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.again(self.again(rows)))  # type: ignore[no-any-return]
+
+
+def two_kinds(count: int) -> nl.Examples:
+    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(0))
+    return nl.Examples(rows, (rows[:, 0] > 0).long(), ("low", "high"))
+
+
+def test_a_site_that_runs_twice_is_refused() -> None:
+    learnt = two_kinds(20)
+    with pytest.raises(InputError, match="again runs 2 times in a pass; choose sites that run once"):
+        nl.measure(Twice(), (learnt, learnt))
+
+
+def test_a_network_that_mixes_its_inputs_is_refused() -> None:
+    torch.manual_seed(0)
+    learnt = two_kinds(40)
+    norms = [nn.BatchNorm1d(6, track_running_stats=own) for own in (False, True)]
+    mixing, apart, drawing = (
+        nl.adapt(nn.Sequential(nn.Linear(6, 6), one, nn.Linear(6, 2)), learnt.inputs[:2]) for one in (*norms, Noisy())
+    )
+    with pytest.raises(InputError, match="what Sequential makes of an input depends on those that it is given beside"):
+        nl.measure(mixing, (learnt, learnt))
+    for network in (apart, drawing):
+        assert nl.measure(network, (learnt, learnt), "0", settings=SHORT)["0"].accuracy > 0
+
+
+class Noisy(nn.Module):
+    """Computes something else each time, but of each input by itself."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows + torch.randn_like(rows)
+
+
+class Overwriting(nn.Module):
+    """Scales its inputs where they lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.hidden, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.hidden(rows.mul_(0.5).sub_(1.0)).relu())  # type: ignore[no-any-return]
+
+
+def test_what_a_network_writes_to_its_inputs_reaches_nobody_else() -> None:
+    learnt = two_kinds(300)
+    given = learnt.inputs.clone()
+    network = nl.adapt(Overwriting(), learnt.inputs[:2])
+    variants = {name: copy.deepcopy(network) for name in ("a", "b", "c")}
+    reached = accuracies(variants, learnt, AsTheyAre())
+    expected = float((Overwriting()(given.clone()).argmax(1) == learnt.labels).float().mean())
+    assert reached == dict.fromkeys(variants, pytest.approx(expected))
+    layers = network.layers()
+    rows = retrain(variants, layers, learnt, AsTheyAre(), retraining(1), evaluated={"test": learnt})
+    assert len({row["loss"] for row in rows if row["epoch"]}) == 1
+    torch.testing.assert_close(learnt.inputs, given, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_networks_of_half_precision_are_measured_behind_their_layers_too(half: torch.dtype) -> None:
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), Mean(), nn.Linear(8, 2))
+    tokens = torch.randn(60, 3, 6)
+    learnt = nl.Examples(tokens, (tokens[:, :, 0].sum(dim=1) > 0).long(), ("low", "high"))
+    same = nl.Examples(learnt.inputs.to(half), learnt.labels, learnt.label_names)
+    exact, rounded = (
+        nl.measure(nl.adapt(network, of.inputs[:2]), (of, of), "2", settings=SHORT)["2"]
+        for network, of in ((whole, learnt), (copy.deepcopy(whole).to(half), same))
+    )
+    torch.testing.assert_close(rounded.class_means, exact.class_means, rtol=0.05, atol=0.02)
+    assert learnt.fingerprint != same.fingerprint
+
+
+class Mean(nn.Module):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(dim=1)
+
+
+def test_an_example_without_finite_logits_is_refused() -> None:
+    network = nn.Linear(6, 2)
+    with torch.no_grad():
+        network.weight[0, 0] = torch.inf
+    with pytest.raises(InputError, match="Linear makes NaN or infinite logits of the example"):
+        nl.adapt(network, torch.randn(2, 6))
 
 
 def test_inputs_of_a_network_of_ours_are_of_its_size() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodelens.measures import NodalMatrices, clusters
-from nodelens.measures.filters import maximum_cliques
+from nodelens.measures.filters import largest_clique, maximum_cliques
 
 Above = list[list[bool]]
 METHODS = ["greedy", "maximum"]
@@ -101,6 +101,18 @@ def test_zeros_ties_duplicates_and_one_label(pairs: list[tuple[int, int]], thres
     assert matrices.clusters(0, threshold) == filters.clusters(0, threshold) == greedy_by_the_book(above)
     check_maximum(above, matrices.clusters(0, threshold, "maximum"))
     check_maximum(above, filters.clusters(0, threshold, "maximum"))
+
+
+def test_a_largest_cluster_may_have_a_thousand_labels() -> None:
+    labels = 1100
+    apart = (1 << labels) - 2  # all but the first, which comes before them and stands alone
+    assert largest_clique([1] + [apart] * (labels - 1), (1 << labels) - 1) == list(range(1, labels))
+    # Alike, but for a path along which no two meet: the search goes as deep as there are labels.
+    rest = [apart & ~((1 << max(0, i - 1)) | (1 << (i + 1))) for i in range(1, 60)]
+    graph = nx.complement(nx.path_graph(range(1, 60)))
+    largest = largest_clique([1, *rest], (1 << 60) - 1)
+    assert largest == list(range(1, 60, 2))
+    assert graph.subgraph(largest).number_of_edges() == len(largest) * (len(largest) - 1) // 2
 
 
 @pytest.mark.parametrize("method", METHODS)

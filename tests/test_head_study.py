@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from nodelens.heads import study as room
 from nodelens.heads.epochs import saved_epochs
 from nodelens.heads.store import keep
 from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data, pooled
-from nodelens.measures import head_appearances, symmetry_breaking
+from nodelens.measures import BesideChance, head_appearances, symmetry_breaking
 from nodelens.networks import VGG, fingerprint, load_network, stored
 from nodelens.probing import ProbeSettings, load_measurements, probe_recipe, recorded_probe
 from nodelens.report import heads as report
 from nodelens.report.field_figures import clearest_images, leading_heads
-from nodelens.report.head_tables import label_order
+from nodelens.report.head_tables import beside_chance, label_order
 from nodelens.runs import RunDirectory
 
 TINY = "cct_2_3x1_16"
@@ -107,6 +108,15 @@ def test_labels_stand_with_their_appearances_and_accuracies(studied: Path, study
             assert float(row[f"appearances_{head + 1}"]) == float(appearances[head, label])
             mean = float(exact.heads[:, head, label].mean())
             assert float(row[f"accuracy_{head + 1}"]) == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "shown"), [((0.01, 0.04), 0.04), ((0.01, math.nan), math.nan), ((math.nan, 0.01), math.nan)]
+)
+def test_an_unknown_p_of_one_seed_is_not_hidden(p_values: tuple[float, ...], shown: float) -> None:
+    one = torch.ones((), dtype=torch.float64)
+    found = [BesideChance(one, one, one, one, one, p * one) for p in p_values]
+    assert beside_chance("owned", found)["owned_p"] == pytest.approx(shown, nan_ok=True)
 
 
 def test_labels_are_ordered_head_by_head() -> None:

@@ -351,6 +351,18 @@ def test_a_search_keeps_what_it_accepted(
         SearchSettings(keep=1.5)
 
 
+@pytest.mark.parametrize(("dense", "keep", "reached"), [(0.014, 0.005, 0.009), (0.8, 0.1, 0.7), (0.312, 0.01, 0.302)])
+def test_a_loss_of_just_as_much_is_none_too_many(
+    cct: CCT, data: PruningData, tmp_path: Path, dense: float, keep: float, reached: float
+) -> None:
+    study = study_in(tmp_path, cct, data, dataclasses.replace(SETTINGS, seeds=(0,), dilutions=()))
+    rows = [{study.decided_on: value, HELD_OUT: value, TEST: value} for value in (dense, reached, reached - 1e-5)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "retrain_one", lambda network, *_: (network, rows[:1]))
+        search = DilutionSearch(study, SearchSettings(keep))
+    assert [search._row([row], 0.5)["accepted"] for row in rows] == [True, True, False]
+
+
 @pytest.mark.parametrize("limit", [0.0, 0.04, 0.37, 1.0])
 def test_a_gradual_search_shortens_its_steps(
     cct: CCT, data: PruningData, tmp_path: Path, limit: float, monkeypatch: pytest.MonkeyPatch

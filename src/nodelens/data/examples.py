@@ -67,7 +67,10 @@ class Examples:
     def fingerprint(self) -> str:
         """32 hex digits; a hash of all of them."""
         parts = (self.inputs, self.labels)
-        content = [hashlib.blake2b(part.cpu().contiguous().numpy().tobytes()).hexdigest() for part in parts]
+        content = [
+            hashlib.blake2b(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+            for part in parts
+        ]
         return hashed([str(self.inputs.dtype), *self.inputs.shape, *content])
 
     def batch(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"]) -> Shaped[Tensor, "batch ..."]:

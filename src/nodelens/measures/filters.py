@@ -145,7 +145,8 @@ def largest_clique(neighbours: Sequence[int], candidates: int) -> list[int]:
     """The largest set of mutual neighbours among the candidates; of equally large ones the one that comes first.
 
     Branch and bound over ascending labels: a branch is left where even its colours, of which a clique needs one
-    per label, would not give a larger clique than the best so far.
+    per label, would not give a larger clique than the best so far. It begins with its first clique, than which no
+    other of its cliques comes earlier.
 
     Args:
         neighbours: per label, its neighbours as bits (itself may be among them).
@@ -154,19 +155,24 @@ def largest_clique(neighbours: Sequence[int], candidates: int) -> list[int]:
     >>> largest_clique([0b0010, 0b1101, 0b1010, 0b0110], 0b1111)
     [1, 2, 3]
     """
-    best = list(_first_clique(neighbours, candidates))
+    best: list[int] = []
+    # What is still to be tried at each depth; a clique may have more labels than Python calls itself.
+    branches: list[tuple[list[int], int, Iterator[tuple[int, int]]]] = []
 
-    def extend(clique: list[int], allowed: int) -> None:
+    def open_branch(clique: list[int], allowed: int) -> None:
         nonlocal best
-        if len(clique) > len(best):
-            best = clique
-        for label, colours in _colours_from(neighbours, allowed):
-            if len(clique) + colours <= len(best):
-                return
-            allowed &= ~(1 << label)
-            extend([*clique, label], allowed & neighbours[label])
+        first = [*clique, *_first_clique(neighbours, allowed)]
+        best = first if len(first) > len(best) else best
+        branches.append((clique, allowed, iter(_colours_from(neighbours, allowed))))
 
-    extend([], candidates)
+    open_branch([], candidates)
+    while branches:
+        clique, allowed, untried = branches.pop()
+        label, colours = next(untried, (0, 0))
+        if len(clique) + colours > len(best):
+            allowed &= ~(1 << label)
+            branches.append((clique, allowed, untried))
+            open_branch([*clique, label], allowed & neighbours[label])
     return best
 
 

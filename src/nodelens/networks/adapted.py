@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -60,7 +61,8 @@ class Adapted(Network):
         return self._example.expand(batch, *self._example.shape[1:]).clone()
 
     def forward(self, inputs: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
-        return logits_of(self.network(inputs))  # type: ignore[no-any-return]
+        # It may write to what it is given, which others are still to read.
+        return logits_of(self.network(inputs.clone()))  # type: ignore[no-any-return]
 
     def sites(self) -> list[Site]:
         """The outputs of the modules that run once, in the order in which they arise; see `found_parts`."""
@@ -145,6 +147,8 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(example):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"a classifier gives (batch, label), this {type(network).__name__} gives {found}")
+    if not bool(torch.isfinite(logits).all()):
+        raise InputError(f"{type(network).__name__} makes NaN or infinite logits of the example")
     shape = example.shape[1:]
     size, channels = (shape[1], shape[0]) if len(shape) == 3 and shape[1] == shape[2] else (0, 0)
     adapted = Adapted(network, AdaptedConfig(logits.shape[1], size, channels, padding), example).eval()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nodelens.data.datasets import ImageSet, load_images
@@ -16,7 +17,7 @@ from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.networks import Network, Site, longest_text, reading
 from nodelens.networks.adapted import Adapted
-from nodelens.networks.running import run_once
+from nodelens.networks.running import logits_of, run_once, same_logits
 from nodelens.shards import device_of
 
 
@@ -101,31 +102,45 @@ def check_reads_fp32(network: Network) -> None:
 
 
 def check_reads(network: Network, chosen: Sequence[Site], inputs: Samples, normalisation: Normalisation) -> None:
-    """Run the network on two of them: inputs of another shape than it reads are refused before probes are trained.
+    """Run the network on two of them: what cannot be probed or measured is refused before probes are trained.
 
     Raises:
-        InputError: it cannot be run on them, or one of the chosen sites has another number of places or windows there.
+        InputError: it cannot be run on inputs of this shape; one of the chosen sites has another number of places or
+            windows there, or does not run exactly once; what it makes of an input depends on those beside it.
     """
     example = normalisation.applied(inputs.batch(np.arange(min(2, len(inputs)))), device_of(network))
-    filters = {site.name: site for site in chosen if site.layout == "channels"}
-    windows = {site.name: site for site in chosen if site.windows > 1}
-    found: dict[str, int] = {}
+    sites = {site.name: site for site in chosen}
+    found: dict[str, list[int]] = {name: [] for name in sites}
 
     def count(name: str, activations: Tensor) -> None:
-        in_windows = len(activations) // len(example)
-        found[name] = in_windows if name in windows else activations[0].numel() // filters[name].nodes
+        site = sites[name]
+        places = activations[0].numel() // site.nodes if site.layout == "channels" else 0
+        found[name].append(len(activations) // len(example) if site.windows > 1 else places)
 
-    as_they_lie = [replace(site, windows=1) for site in windows.values()]
-    with reading(network, [*filters.values(), *as_they_lie], count):
-        run_once(network.network if isinstance(network, Adapted) else network, example)
-    for site in (*filters.values(), *windows.values()):
-        number = found[site.name]
-        kind, wanted = ("windows", site.windows) if site.name in windows else ("places for each filter", site.positions)
-        if number != wanted:
+    own = network.network if isinstance(network, Adapted) else network
+    with reading(network, [replace(site, windows=1) for site in chosen], count):
+        logits = logits_of(run_once(own, example))
+    for name, site in sites.items():
+        if len(found[name]) != 1:
+            raise InputError(f"{name} runs {len(found[name])} times in a pass; choose sites that run once")
+        kind, wanted = ("windows", site.windows) if site.windows > 1 else ("places for each filter", site.positions)
+        if (site.windows > 1 or site.layout == "channels") and found[name] != [wanted]:
             raise InputError(
-                f"on inputs of {tuple(example.shape[1:])} {site.name} has {number} {kind}, not {wanted}; "
+                f"on inputs of {tuple(example.shape[1:])} {name} has {found[name][0]} {kind}, not {wanted}; "
                 "give inputs of the size that the network was made for"
             )
+    beside_itself = logits_of(run_once(own, example[:1].expand_as(example)))
+    if _differ(logits, beside_itself) and not _differ(logits, logits_of(run_once(own, example))):
+        raise InputError(
+            f"what {type(own).__name__} makes of an input depends on those that it is given beside it, so that no mean "
+            "over a label's inputs is defined; a batch norm, for one, needs running statistics"
+        )
+
+
+def _differ(logits: Float[Tensor, "batch label"], others: Float[Tensor, "batch label"]) -> bool:
+    """Whether a network makes something else of the first of its inputs, far beyond rounding."""
+    finite = bool(torch.isfinite(logits).all())
+    return finite and not same_logits(others[:1].float(), logits[:1].float(), tolerance=1e-2)
 
 
 def check_same_labels(learnt: Samples, measured: Samples) -> None:

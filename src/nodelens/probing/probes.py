@@ -82,8 +82,8 @@ class Probe(nn.Module):
             none = self.weight.new_zeros(self.weight.shape[:2])
             return Readout(query, weight, none if self.bias is None else self.bias, self.layer_norm)
         assert query is not None
-        bias = before.weight.new_zeros(len(before.weight)) if before.bias is None else before.bias
-        return Readout(query @ before.weight, weight @ before.weight, weight @ bias)
+        through, bias = before.weight.float(), 0.0 if before.bias is None else weight @ before.bias.float()
+        return Readout(query @ through, weight @ through, weight.new_zeros(weight.shape[:2]) + bias)
 
     def _scaled(self, weight: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return weight if self.scale is None else weight * self.scale
@@ -93,9 +93,10 @@ class Probe(nn.Module):
         by_query, by_weight = gradient.queries, gradient.weight
         if before is not None:
             assert by_query is not None
-            by_query, by_weight = by_query @ before.weight.T, by_weight @ before.weight.T
+            through = before.weight.float().T
+            by_query, by_weight = by_query @ through, by_weight @ through
             if before.bias is not None:
-                by_weight += gradient.bias[..., None] * before.bias
+                by_weight += gradient.bias[..., None] * before.bias.float()
         _add(self.weight, self._scaled(by_weight))
         if self.pool_weight is not None:
             assert by_query is not None

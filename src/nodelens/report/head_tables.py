@@ -18,12 +18,13 @@ NOBODY = "nobody"
 
 
 def beside_chance(name: str, found: Sequence[BesideChance]) -> Row:
-    """A quantity over the seeds: mean and spread, its null's mean and band, and the largest of the p-values."""
+    """A quantity over the seeds: mean and spread, its null's mean and band, and the largest p-value, NaN if one is."""
     row = mean_and_spread(name, [float(one.observed) for one in found])
     row[f"{name}_null"] = fmean(float(one.mean) for one in found)
     row[f"{name}_low"] = fmean(float(one.low) for one in found)
     row[f"{name}_high"] = fmean(float(one.high) for one in found)
-    row[f"{name}_p"] = max(float(one.p_value) for one in found)
+    values = [float(one.p_value) for one in found]
+    row[f"{name}_p"] = math.nan if any(map(math.isnan, values)) else max(values)
     return row
 
 
