@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from command_line import nodelens
-from nodelens.data.texts import learnt_tokeniser, tokeniser_from
+from nodelens.data.texts import learnt_tokeniser, load_texts, tokeniser_from
 from nodelens.errors import InputError
 from nodelens.files import write_tensors
 from nodelens.networks import (
@@ -327,6 +328,17 @@ def test_a_decoder_is_trained_studied_and_pruned(tmp_path: Path) -> None:
     assert {path: (mask.shape, round(1 - float(mask.float().mean()), 1)) for path, mask in masks.items()} == {
         f"network.{layer}": ((128, 32), 0.5)
     }
+
+
+def test_the_decoder_of_the_example_can_be_trained_on(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", {"train": 40, "test": 40})
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "decoder.py"))
+    example["save_decoder"](str(texts), tmp_path / "llama")
+    network = load_network(f"hf:{tmp_path / 'llama'}")
+    assert [site.heads for site in network.sites() if site.heads] == [4] * 4
+    assert tokeniser_from(network.checkpoint_metadata) == learnt_tokeniser(load_texts(str(texts), "train").texts)
+    with pytest.raises(InputError, match=r"is no CCT, .*; give hf:.*llama for what transformers saved"):
+        load_network(tmp_path / "llama")
 
 
 def test_an_encoder_is_trained_to_tell_labels_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -284,8 +284,9 @@ def _configuration(
             return dataclasses.replace(found[0], **asked), found[1]
     except (TypeError, ValueError) as error:  # InputError is a ValueError
         raise InputError(f"{source} describes no network that can be built: {error}") from error
+    of_hub = f"; give hf:{source} for what transformers saved" if (Path(source) / "config.json").exists() else ""
     raise InputError(
-        f"{source} is no CCT, ViT, BERT, ResNet or VGG: its first parameters are {', '.join(list(state)[:3])}"
+        f"{source} is no CCT, ViT, BERT, ResNet or VGG: its first parameters are {', '.join(list(state)[:3])}{of_hub}"
     )
 
 
