@@ -309,6 +309,22 @@ def test_the_heads_and_layers_of_a_decoder_are_found(name: str, tmp_path: Path) 
         torch.testing.assert_close(load_network(tmp_path / "kept.safetensors")(some_tokens()), expected)
 
 
+def test_a_decoder_without_padding_is_filled_up_by_what_ends_its_texts(tmp_path: Path) -> None:
+    model, folder = modern("GPT2", "ForSequenceClassification", tmp_path)
+    described = json.loads((folder / "tokenizer_config.json").read_text())
+    del described["pad_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(described | {"eos_token": "[SEP]"}))
+    network = load_network(f"hf:{folder}")
+    ending = learnt_tokeniser(TEXTS * 2)
+    last = int(ending.tokens(["rain"], 3)[0, -1])
+    assert network.checkpoint_metadata["padding"] == str(last)
+    tokens = torch.where(some_tokens() == 0, last, some_tokens().clamp(min=last + 1))
+    model.config.pad_token_id = last
+    with torch.no_grad():
+        expected = model(input_ids=tokens, attention_mask=(tokens != last).long()).logits
+        torch.testing.assert_close(network(tokens), expected)
+
+
 def test_a_decoder_is_trained_studied_and_pruned(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts", {"train": 400, "test": 100})
     (tmp_path / "model").mkdir()
@@ -456,7 +472,7 @@ def broken(case: str, bert: Path, folder: Path) -> None:
         ("no configuration", "cannot be loaded"),
         ("truncated", "cannot be loaded"),
         ("NaN", "holds NaN or infinite weights"),
-        ("nothing fills up", "has no token that fills up short texts"),
+        ("nothing fills up", "has no token that ends or fills up short texts"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(case: str, message: str, bert: Path, tmp_path: Path) -> None:

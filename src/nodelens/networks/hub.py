@@ -208,13 +208,15 @@ def _of_texts(source: str, folder: Path, settings: Any) -> tuple[dict[str, int],
     rules = _loaded(source, _package().AutoTokenizer.from_pretrained, folder)
     if not rules.is_fast:
         raise InputError(f"the tokeniser of {source} has no tokenizer.json; save it as a fast one")
-    if rules.pad_token_id is None:
-        raise InputError(f"{source} has no token that fills up short texts; set its tokeniser's pad_token")
+    # A decoder that was trained on texts one after another has none: what ends a text may fill it up.
+    padding = rules.eos_token_id if rules.pad_token_id is None else rules.pad_token_id
+    if padding is None:
+        raise InputError(f"{source} has no token that ends or fills up short texts; set its tokeniser's pad_token")
     # Never more than LONGEST: a RoBERTa has two places beyond, which are none of a text's.
     places = getattr(settings, "max_position_embeddings", None) or LONGEST
-    padding, positions = int(rules.pad_token_id), int(min(rules.model_max_length, places, LONGEST))
+    positions = int(min(rules.model_max_length, places, LONGEST))
     metadata = {"tokenizer": rules.backend_tokenizer.to_str(), "padding": str(padding), **_heads(settings)}
-    return {"positions": positions, "padding": padding}, metadata
+    return {"positions": positions, "padding": int(padding)}, metadata
 
 
 def _of_images(source: str, folder: Path, settings: Any) -> tuple[dict[str, int], dict[str, str]]:
