@@ -536,6 +536,20 @@ def test_runs_at_different_thresholds_are_not_compared(tmp_path: Path) -> None:
 def test_a_run_of_another_version_may_not_know_all_sites(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.configure("measure", {}, sites=["first", "last"])
-    run.write_table("statistics.test", [{"site": "last", "of": "network", "threshold": 0.3, "seeds": 1}])
-    new = [{"site": site, "of": "network", "threshold": 0.3, "seeds": 1} for site in ("first", "first.input")]
+    run.write_table("statistics.test", [row_of("last")])
+    new = [row_of(site) for site in ("first", "first.input")]
     assert [row["site"] for row in with_other_sites(run, "statistics.test", new)] == ["first", "last", "first.input"]
+
+
+def row_of(site: str) -> dict[str, object]:
+    return {"site": site, "split": "test", "of": "network", "threshold": 0.3, "seeds": 1}
+
+
+def test_rows_of_other_images_of_the_same_name_are_gone(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    sites = {"first": "of today", "second": "of today", "last": "of yesterday"}
+    run.configure("measure", {}, sites=list(sites))
+    for name, images in sites.items():
+        run.write_tensors(f"measure/{name}.safetensors", {"weight": torch.ones(1)}, {"images.test": images})
+    run.write_table("statistics.test", [row_of(name) for name in sites])
+    assert [row["site"] for row in with_other_sites(run, "statistics.test", [row_of("first")])] == ["first", "second"]

@@ -76,7 +76,13 @@ def save_measurements(run: RunDirectory, folder: str, measurements: Sequence[Mea
 
 def is_measured(run: RunDirectory, folder: str, site: str, split: str, images: str) -> bool:
     """Whether a site's file has a split, measured on the images of this fingerprint."""
-    return read_metadata(run.path / site_file(site, folder)).get(f"images.{split}") == images
+    return measured_images(run, folder, site, split) == images
+
+
+def measured_images(run: RunDirectory, folder: str, site: str, split: str) -> str | None:
+    """Fingerprint of the images that a site's file has measured as a split; None where it has none, or is not there."""
+    path = run.path / site_file(site, folder)
+    return read_metadata(path).get(f"images.{split}") if path.exists() else None
 
 
 @by_first

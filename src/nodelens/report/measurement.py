@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nodelens.measures import Clustering, NodalMatrices
-from nodelens.probing import Measurement, measurements_of
+from nodelens.probing import MEASURED, Measurement, measurements_of
+from nodelens.probing.store import measured_images
 from nodelens.processes import by_first
 from nodelens.report.figures import label_figure, node_figure, save_figure, threshold_figure
 from nodelens.report.growth import growth_figure
@@ -91,14 +92,18 @@ def _figures(
 def with_other_sites(run: RunDirectory, name: str, rows: Sequence[Row]) -> list[Row]:
     """Rows of some sites and, from the table of that name, those of other sites that were measured before.
 
-    A table of another threshold is replaced as a whole, for its rows would be compared with these.
+    A table of another threshold is replaced as a whole, for its rows would be compared with these; so are rows of
+    sites that were measured on other images of the same name.
     """
     path = run.path / "tables" / f"{name}.csv"
     before = stored_rows(path) if path.exists() else []
     if {row.get("threshold") for row in before} != {row["threshold"] for row in rows}:
         return list(rows)
-    new = {row["site"] for row in rows}
-    together = [*rows, *({**row, "seeds": int(row["seeds"])} for row in before if row["site"] not in new)]
+    split, new = rows[0]["split"], {row["site"] for row in rows}
+    images = measured_images(run, MEASURED, rows[0]["site"], split)
+    others = {row["site"] for row in before} - new
+    alike = {site for site in others if measured_images(run, MEASURED, site, split) == images}
+    together = [*rows, *({**row, "seeds": int(row["seeds"])} for row in before if row["site"] in alike)]
     # A run that another version began may not know all sites of today.
     place = {site: i for i, site in enumerate(run.configuration()["measure"]["sites"])}
     return sorted(together, key=lambda row: place.get(row["site"], len(place)))
