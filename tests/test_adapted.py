@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -424,6 +425,49 @@ def test_weights_that_are_computed_are_no_masks() -> None:
     assert len(found.network) == 32
 
 
+def untyped(call: Callable[..., object]) -> Callable[..., object]:
+    """As a user has it, whose calls nobody checks before the library does."""
+    return getattr(call, "__wrapped__", call)  # type: ignore[no-any-return]
+
+
+def test_what_a_user_confuses_is_one_sentence() -> None:
+    rows = two_kinds(20)
+    network = nl.adapt(nn.Sequential(nn.Linear(6, 2)), rows.inputs[:2])
+    for data in (rows, (rows,), (rows.inputs, rows.labels)):
+        with pytest.raises(InputError, match="data are the name of a data set, or a pair"):
+            untyped(nl.measure)(network, data)
+    with pytest.raises(InputError, match=r"an example is a tensor of torch, not a ndarray"):
+        untyped(nl.adapt)(nn.Linear(6, 2), rows.inputs.numpy())
+    with pytest.raises(InputError, match="there is no data set 'cifar1'"):
+        nl.measure(network, "cifar1")
+    three = nl.Examples(rows.inputs, rows.labels + torch.arange(20) // 19, ("a", "b", "c"))
+    with pytest.raises(InputError, match="own_head answers with 2 labels other than the 3 of examples"):
+        nl.measure(network, (three, three), "own_head")
+    shares = nl.adapt(nn.Sequential(nn.Linear(6, 2), nn.Softmax(dim=1)), torch.randn(2, 6))
+    with pytest.raises(InputError, match="own_head is no layer here: no output is the logits as they are"):
+        nl.measure(shares, (rows, rows), "own_head")
+
+
+def test_the_weights_of_an_adapted_network_are_for_its_owner_to_load(tmp_path: Path) -> None:
+    network = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), DIGITS)
+    nl.export_network(network, tmp_path / "mine.safetensors")
+    with pytest.raises(InputError, match=r"weights of a network given to nl\.adapt; build it as it was"):
+        load_network(tmp_path / "mine.safetensors")
+
+
+def test_a_measurement_is_printed_as_a_small_table() -> None:
+    network = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), DIGITS)
+    found = nl.measure(network, "digits", settings=SHORT)
+    lines = repr(found).splitlines()
+    assert lines[0] == "test, threshold 0.3, greedy clusters"
+    assert [line.split()[0] for line in lines[1:]] == ["site", *found]
+    assert len({len(line) for line in lines[1:]}) == 1
+    first = next(iter(found.values()))
+    assert len(repr(first)) < 120
+    assert f"accuracy {first.accuracy:.4f}" in repr(first)
+    assert f"snr {first.statistics().snr:.4g}" in repr(first.statistics())
+
+
 def test_what_cannot_be_measured_is_one_sentence() -> None:
     rows = nl.Examples(torch.randn(20, 6), torch.arange(20) % 2, ("low", "high"))
     turned = nl.Examples(rows.inputs, 1 - rows.labels, ("high", "low"))
@@ -749,7 +793,7 @@ def test_any_network_of_timm_is_measured_beside_an_untrained_one(
 ) -> None:
     asked = ("measure", published, "--data", str(photographs), "--epochs", "2", "--out", str(tmp_path))
     assert nodelens(*asked) == 2
-    assert "measure it with --other-labels" in capsys.readouterr().err
+    assert "`measure --other-labels` takes any" in capsys.readouterr().err
     assert nodelens(*asked, "--other-labels", "--sites", "stages.*.blocks.0") == 0
     shown = capsys.readouterr().out
     assert "stages.3.blocks.0" in shown

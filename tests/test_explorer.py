@@ -178,16 +178,19 @@ def test_a_searched_label_leads_to_its_nodes_and_heads(opened: Opened, measured:
     opened.page.get_by_label("Search a label").fill("otter")
     opened.settle()
     label, card = LABELS.index("otter"), opened.page.get_by_role("region", name="Who knows the label")
-    shares = {
-        f"{name} node {node}": float(share)
-        for name in measured
+    found = {
+        f"{name} node {node}": (float(share), int(measured[name].matrices.diagonals(0.3)[node].sum()))
+        for name in reversed(measured.by_site)
         for node, share in enumerate(measured[name].matrices.diagonal_fields()[:, label])
         if share > 0.3
     }
-    strongest = sorted(shares, key=lambda name: -shares[name])[:12]
-    shown = [button.inner_text().replace("\n", " ").rsplit(" ", 1) for button in card.get_by_role("button").all()]
-    assert [name for name, _ in shown] == strongest
-    assert [float(share) for _, share in shown] == pytest.approx([shares[name] for name in strongest], rel=1e-2)
+    strongest = sorted(found, key=lambda name: (-found[name][0], found[name][1]))[:12]
+    said = [button.inner_text().replace("\n", " ").split(" · ") for button in card.get_by_role("button").all()]
+    assert [strength.rsplit(" ", 1)[0] for strength, _ in said] == strongest
+    shares = [float(strength.rsplit(" ", 1)[1]) for strength, _ in said]
+    assert shares == pytest.approx([found[name][0] for name in strongest], rel=1e-2)
+    held = [found[name][1] for name in strongest]
+    assert [labels for _, labels in said] == ["this label alone" if n == 1 else f"{n} labels" for n in held]
     counts = head_specialization(measured[SITE].matrices.diagonals(0.3), heads=2).appearances[:, label]
     assert f"{SITE}: {counts[0]} of head 1, {counts[1]} of head 2" in card.inner_text()
     card.get_by_role("button").first.hover()

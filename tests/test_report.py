@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import itertools
 import json
 import re
@@ -18,6 +19,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.console import Console
 
 from command_line import nodelens
 from nodelens.data import load_images, normalise
@@ -36,7 +38,7 @@ from nodelens.report.measurement import with_other_sites
 from nodelens.report.page import HERE, write_report
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
-from nodelens.report.tables import statistics_rows
+from nodelens.report.tables import TextTable, statistics_rows
 from nodelens.runs import RunDirectory
 from synthetic_runs import HOSTILE, LABELS, QUOTED, SITES, site, write_run
 
@@ -553,3 +555,13 @@ def test_rows_of_other_images_of_the_same_name_are_gone(tmp_path: Path) -> None:
         run.write_tensors(f"measure/{name}.safetensors", {"weight": torch.ones(1)}, {"images.test": images})
     run.write_table("statistics.test", [row_of(name) for name in sites])
     assert [row["site"] for row in with_other_sites(run, "statistics.test", [row_of("first")])] == ["first", "second"]
+
+
+def test_a_title_keeps_to_the_terminal() -> None:
+    table = TextTable(" ".join(["word"] * 40), ("site", "of", "n"))
+    table.add_group(("block.1", "network", "1"))
+    console = Console(width=200, soft_wrap=True, file=io.StringIO(), markup=False)
+    console.print(table.rich())
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert sum("word" in line for line in lines) > 1
+    assert max(map(len, lines)) <= 80

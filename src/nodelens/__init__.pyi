@@ -28,7 +28,7 @@ from .measures import (
     symmetry_breaking,
 )
 from .networks import Site, adapt, build_network, export_network, load_network, sites
-from .probing import Measurement, SiteMeasurement, measure
+from .probing import Measurement, ProbeSettings, SiteMeasurement, measure, probe_recipe
 from .pruning.compact import compact
 from .pruning.prune import Pruned, prune
 
@@ -42,6 +42,7 @@ __all__ = [
     "Measurement",
     "NodalMatrices",
     "Null",
+    "ProbeSettings",
     "Pruned",
     "SilencedHeads",
     "Site",
@@ -67,6 +68,7 @@ __all__ = [
     "output_mask",
     "own_head_p_value",
     "permutation_null",
+    "probe_recipe",
     "prune",
     "rank_agreement",
     "ratio_sweep",

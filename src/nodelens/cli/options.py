@@ -37,7 +37,7 @@ Source = Annotated[str, typer.Argument(help="Run directory, .safetensors or .pth
 TrainedOn = Annotated[str | None, typer.Option("--data", help="The data set, by default that of the run.")]
 Heads = Annotated[int | None, typer.Option("--heads", help="Attention heads, where the checkpoint does not say.")]
 SkipUndecodable = Annotated[bool, typer.Option("--skip-undecodable", help="Leave out broken images.")]
-Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated: 'block.*.linear2,block.7.*'.")]
+Sites = Annotated[str, typer.Option(help="Glob patterns, comma-separated, as 'block.*.linear2'.")]
 ProbeOptimizer = Annotated[str, typer.Option(help="Of the probes: adamw, or sgd with an L2 penalty.")]
 AS_A_RECIPE = "The probes' images, as a recipe of train; by default mirrored."
 Splits = Annotated[str, typer.Option("--split", help="Splits to measure, comma-separated.")]

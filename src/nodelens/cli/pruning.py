@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from nodelens.training.precision import Precision
 
 
-Baseline = Annotated[str, typer.Option(help="What to compare with; field prunes the output layer alone.")]
+Baseline = Annotated[
+    str, typer.Option(help="By default random, magnitude, wanda and branch; field: output layer.", show_default=False)
+]
 
 
 def prune(
@@ -48,7 +50,7 @@ def prune(
     blocks: Annotated[str | None, typer.Option("--blocks", "--block", help="7 or 1-7; by default the last.")] = None,
     layers: Annotated[str | None, typer.Option(help="Patterns instead of blocks: 'block.*.linear1,output'.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Of all sites but --site-thresholds'; default 0.35.")] = None,
-    site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3,block.7.projection=0.3'.")] = "",
+    site_thresholds: Annotated[str, typer.Option(help="'block.7.attention=0.3', comma-separated.")] = "",
     dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
     skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
     own_head: Annotated[bool, typer.Option("--own-head", help="Decide the output layer by itself: no probe.")] = False,

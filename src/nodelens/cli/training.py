@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def train(
     network: Annotated[
-        str | None, typer.Argument(help="Variant by name: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …")
+        str | None, typer.Argument(help="Variant: cct_7_3x1, vit_7_patch4, vgg16_bn, bert_4_256, …, or timm:NAME.")
     ] = None,
     data: Data = "digits",
     recipe: Annotated[

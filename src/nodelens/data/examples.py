@@ -47,6 +47,10 @@ class Examples:
     superclass_of_label: Sequence[int] = ()
 
     def __post_init__(self) -> None:
+        for name in ("inputs", "labels"):
+            if not isinstance(getattr(self, name), Tensor):
+                kind = type(getattr(self, name)).__name__
+                raise InputError(f"{name} are a tensor of torch, not a {kind}; give torch.as_tensor({name})")
         if not len(self.labels) or len(self.inputs) != len(self.labels):
             raise InputError(f"{len(self.inputs)} inputs with {len(self.labels)} labels are no {self.split} examples")
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64:

@@ -93,8 +93,15 @@ def _location(name: str, known: Sequence[str], folders: str) -> Path:
         return Path(name).expanduser()
     if name in TEXT_NAMES:
         raise InputError(f"{name} is not here; put its parquet files into a folder of that name in NODELENS_DATA")
+    copies = os.environ.get("NODELENS_DATA")
+    nowhere = (
+        f"; NODELENS_DATA names {copies}, where no folder is"
+        if copies and not Path(copies).expanduser().is_dir()
+        else ""
+    )
     raise InputError(
-        f"there is no data set {name!r}: known are {', '.join(known)}, and a folder {folders} or hf:org/name will do"
+        f"there is no data set {name!r}: known are {', '.join(known)}, and a folder {folders} or hf:org/name will "
+        f"do{nowhere}"
     )
 
 

@@ -111,13 +111,19 @@ class SiteStatistics:
         measured = {"nodes": self.nodes, "labels": self.labels}
         return {**measured, "threshold": self.threshold, "method": self.method, **self.scalars()}
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.scalars().items())
+        return f"<{self._caption()}: {values}>"
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(STATISTICS[name])}</th><td>{value:.4g}</td></tr>"
             for name, value in self.scalars().items()
         )
-        caption = f"{self.nodes} nodes, {self.labels} labels, threshold {self.threshold:g}, {self.method} clusters"
-        return f"<table><caption>{escape(caption)}</caption>{rows}</table>"
+        return f"<table><caption>{escape(self._caption())}</caption>{rows}</table>"
+
+    def _caption(self) -> str:
+        return f"{self.nodes} nodes, {self.labels} labels, threshold {self.threshold:g}, {self.method} clusters"
 
 
 def site_statistics(matrices: NodalMatrices, threshold: float = 0.3, method: str = "greedy") -> SiteStatistics:

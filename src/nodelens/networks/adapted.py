@@ -141,6 +141,8 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     >>> [(site.name, site.nodes, site.layout, site.positions) for site in network.sites()]
     [('0', 4, 'channels', 36), ('1', 4, 'channels', 36), ('2', 144, 'units', 1), ('3', 10, 'units', 1)]
     """
+    if not isinstance(example, Tensor):
+        raise InputError(f"an example is a tensor of torch, not a {type(example).__name__}; give torch.as_tensor(it)")
     if len(example) < 2:
         raise InputError("one input does not show which axis is the batch's; give at least two")
     logits = logits_of(run_once(network, example))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nodelens.errors import InputError
 from nodelens.networks import bert, cct, resnet, vgg, vit
+from nodelens.networks.adapted import Adapted
 from nodelens.networks.hub import HF, HubConfig, HubNetwork, from_hub
 from nodelens.networks.layers import Layer
 from nodelens.networks.masking import apply_masks, packed_state, unpacked_state
@@ -294,6 +295,8 @@ def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:
     """What nodelens itself wrote beside the weights."""
     if "family" not in metadata or "config" not in metadata:
         return None
+    if metadata["family"] == Adapted.family:
+        raise InputError("these are weights of a network given to nl.adapt; build it as it was and load them into it")
     if metadata["family"] not in FAMILIES:
         raise InputError(f"the family {metadata['family']!r} is unknown here, update nodelens")
     family = FAMILIES[metadata["family"]]

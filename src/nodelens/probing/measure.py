@@ -55,6 +55,10 @@ class SiteMeasurement:
         """Clusters, noise and signal-to-noise ratio at a threshold (Tables 1 and 2)."""
         return site_statistics(self.matrices, threshold, method)
 
+    def __repr__(self) -> str:
+        shape = f"{self.class_means.shape[1]} nodes, {self.class_means.shape[0]} labels"
+        return f"<{self.site.name} on {self.split}, probe seed {self.seed}: {shape}, accuracy {self.accuracy:.4f}>"
+
 
 @dataclass(frozen=True)
 class Measurement(Mapping[str, SiteMeasurement]):
@@ -81,16 +85,29 @@ class Measurement(Mapping[str, SiteMeasurement]):
     def __len__(self) -> int:
         return len(self.by_site)
 
+    def __repr__(self) -> str:
+        table = self._table()
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in table)
+        return "\n".join([self._caption(), *lines])
+
     def _repr_html_(self) -> str:
+        head, *rows = (map(escape, row) for row in self._table())
+        heading = "".join(f"<th>{name}</th>" for name in head)
+        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+        return f"<table><caption>{escape(self._caption())}</caption><tr>{heading}</tr>{body}</table>"
+
+    def _caption(self) -> str:
+        return f"{self.split}, threshold 0.3, greedy clusters"
+
+    def _table(self) -> list[list[str]]:
+        """Headings, and a row per site."""
         names = ("accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "snr", "snr_min")
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("site", *names))
-        rows = []
+        rows = [["site", *names]]
         for name, site in self.items():
             values = {"accuracy": site.accuracy, **site.statistics().scalars()}
-            cells = "".join(f"<td>{values[key]:.3g}</td>" for key in names)
-            rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-        caption = f"{escape(self.split)}, threshold 0.3, greedy clusters"
-        return f"<table><caption>{caption}</caption><tr>{head}</tr>{''.join(rows)}</table>"
+            rows.append([name, *(f"{values[key]:.3g}" for key in names)])
+        return rows
 
 
 class LabelSums:

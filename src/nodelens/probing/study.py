@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.normalisation import AsTheyAre, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
@@ -20,6 +21,7 @@ from nodelens.errors import InputError
 from nodelens.files import exists, load_state, remove
 from nodelens.networks import (
     FAMILIES,
+    OWN_HEAD,
     Network,
     Site,
     apply_masks,
@@ -95,7 +97,7 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     """
     answers = _answers_with(network, data.training, settings.other_labels)
     available = _sites_for(network, answers)
-    chosen = select_sites(available, settings.sites)
+    chosen = _select(network, available, settings.sites, data.training)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
     check_reads(network, chosen, data.training, data.normalisation)
@@ -151,6 +153,10 @@ def measure(
     """
     if not isinstance(network, Network):
         raise InputError(f"a {type(network).__name__} does not know its sites; measure nl.adapt(network, example)")
+    if not isinstance(data, str) and not (
+        isinstance(data, tuple) and len(data) == 2 and all(isinstance(one, Examples | ImageSet) for one in data)
+    ):
+        raise InputError("data are the name of a data set, or a pair: nl.Examples to learn, and nl.Examples to measure")
     if not isinstance(data, tuple) or not isinstance(data[0], Examples):
         check_reads_fp32(network)
     if isinstance(data, str):
@@ -165,7 +171,8 @@ def measure(
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())
-    chosen = select_sites(_sites_for(frozen, _answers_with(frozen, learnt, other_labels)), sites)
+    available = _sites_for(frozen, _answers_with(frozen, learnt, other_labels))
+    chosen = _select(frozen, available, (sites,) if isinstance(sites, str) else sites, learnt)
     for inputs in data:
         check_reads(frozen, chosen, inputs, scale)
     probes = train_probes(frozen, chosen, learnt, scale, settings)
@@ -176,6 +183,18 @@ def measure(
 def _sites_for(network: Network, answers: bool) -> list[Site]:
     """Where the labels of some data can be looked for: a head that answers with others is none for these."""
     return [site for site in sites_of(network) if answers or not site.own_head]
+
+
+def _select(network: Network, available: Sequence[Site], patterns: Sequence[str], learnt: Samples) -> list[Site]:
+    """
+    Raises:
+        InputError: a pattern that matches nothing, or the network's own head where it answers with other labels.
+    """
+    if OWN_HEAD in patterns and all(site.name != OWN_HEAD for site in available):
+        known = any(site.own_head for site in sites_of(network))
+        why = f"answers with {network.config.labels} labels other than the {len(learnt.label_names)} of {learnt.name}"
+        raise InputError(f"{OWN_HEAD} {why if known else 'is no layer here: no output is the logits as they are'}")
+    return select_sites(available, patterns)
 
 
 def _answers_with(network: Network, learnt: Samples, other_labels: bool) -> bool:

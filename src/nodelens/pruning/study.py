@@ -279,7 +279,7 @@ class PruningStudy:
             every_epoch=not search,
             teacher=self.network if self.settings.retraining.distill else None,
             state=self.run.checkpoints / f"{name}.pt",
-            title=name,
+            title=f"retraining ({name})",
         )
 
     def _finished(self, name: str) -> Rows | None:

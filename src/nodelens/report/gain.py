@@ -31,6 +31,8 @@ def report_gain(
     images = network.example(max(batch_sizes)).to(default_device())
     on_disk = sizes(network)
     found, tried = costs(network.to(images.device), images, batch_sizes, precision, rounds)
+    names = {layer.module: layer.name for layer in network.layers()}
+    tried = [{**row, "layer": names.get(row["layer"], row["layer"])} for row in tried]
     run.write_table("gain.size", on_disk)
     run.write_table("gain", rounded(found))
     run.write_table("gain.layers", rounded(tried))
@@ -61,7 +63,7 @@ def size_table(rows: Rows) -> TextTable:
 
 def cost_table(rows: Rows, title: str) -> TextTable:
     """Multiply-adds, memory and time, batch size by batch size."""
-    headings = ("batch", "executed", "M multiply-adds per image", "peak MB", "ms", "times the dense time")
+    headings = ("batch", "executed", "M multiply-adds per image", "peak MB", "ms", "times dense, median of rounds")
     table = TextTable(title, headings)
     for size in dict.fromkeys(row["batch"] for row in rows):
         table.add_group(*(_cost_cells(row) for row in rows if row["batch"] == size))

@@ -45,7 +45,7 @@ from nodelens.report.head_tables import (
     p_text,
     ratio_rows,
 )
-from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded
+from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded
 from nodelens.runs import RunDirectory
 
 
@@ -104,7 +104,7 @@ def how(study: HeadStudy) -> str:
 
 def how_measured(settings: HeadSettings, seeds: int) -> str:
     """The same, where several networks were studied."""
-    of_seeds = f"{seeds} probe seed{'s' * (seeds > 1)}"
+    of_seeds = counted(seeds, "probe seed")
     return f"nodes on the {settings.split} split, threshold {settings.threshold:g}, {of_seeds}"
 
 

@@ -21,6 +21,7 @@ from nodelens.report.tables import (
     TABLE2,
     Row,
     TextTable,
+    counted,
     rounded,
     statistics_rows,
     statistics_table,
@@ -59,7 +60,9 @@ def report_measurement(
         for name, of_sites in (("statistics", rows), ("sweep", sweep)):
             known[name] = with_other_sites(run, f"{name}.{which}", rounded(of_sites))
             run.write_table(f"{name}.{which}", known[name])
-        how = f"{split} split, threshold {threshold:g}, {method} clusters, {len(found['network'])} probe seed(s)"
+        how = (
+            f"{split} split, threshold {threshold:g}, {method} clusters, {counted(len(found['network']), 'probe seed')}"
+        )
         shown += [
             statistics_table(rows, TABLE1, f"Accuracy, clusters, diagonal and noise per node ({how})"),
             statistics_table(rows, TABLE2, f"Signal and noise per label ({how})"),

@@ -164,7 +164,7 @@ def _facts(run: RunDirectory) -> dict[str, str]:
         "data": data.get("name"),
         "trained for": f"{events[-1]['epoch']} epochs" if events and "epoch" in events[-1] else None,
         "test accuracy": f"{events[-1]['test_accuracy']:.4f}" if events and "test_accuracy" in events[-1] else None,
-        "probe seeds": ", ".join(map(str, seeds)),
+        "probe seeds": f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else None,
         "probes learned": f"{measure['training_split']} split" if "training_split" in measure else None,
     }
     return {key: str(value) for key, value in found.items() if value}

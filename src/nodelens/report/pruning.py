@@ -21,7 +21,7 @@ from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
 from nodelens.report.pruned_layer import pruned_layer_figure
-from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded, with_spread
+from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded, with_spread
 
 TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
 LOOKS = {
@@ -51,18 +51,18 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     run.write_table("prune", rows)
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
-        layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {seeds} seed(s)"),
-        vanished_table(gone, f"Nodes without a diagonal, mean of {seeds} seed(s)"),
-        accuracy_table(rows, f"Test accuracy, mean of {seeds} seed(s) ± standard deviation"),
+        layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {counted(seeds, 'seed')}"),
+        vanished_table(gone, f"Nodes without a diagonal, mean of {counted(seeds, 'seed')}"),
+        accuracy_table(rows, f"Test accuracy, mean of {counted(seeds, 'seed')}{' ± standard deviation' * (seeds > 1)}"),
     ]
     if settings.dilutions:
         curve = study.curve()
         run.write_table("prune.curve", curve)
         names = settings.layers
         pruned = ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]}"
-        title = f"Pruning {pruned}: accuracy against dilution, {seeds} seed(s)"
+        title = f"Pruning {pruned}: accuracy against dilution, {counted(seeds, 'seed')}"
         save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
-        shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {seeds} seed(s)"))
+        shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {counted(seeds, 'seed')}"))
     figure = figure_of_layer(study)
     if figure is not None:
         save_figure(figure, run.path / "figures" / "figure6")
@@ -218,7 +218,10 @@ def curve_figure(
     with matplotlib.rc_context(STYLE):
         figure, panels = panels_of(into, 1, 2, (8.4, 3.4), sharey=True)
         axes = panels[0]
-        for part, epoch, name in ((axes[0], 0, "pruned"), (axes[1], last, f"after {last} epoch(s) of retraining")):
+        for part, epoch, name in (
+            (axes[0], 0, "pruned"),
+            (axes[1], last, f"after {counted(last, 'epoch')} of retraining"),
+        ):
             draw_levels(part, [row for row in levels if row["epoch"] == epoch], tolerance)
             draw_curves(part, [row for row in averaged if row["epoch"] == epoch])
             part.set_title(name, loc="left", fontsize=9)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity
 from nodelens.pruning.settings import SearchSettings
 from nodelens.pruning.study import HELD_OUT, TEST, PruningStudy
-from nodelens.report.tables import Row, TextTable, averaged, rounded
+from nodelens.report.tables import Row, TextTable, averaged, counted, rounded
 from nodelens.runs import RunDirectory
 
 REACHED = ("dilution", "pruned", HELD_OUT, TEST)
@@ -81,13 +81,15 @@ class SearchRows:
             "(trial: the loss that each layer alone may cost @ the share that may go of it)"
         )
         removed = averaged([row["dilution"] for row in self.controls if row["method"] == method])
-        of_layers = f"Removed of each layer, mean of {seeds} seed(s); {removed} of all weights of these layers"
+        of_layers = f"Removed of each layer, mean of {counted(seeds, 'seed')}; {removed} of all weights of these layers"
         shown = {
             "search": trials_table(self.trials, title),
             "search.layers": layers_table(self.layers, of_layers),
         }
         if any(row["method"] != method for row in self.controls):
-            title = f"As many weights of each layer removed by other methods, in one shot, mean of {seeds} seed(s)"
+            title = (
+                f"As many weights of each layer removed by other methods, in one shot, mean of {counted(seeds, 'seed')}"
+            )
             shown["search.controls"] = controls_table(self.controls, title)
         shown["search.sensitivity"] = sensitivity_table(self.sensitivity)
         return shown

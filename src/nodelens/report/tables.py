@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -31,6 +32,8 @@ HEADINGS = {
     "snr_min": "SNR_min",
 }
 Row = dict[str, Any]
+TERMINAL = 80
+"""Columns of a terminal, after which titles go on in the next line."""
 
 
 def statistics_rows(
@@ -129,7 +132,8 @@ class TextTable:
 
     def rich(self) -> Table:
         """For a terminal; what chance gives is dimmed."""
-        table = Table(title=self.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        title = textwrap.fill(self.title, TERMINAL)
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         table.padding = (0, 1, 0, 0)
         for i, heading in enumerate(self.headings):
             words = i < self.names
@@ -166,6 +170,15 @@ def statistics_table(rows: Sequence[Row], columns: Sequence[str], title: str) ->
 def shown(row: Row, column: str) -> str:
     """A cell: the network's with its spread over the seeds, the nulls' without (the CSV has theirs)."""
     return with_spread(row[column], row[f"{column}_std"] if row["of"] == NETWORK else 0.0)
+
+
+def counted(number: int, of: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(3, "probe seed")
+    ('1 seed', '3 probe seeds')
+    """
+    return f"{number} {of}{'s' * (number != 1)}"
 
 
 def with_spread(value: float | str, spread: float | str, digits: int | None = None) -> str:

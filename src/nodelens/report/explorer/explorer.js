@@ -974,7 +974,7 @@
     setAttributes(button, {
       "aria-pressed": String(at >= 0),
       "aria-label": `${site.data.name}, ${site.data.nodes} nodes, ${value.textContent || "not yet computed"}`,
-      title: `${site.data.name}: ${site.data.nodes} nodes, probe accuracy ${shown(site.data.accuracy)}`
+      title: `${site.data.name}: ${site.data.nodes} nodes, ${site.data.name === OWN_HEAD ? "" : "probe "}accuracy ${shown(site.data.accuracy)}`
     });
   }
   function fill(boxes, values, what) {
@@ -1036,7 +1036,7 @@
       "section",
       { class: "card", "aria-label": "Who knows the label" },
       element("div", { class: "card-head" }, title),
-      element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix:"),
+      element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix; of equally strong ones those that hold the fewest labels, the last site first:"),
       nodes,
       heads
     );
@@ -1049,16 +1049,17 @@
         made.hidden = label < 0;
         if (label < 0) return;
         let strongest = [];
-        for (const site of sites) {
-          strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share).slice(0, STRONGEST);
+        for (const site of [...sites].reverse()) {
+          strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share || a.held - b.held).slice(0, STRONGEST);
           yield;
         }
         title.textContent = `Who knows \u201C${state.label}\u201D`;
-        nodes.replaceChildren(...strongest.map(({ site, node, share }) => element(
+        nodes.replaceChildren(...strongest.map(({ site, node, share, held }) => element(
           "button",
           { type: "button", click: () => open(site, node) },
           `${site} node ${node} `,
-          element("strong", {}, shown(share, 3))
+          element("strong", {}, shown(share, 3)),
+          ` \xB7 ${held === 1 ? "this label alone" : `${held} labels`}`
         )));
         heads.replaceChildren(...sites.filter((site) => site.data.heads).map((site) => headsLine(site, label, state)));
       }
@@ -1069,7 +1070,8 @@
     const found = [];
     for (let node = 0; node < nodes; node++) {
       if (cluster[node * labels + label] < 0) continue;
-      found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node] });
+      const held = cluster.subarray(node * labels, (node + 1) * labels).reduce((count, one) => count + Number(one >= 0), 0);
+      found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node], held });
     }
     return found;
   }
@@ -1182,6 +1184,7 @@
   var HEIGHT = 120;
   var LEFT = 34;
   var BOTTOM = 4;
+  var NAMED = 16;
   function barChart(title) {
     const canvas = element("canvas", { role: "img" });
     const status = element("figcaption", {}, title);
@@ -1194,7 +1197,7 @@
       if (at >= 0 && at < names.length) status.textContent = `${title} \xB7 ${names[at]}: ${series.map((one) => shown(one[at])).join(", ")}`;
     });
     canvas.addEventListener("pointerleave", () => status.textContent = title);
-    const redraw2 = () => drawBars(canvas, made.clientWidth, series, mark2);
+    const redraw2 = () => drawBars(canvas, made.clientWidth, series, mark2, names);
     new ResizeObserver(redraw2).observe(made);
     return {
       element: made,
@@ -1213,13 +1216,16 @@
       }
     };
   }
-  function drawBars(canvas, width, series, mark2) {
+  function drawBars(canvas, width, series, mark2, names) {
     if (!width || !series.length) return;
     const pen = sharp(canvas, width, HEIGHT), paint = colours(), labels = series[0].length;
     const totals = Array.from({ length: labels }, (_, label) => series.reduce((sum2, one) => sum2 + one[label], 0));
-    const highest = Math.max(...totals, 1e-9), high = HEIGHT - BOTTOM - 10, step = (width - LEFT) / labels;
+    const step = (width - LEFT) / labels;
+    pen.font = "11px system-ui, sans-serif";
+    const named = names.every((name) => pen.measureText(name).width < step - 2), floor = HEIGHT - (named ? NAMED : BOTTOM);
+    const highest = Math.max(...totals, 1e-9), high = floor - 10;
     totals.forEach((_, label) => {
-      let top = HEIGHT - BOTTOM;
+      let top = floor;
       series.forEach((one, k) => {
         const height = one[label] / highest * high;
         pen.fillStyle = series.length > 1 || label !== mark2 ? paint.series[k % paint.series.length] : paint.series[1];
@@ -1230,7 +1236,7 @@
         pen.fillText("\u25BC", LEFT + (label + 0.5) * step - 4, Math.max(9, top - 2));
       }
     });
-    const mean = totals.reduce((a, b) => a + b, 0) / labels, level = HEIGHT - BOTTOM - mean / highest * high;
+    const mean = totals.reduce((a, b) => a + b, 0) / labels, level = floor - mean / highest * high;
     pen.strokeStyle = paint.ink;
     pen.setLineDash([4, 3]);
     pen.beginPath();
@@ -1238,7 +1244,8 @@
     pen.lineTo(width, level);
     pen.stroke();
     pen.fillStyle = paint.ink;
-    pen.font = "11px system-ui, sans-serif";
+    pen.textAlign = "center";
+    if (named) names.forEach((name, label) => pen.fillText(name, LEFT + (label + 0.5) * step, HEIGHT - 4));
     pen.textAlign = "right";
     pen.fillText(shown(highest, 3), LEFT - 4, 16);
     pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));
@@ -1300,6 +1307,7 @@
     pen.textAlign = "center";
     for (const at of [0.2, 0.4, 0.6, 0.8]) pen.fillText(String(at), x(at), HEIGHT2 - 6);
     pen.textAlign = "right";
+    pen.fillText("threshold", x(1), HEIGHT2 - 6);
     pen.fillText(shown(highest, 3), LEFT2 - 4, TOP + 8);
     pen.fillText("0", LEFT2 - 4, y(0));
   }
@@ -1619,7 +1627,14 @@
       ),
       text,
       element("div", { class: "matrices" }, ...views.map((view) => view.element)),
-      element("p", { class: "legend" }, element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
+      element(
+        "p",
+        { class: "legend" },
+        "average field, from minus to plus its largest element ",
+        element("span", { class: "swatch field" }),
+        element("span", { class: "swatch noise" }),
+        "noise outside the clusters; rows: label of the input, columns: output"
+      ),
       element("div", { class: "pictured" }, clusters, images)
     );
     return {
@@ -1837,9 +1852,10 @@
   function factsOf(site, { labels, split, seed }, { threshold, rule, label: searched }) {
     const { nodes, of, accuracy } = site.data, label = labels.indexOf(searched);
     const what = counted(of, site.filters ? "filter" : "node");
+    const asked = site.data.name === OWN_HEAD ? `by the network's own layer to the labels, without a probe, accuracy ${shown(accuracy)}` : `with probe seed ${seed}, probe accuracy ${shown(accuracy)}`;
     return [
       nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
-      `${counted(labels.length, "label")}, measured on the ${split} split with probe seed ${seed}, probe accuracy ${shown(accuracy)}`
+      `${counted(labels.length, "label")}, measured on the ${split} split ${asked}`
     ].join(", ") + (label < 0 ? "" : ` \xB7 ${site.appearances(threshold, rule)[label]} of its nodes know \u201C${searched}\u201D`);
   }
   function nodesCard(open, sortBy) {
@@ -1899,7 +1915,7 @@
       [name, nearest(rows, state.threshold)]
     ));
     const at = (row) => row ? `at ${row.threshold}` : "";
-    const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+    const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["in the tables", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
     const body = ROWS.map(([key, symbol, meaning]) => element(
       "tr",
       {},

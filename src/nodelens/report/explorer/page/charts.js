@@ -3,7 +3,7 @@
 import { colours, sharp } from "./colours.js";
 import { element, shown } from "./element.js";
 
-const HEIGHT = 120, LEFT = 34, BOTTOM = 4;
+const HEIGHT = 120, LEFT = 34, BOTTOM = 4, NAMED = 16;
 
 /**
  * A chart with one bar, or one stack of bars, per label; pointing at it names the label.
@@ -24,7 +24,7 @@ export function barChart(title) {
     if (at >= 0 && at < names.length) status.textContent = `${title} · ${names[at]}: ${series.map((one) => shown(one[at])).join(", ")}`;
   });
   canvas.addEventListener("pointerleave", () => (status.textContent = title));
-  const redraw = () => drawBars(canvas, made.clientWidth, series, mark);
+  const redraw = () => drawBars(canvas, made.clientWidth, series, mark, names);
   new ResizeObserver(redraw).observe(made);
   return {
     element: made,
@@ -49,14 +49,18 @@ export function barChart(title) {
  * @param {number} width
  * @param {ArrayLike<number>[]} series
  * @param {number} mark
+ * @param {string[]} names of the labels, shown where there is room for all
  */
-function drawBars(canvas, width, series, mark) {
+function drawBars(canvas, width, series, mark, names) {
   if (!width || !series.length) return;
   const pen = sharp(canvas, width, HEIGHT), paint = colours(), labels = series[0].length;
   const totals = Array.from({ length: labels }, (_, label) => series.reduce((sum, one) => sum + one[label], 0));
-  const highest = Math.max(...totals, 1e-9), high = HEIGHT - BOTTOM - 10, step = (width - LEFT) / labels;
+  const step = (width - LEFT) / labels;
+  pen.font = "11px system-ui, sans-serif";
+  const named = names.every((name) => pen.measureText(name).width < step - 2), floor = HEIGHT - (named ? NAMED : BOTTOM);
+  const highest = Math.max(...totals, 1e-9), high = floor - 10;
   totals.forEach((_, label) => {
-    let top = HEIGHT - BOTTOM;
+    let top = floor;
     series.forEach((one, k) => {
       const height = (one[label] / highest) * high;
       pen.fillStyle = series.length > 1 || label !== mark ? paint.series[k % paint.series.length] : paint.series[1];
@@ -67,7 +71,7 @@ function drawBars(canvas, width, series, mark) {
       pen.fillText("▼", LEFT + (label + 0.5) * step - 4, Math.max(9, top - 2));
     }
   });
-  const mean = totals.reduce((a, b) => a + b, 0) / labels, level = HEIGHT - BOTTOM - (mean / highest) * high;
+  const mean = totals.reduce((a, b) => a + b, 0) / labels, level = floor - (mean / highest) * high;
   pen.strokeStyle = paint.ink;
   pen.setLineDash([4, 3]);
   pen.beginPath();
@@ -75,7 +79,8 @@ function drawBars(canvas, width, series, mark) {
   pen.lineTo(width, level);
   pen.stroke();
   pen.fillStyle = paint.ink;
-  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "center";
+  if (named) names.forEach((name, label) => pen.fillText(name, LEFT + (label + 0.5) * step, HEIGHT - 4));
   pen.textAlign = "right";
   pen.fillText(shown(highest, 3), LEFT - 4, 16);
   pen.fillText(shown(mean, 3), LEFT - 4, Math.max(30, level + 4));

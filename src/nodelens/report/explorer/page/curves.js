@@ -88,6 +88,7 @@ function axes(pen, paint, x, y, highest) {
   pen.textAlign = "center";
   for (const at of [0.2, 0.4, 0.6, 0.8]) pen.fillText(String(at), x(at), HEIGHT - 6);
   pen.textAlign = "right";
+  pen.fillText("threshold", x(1), HEIGHT - 6);
   pen.fillText(shown(highest, 3), LEFT - 4, TOP + 8);
   pen.fillText("0", LEFT - 4, y(0));
 }

@@ -15,7 +15,8 @@ import { BOXES, sideOf } from "./state.js";
 const NAMES = { snr: "SNR", diagonal: "labels per diagonal", noise: "noise per node", accuracy: "accuracy of the probe" };
 const NO_SKIP = ".no_skip";
 /** The site that the layer to the labels itself reads. */
-const OWN_HEAD = "own_head";
+/** The site whose probe is the network's own layer to the labels. */
+export const OWN_HEAD = "own_head";
 
 /**
  * @typedef {object} Box
@@ -217,7 +218,7 @@ function mark({ site, button, value }, { sides }, { name, split, seed }) {
   setAttributes(button, {
     "aria-pressed": String(at >= 0),
     "aria-label": `${site.data.name}, ${site.data.nodes} nodes, ${value.textContent || "not yet computed"}`,
-    title: `${site.data.name}: ${site.data.nodes} nodes, probe accuracy ${shown(site.data.accuracy)}`,
+    title: `${site.data.name}: ${site.data.nodes} nodes, ${site.data.name === OWN_HEAD ? "" : "probe "}accuracy ${shown(site.data.accuracy)}`,
   });
 }
 

@@ -17,7 +17,7 @@ export function knowersCard(networks, open) {
   const title = element("h2"), nodes = element("div", { class: "knowers" }), heads = element("ul", { class: "heads" });
   const made = element("section", { class: "card", "aria-label": "Who knows the label" },
     element("div", { class: "card-head" }, title),
-    element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix:"),
+    element("p", { class: "hint" }, "The nodes with the strongest diagonal element, as a share of the largest in the node's matrix; of equally strong ones those that hold the fewest labels, the last site first:"),
     nodes, heads);
   return {
     element: made,
@@ -29,20 +29,21 @@ export function knowersCard(networks, open) {
       if (label < 0) return;
       /** @type {Knower[]} */
       let strongest = [];
-      for (const site of sites) {
-        strongest = [...strongest, ...knowers(site, label, state)].sort((a, b) => b.share - a.share).slice(0, STRONGEST);
+      for (const site of [...sites].reverse()) {
+        strongest = [...strongest, ...knowers(site, label, state)]
+          .sort((a, b) => b.share - a.share || a.held - b.held).slice(0, STRONGEST);
         yield;
       }
       title.textContent = `Who knows “${state.label}”`;
-      nodes.replaceChildren(...strongest.map(({ site, node, share }) =>
+      nodes.replaceChildren(...strongest.map(({ site, node, share, held }) =>
         element("button", { type: "button", click: () => open(site, node) },
-          `${site} node ${node} `, element("strong", {}, shown(share, 3)))));
+          `${site} node ${node} `, element("strong", {}, shown(share, 3)), ` · ${held === 1 ? "this label alone" : `${held} labels`}`)));
       heads.replaceChildren(...sites.filter((site) => site.data.heads).map((site) => headsLine(site, label, state)));
     },
   };
 }
 
-/** @typedef {{site: string, node: number, share: number}} Knower */
+/** @typedef {{site: string, node: number, share: number, held: number}} Knower `held`: labels in its diagonal */
 
 /**
  * The nodes of a site whose diagonal holds the label.
@@ -57,7 +58,8 @@ function knowers(site, label, { threshold, rule }) {
   const found = [];
   for (let node = 0; node < nodes; node++) {
     if (cluster[node * labels + label] < 0) continue;
-    found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node] });
+    const held = cluster.subarray(node * labels, (node + 1) * labels).reduce((count, one) => count + Number(one >= 0), 0);
+    found.push({ site: site.data.name, node, share: matrices.field(node, label, label) / maxima[node], held });
   }
   return found;
 }

@@ -34,7 +34,8 @@ export function nodeView(open) {
       element("button", { type: "button", "aria-label": "Close the node", click: () => open(null) }, "×")),
     text,
     element("div", { class: "matrices" }, ...views.map((view) => view.element)),
-    element("p", { class: "legend" }, element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
+    element("p", { class: "legend" }, "average field, from minus to plus its largest element ", element("span", { class: "swatch field" }),
+      element("span", { class: "swatch noise" }), "noise outside the clusters; rows: label of the input, columns: output"),
     element("div", { class: "pictured" }, clusters, images));
   return {
     element: made,

@@ -4,6 +4,7 @@ import { headAppearances, headOfLabel, labelsPerHead } from "../measures/heads.j
 import { labelField } from "../measures/statistics.js";
 import { barChart } from "./charts.js";
 import { curveChart } from "./curves.js";
+import { OWN_HEAD } from "./drawing.js";
 import { counted, element, select, shown } from "./element.js";
 import { glyphs } from "./glyphs.js";
 import { SWEEP } from "./site.js";
@@ -140,9 +141,12 @@ function offer(field, options) {
 function factsOf(site, { labels, split, seed }, { threshold, rule, label: searched }) {
   const { nodes, of, accuracy } = site.data, label = labels.indexOf(searched);
   const what = counted(of, site.filters ? "filter" : "node");
+  const asked = site.data.name === OWN_HEAD
+    ? `by the network's own layer to the labels, without a probe, accuracy ${shown(accuracy)}`
+    : `with probe seed ${seed}, probe accuracy ${shown(accuracy)}`;
   return [
     nodes === of ? what : `the first ${nodes} of ${what}: the others have no room in the page`,
-    `${counted(labels.length, "label")}, measured on the ${split} split with probe seed ${seed}, probe accuracy ${shown(accuracy)}`,
+    `${counted(labels.length, "label")}, measured on the ${split} split ${asked}`,
   ].join(", ") + (label < 0 ? "" : ` · ${site.appearances(threshold, rule)[label]} of its nodes know “${searched}”`);
 }
 
@@ -209,7 +213,7 @@ function statisticsTable(site, state) {
   const nulls = state.rule === "greedy" ? Object.entries(site.data.nulls) : [];
   const beside = nulls.map(([name, rows]) => /** @type {const} */ ([name, nearest(rows, state.threshold)]));
   const at = (/** @type {StoredStatistics | undefined} */ row) => row ? `at ${row.threshold}` : "";
-  const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["Python", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
+  const heads = [["statistic", ""], ["this page", `at ${state.threshold}`], ["in the tables", at(python)], ...beside.map(([name, row]) => [name, at(row)])];
   const body = ROWS.map(([key, symbol, meaning]) => element("tr", {},
     element("th", { scope: "row", title: meaning }, symbol, element("small", {}, meaning)),
     element("td", { class: "number own", "data-statistic": key, "data-value": own[key] }, shown(own[key])),
