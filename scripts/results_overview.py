@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import matplotlib
@@ -31,7 +32,7 @@ SHOWN = {**LINES, RESTING: ("#009E73", "-"), UNTRAINED_RESTING: ("#7FCFB9", "--"
 
 @dataclass(frozen=True)
 class Measured:
-    """A network of the results: where its tables are, below the folder of the results."""
+    """A network of the results: where its tables are, below the folder of the results, and which sites are shown."""
 
     name: str
     data: str
@@ -41,6 +42,7 @@ class Measured:
     penalty: str = "penalty/tables"
     heads: str = ""
     own_head: str = ""
+    sites: str = "*"
 
 
 NETWORKS = (
@@ -83,6 +85,7 @@ NETWORKS = (
         penalty="../penalty/network-0/tables",
         heads="tables",
     ),
+    Measured("Llama, 4 blocks", "CLINC150", "llama_4_128", "log.jsonl", heads="tables", sites="*.layers.*"),
 )
 
 
@@ -99,7 +102,8 @@ def ratios(results: Path, network: Measured) -> list[Row]:
     own = [row for row in penalised if row["site"] == OWN_HEAD]
     if network.own_head:
         own = _statistics(folder / network.own_head)
-    return [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
+    every = [*default, *(own if all(row["site"] != OWN_HEAD for row in default) else []), *resting]
+    return [row for row in every if row["site"] == OWN_HEAD or fnmatch(row["site"], network.sites)]
 
 
 def _statistics(folder: Path, table: str = "table2") -> list[Row]:
@@ -206,7 +210,7 @@ def _paper_rows(published: Mapping[int, Mapping[str, float]]) -> list[Row]:
 
 def growth_by_network(results: Path) -> Figure:
     """The ratio along every network."""
-    figure, panels = panels_of(None, 3, 3, (10.5, 9.0))
+    figure, panels = panels_of(None, 5, 2, (10.5, 13.5))
     for axes, network in zip(panels.flat, NETWORKS, strict=True):
         rows = ratios(results, network)
         sites = along(rows)

@@ -124,6 +124,8 @@ def _is_number(value: object) -> bool:
 def site_ticks(sites: Sequence[str]) -> tuple[list[str], str]:
     """What stands below the axis: the blocks' numbers where nothing else tells the sites apart, or their names.
 
+    Of names that all begin alike only the rest.
+
     Returns:
         The sites' ticks, and what they count; the latter is empty where they are names.
 
@@ -131,10 +133,18 @@ def site_ticks(sites: Sequence[str]) -> tuple[list[str], str]:
     (['1', '2', 'own'], 'block, own head')
     >>> site_ticks(["conv.1", "linear.1"])
     (['conv.1', 'linear.1'], '')
+    >>> site_ticks(["model.layers.0", "model.layers.1", "model.norm", "own_head"])
+    (['layers.0', 'layers.1', 'norm', 'own_head'], '')
+    >>> site_ticks(["model.layers.0", "model.layers.1"])
+    (['0', '1'], 'model.layers')
     """
     parts = [site.split(".") for site in sites if site != OWN_HEAD]
     kinds = {tuple(part[2:]) for part in parts if part[0] == "block" and len(part) > 2 and part[1].isdecimal()}
     if len(kinds) != 1 or any(tuple(part[2:]) not in kinds or part[0] != "block" for part in parts):
-        return list(sites), ""
+        alike = min((len(part) - 1 for part in parts), default=0) if len(parts) > 1 else 0
+        while any(part[:alike] != parts[0][:alike] for part in parts):
+            alike -= 1
+        ticks = [site if site == OWN_HEAD else ".".join(site.split(".")[alike:]) for site in sites]
+        return ticks, ".".join(parts[0][:alike]) if all(map(str.isdecimal, ticks)) else ""
     own = OWN_HEAD in sites
     return [*(part[1] for part in parts), *(["own"] if own else [])], "block, own head" if own else "block"
