@@ -112,7 +112,7 @@ def test_a_finished_study_is_only_read_and_a_killed_one_goes_on(
         with pytest.raises(KeyboardInterrupt):
             study_in(tmp_path / "killed", cct, data, settings).prune()
         assert study_in(tmp_path / "killed", cct, data, settings).prune() == expected
-    assert calls == ["prune-0", "prune-1", "prune-1"]
+    assert calls == [f"retraining (prune-{seed})" for seed in (0, 1, 1)]
     files = [tmp_path / which / "study" / "model.safetensors" for which in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -382,7 +382,7 @@ def test_its_heads_are_studied_without_pictures(
 ) -> None:
     asked = ("--seeds", "1", "--epochs", "1", "--draws", "20", "--silence")
     assert nodelens("heads", str(trained), *asked, "--out", str(tmp_path / "run")) == 0
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "with heads silenced" in out
     assert "Super-classes" in out or "super-class" not in out
     assert not list(tmp_path.rglob("*overlap*"))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nodelens.errors import InputError
-from nodelens.files import read_metadata, read_tensors
+from nodelens.files import exists, read_metadata, read_tensors
 from nodelens.networks import Site
 from nodelens.probing.measure import Measurement, SiteMeasurement
 from nodelens.probing.probes import Probe, Probes
@@ -82,7 +82,7 @@ def is_measured(run: RunDirectory, folder: str, site: str, split: str, images: s
 def measured_images(run: RunDirectory, folder: str, site: str, split: str) -> str | None:
     """Fingerprint of the images that a site's file has measured as a split; None where it has none, or is not there."""
     path = run.path / site_file(site, folder)
-    return read_metadata(path).get(f"images.{split}") if path.exists() else None
+    return read_metadata(path).get(f"images.{split}") if exists(path) else None
 
 
 @by_first

@@ -160,7 +160,7 @@ def draw_ratio(axes: Axes, rows: Sequence[Row], block: int) -> None:
     own = [row for row in rows if row["block"] == block]
     x, y, spread, null, low, high = _columns(own, "at", "owned", "owned_std", "owned_null", "owned_low", "owned_high")
     axes.fill_between(x, low, high, color=ORANGE, alpha=0.25, linewidth=0, label="by chance, 95 %")
-    axes.plot(x, null, ":", color=ORANGE, linewidth=1.2)
+    axes.plot(x, null, ":", color=ORANGE, linewidth=1.2, label="by chance, mean")
     axes.fill_between(x, y - spread, y + spread, color=BLUE, alpha=0.25, linewidth=0)
     axes.plot(x, y, color=BLUE, linewidth=1.6, label="network")
 
@@ -178,7 +178,7 @@ def depth_figure(rows: Sequence[Row], title: str, into: Panels = None) -> Figure
                 rows, "block", name, f"{name}_std", f"{name}_null", f"{name}_low", f"{name}_high"
             )
             axes.fill_between(x, low, high, color=ORANGE, alpha=0.25, linewidth=0, label="by chance, 95 %")
-            axes.plot(x, null, ":", color=ORANGE, linewidth=1.2)
+            axes.plot(x, null, ":", color=ORANGE, linewidth=1.2, label="by chance, mean")
             if len(x) == 1:  # a band over one block has no width
                 axes.vlines(x, low, high, color=ORANGE, alpha=0.4, linewidth=6)
             axes.errorbar(x, y, yerr=spread, color=BLUE, marker="o", markersize=4, linewidth=1.4, label="network")

@@ -133,11 +133,12 @@ def _cells(line: str) -> tuple[str, ...]:
 
 
 def _plain(rows: Sequence[Mapping[str, Any]], name: str, file: str) -> ShownTable:
-    """Any other table, columns as they are; what stays the same from row to row is not repeated."""
+    """Any other table, columns as they are, called by words; what stays the same from row to row is not repeated."""
     columns = [key for key in rows[0] if not key.endswith("_std")]
     words = len(list(takewhile(lambda key: isinstance(rows[0][key], str), columns)))
     cells = tuple(tuple(_cell(row[key]) for key in columns) for row in rows[:SHOWN_ROWS])
-    return ShownTable(name, tuple(columns), cells, words, file, max(0, len(rows) - SHOWN_ROWS))
+    headings = tuple(key.replace("_", " ") for key in columns)
+    return ShownTable(name, headings, cells, words, file, max(0, len(rows) - SHOWN_ROWS))
 
 
 def _cell(value: float | str) -> str:
