@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nodelens.data.datasets import ImageSet, load_images
 from nodelens.data.examples import Examples, Samples
-from nodelens.data.lookup import find_source
+from nodelens.data.lookup import IMAGE_NAMES, TEXT_NAMES, find_source
 from nodelens.data.normalisation import AsTheyAre, Normalisation, normalisation_from, normalisation_of
 from nodelens.data.texts import check_no_images, text_splits, tokeniser_from
 from nodelens.errors import InputError
@@ -55,7 +55,8 @@ def load_probing_data(
         check_fits(network, training, other_labels)
         return ProbingData(training, dict(zip(splits, read, strict=True)), AsTheyAre())
     if not network.config.image_size:
-        find_source(name, training_split)  # a misspelt name is that first of all
+        if name not in (*IMAGE_NAMES, *TEXT_NAMES) and not name.startswith("hf:"):
+            find_source(name, training_split)  # a misspelt name is that first of all
         raise InputError(f"this network reads no square images as those of {name}; give its inputs as nl.Examples")
 
     def images(split: str) -> ImageSet:
