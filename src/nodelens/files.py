@@ -115,6 +115,15 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
 
 
+def bytes_of(tensor: Tensor) -> bytes:
+    """What a tensor holds, of any type, row after row.
+
+    >>> bytes_of(torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8))
+    b'\\x01\\x02\\x03\\x04'
+    """
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
 @by_first
 def exists(path: Path) -> bool:
     """Whether there is such a file."""

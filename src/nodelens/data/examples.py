@@ -15,6 +15,7 @@ from torch import Tensor
 from nodelens.data.datasets import ImageSet, own_batches
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
+from nodelens.files import bytes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +72,7 @@ class Examples:
     def fingerprint(self) -> str:
         """32 hex digits; a hash of all of them."""
         parts = (self.inputs, self.labels)
-        content = [
-            hashlib.blake2b(part.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
-            for part in parts
-        ]
+        content = [hashlib.blake2b(bytes_of(part)).hexdigest() for part in parts]
         return hashed([str(self.inputs.dtype), *self.inputs.shape, *content])
 
     def batch(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"]) -> Shaped[Tensor, "batch ..."]:

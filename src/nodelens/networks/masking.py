@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nodelens.errors import InputError
+from nodelens.files import bytes_of
 from nodelens.networks.network import Network
 
 MASK, KEPT = ".mask", ".kept"
@@ -108,7 +109,7 @@ def fingerprint(network: Network) -> str:
     digest, state = hashlib.blake2b(digest_size=16), plain_state(network)
     for key, tensor in sorted(state.items()):
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(bytes_of(tensor))
     beside = network.beside_weights(state)
     if beside:
         digest.update(json.dumps(beside, sort_keys=True).encode())
