@@ -35,7 +35,8 @@ from nodelens.memory import keep_freed_memory
 from nodelens.networks import build_network
 from nodelens.probing import Probes, measure_probes
 from nodelens.processes import default_device
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, save_figure
+from nodelens.report.figures import STYLE, save_figure
+from nodelens.report.palette import BLUE, GREY, ORANGE
 from nodelens.training import accuracy
 
 STATISTICS = str(Path(__file__).with_name("site_statistics.py"))

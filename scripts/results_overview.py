@@ -22,12 +22,13 @@ from nodelens.networks.families import OWN_HEAD
 from nodelens.paper import values
 from nodelens.report.figures import STYLE, legend_below, panels_of, save_figure
 from nodelens.report.growth import LINES, PAPER, along, draw_growth, name_sites
+from nodelens.report.palette import BLUE, GREEN, PURPLE
 from nodelens.report.stored import stored_rows
 from nodelens.report.tables import PERMUTED, UNTRAINED, Row
 
 RESTING = "by probes that come to rest"
 UNTRAINED_RESTING = f"{UNTRAINED}, {RESTING}"
-SHOWN = {**LINES, RESTING: ("#009E73", "-"), UNTRAINED_RESTING: ("#7FCFB9", "--")}
+SHOWN = {**LINES, RESTING: (GREEN, "-"), UNTRAINED_RESTING: ("#7FCFB9", "--")}
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def _owned(results: Path, network: Measured) -> str:
 PROBED = "cct_7_3x1_300"
 PROBES = {
     "AdamW, 2 epochs": ("two_epochs/tables", "#9ECAE1", "-"),
-    "AdamW, 6 epochs": ("numbers", "#0072B2", "-"),
+    "AdamW, 6 epochs": ("numbers", BLUE, "-"),
     "AdamW, 50 epochs": ("fifty_epochs/tables", "#08306B", "-"),
-    "AdamW, 2 epochs, the network's own images": ("augmented/tables", "#CC79A7", "-"),
-    "SGD, at rest": ("at_rest/tables", "#009E73", "-"),
+    "AdamW, 2 epochs, the network's own images": ("augmented/tables", PURPLE, "-"),
+    "SGD, at rest": ("at_rest/tables", GREEN, "-"),
     "untrained, AdamW, 50 epochs": ("fifty_epochs/tables", "#8C8C8C", "--"),
     "untrained, SGD, at rest": ("at_rest/tables", "#7FCFB9", "--"),
 }

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 from torch import Tensor
 
-from nodelens.report.figures import BLUE
+from nodelens.report.palette import BLUE
 from nodelens.report.pruned_layer import nodes_to_show, pruned_layer_figure
 
 NAMES = [f"label {i}" for i in range(12)]

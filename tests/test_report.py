@@ -13,7 +13,9 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -32,10 +34,11 @@ from nodelens.probing import load_measurements, load_probes
 from nodelens.report.compared import compared_table
 from nodelens.report.explored import describe_networks, explored_networks
 from nodelens.report.factors import Factors
-from nodelens.report.figures import label_figure, name_bars, node_figure
+from nodelens.report.figures import STYLE, label_figure, name_bars, node_figure, save_figure
 from nodelens.report.growth import growth_figure
 from nodelens.report.measurement import with_other_sites
 from nodelens.report.page import HERE, write_report
+from nodelens.report.palette import IN_THE_DARK
 from nodelens.report.places import place_of
 from nodelens.report.stored import digits_of, stored_rows
 from nodelens.report.tables import TextTable, statistics_rows
@@ -100,6 +103,22 @@ def test_a_run_becomes_one_page(tiny: RunDirectory, capsys: pytest.CaptureFixtur
     headings = re.findall("<h2>([^<:]+)", html)
     assert headings == ["Training", "Tables 1 and 2", "Figure 3", "Figure 4", "Figure 5"]
     assert html.count('src="data:image/svg+xml;base64,') == 5
+
+
+def test_figures_wear_the_pages_colours_in_light_and_dark(tmp_path: Path) -> None:
+    light, dark = (
+        dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", re.sub(r"\s+", " ", block)))
+        for block in re.findall(r":root[^{]*\{([^}]+)\}", (HERE / "page.css").read_text("utf-8"))[:2]
+    )
+    names = ("ink", "faint", "surface", "blue", "vermilion", "green", "purple", "sky", "orange")
+    assert {light[name].upper(): dark[name].upper() for name in names} == IN_THE_DARK
+    with matplotlib.rc_context(STYLE):
+        figure = Figure()
+        figure.subplots().plot([1, 2], label="a line")
+    drawn, _ = save_figure(figure, tmp_path / "figure")
+    styles = [element.get("style", "") for element in ElementTree.parse(drawn).iter()]
+    inks = {colour for style in styles for colour in re.findall("(?:stroke|fill): (#[0-9a-f]{6})", style)}
+    assert "#000000" not in inks, "black would be read on a dark ground"
 
 
 def test_the_images_that_excite_a_node_are_found(tiny: RunDirectory) -> None:

@@ -17,7 +17,8 @@ from nodelens.heads.fields import attention_fields, field_overlap, luminance
 from nodelens.heads.study import HeadStudy
 from nodelens.measures import HeadSpecialization
 from nodelens.networks import Network, Site
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of
+from nodelens.report.figures import STYLE, Panels, head_line, panels_of
+from nodelens.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE
 from nodelens.report.tables import Row, TextTable
 
 SHOWN = 2
@@ -25,7 +26,7 @@ SHOWN = 2
 CLEAR = (0.5, 0.7, 0.9)
 """Overlaps from which on a picture is counted."""
 ALL_HEADS, EXPERT, OTHERS, PRUNED = "all heads", "expert head", "other heads", "all heads, pruned"
-LOOKS = {ALL_HEADS: (BLUE, "-"), EXPERT: (ORANGE, "-"), OTHERS: ("#009E73", "-"), PRUNED: ("#CC79A7", "--")}
+LOOKS = {ALL_HEADS: (BLUE, "-"), EXPERT: (ORANGE, "-"), OTHERS: (GREEN, "-"), PRUNED: (PURPLE, "--")}
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,16 +17,16 @@ from matplotlib.figure import Figure
 from nodelens.errors import InputError
 from nodelens.files import write_atomically
 from nodelens.measures import NodalMatrices, SiteStatistics
+from nodelens.report.palette import BLUE, GREY, GROUND, INK, ORANGE, YELLOW, in_both_themes
 
-# Okabe and Ito's palette: told apart with every common colour blindness, in light and dark.
-BLUE, ORANGE, GREY, YELLOW = "#0072B2", "#D55E00", "#8A8A8A", "#F0E442"
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "nodelens",
-    "figure.facecolor": "white",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), GROUND),
 }
 LOOKS = {"network": (BLUE, "-"), "untrained": (GREY, "--"), "permuted": (ORANGE, ":")}
 NAMED_LABELS = 20
@@ -42,15 +42,14 @@ LEGEND_ENTRY = 1.5
 
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as SVG and PNG; `path` has neither suffix."""
-    written = []
-    for suffix in (".svg", ".png"):
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            kind = suffix[1:]
-            figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-        written.append(path.with_name(path.name + suffix))
-        write_atomically(written[-1], buffer.getvalue())
+    """Write a figure as SVG, in light or dark as the reader's theme is, and as PNG; `path` has neither suffix."""
+    vectors, pixels = io.BytesIO(), io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(vectors, format="svg", metadata={"Date": None})
+        figure.savefig(pixels, format="png", dpi=150)
+    written = [path.with_name(path.name + suffix) for suffix in (".svg", ".png")]
+    write_atomically(written[0], in_both_themes(vectors.getvalue()))
+    write_atomically(written[1], pixels.getvalue())
     return written
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from nodelens.errors import InputError
 from nodelens.networks.families import OWN_HEAD
 from nodelens.report.figures import LOOKS, STYLE, Panels, head_line, legend_below, line_name, panels_of
+from nodelens.report.palette import INK
 from nodelens.report.stored import block_outputs
 
 GROWING = ("accuracy", "diagonal", "noise", "snr")
@@ -32,7 +33,7 @@ NAMES = {
 NAMED = 30
 """Up to so many sites are all named on the axis; of more, one of two, three, …"""
 PAPER = "paper"
-LINES = {**LOOKS, PAPER: ("#000000", "-.")}
+LINES = {**LOOKS, PAPER: (INK, "-.")}
 """Colour and dashes of the network, its nulls, and the paper's numbers where they stand beside."""
 
 

@@ -11,10 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodelens.report.figures import (
-    BLUE,
-    GREY,
     NAMED_BARS,
-    ORANGE,
     STYLE,
     Panels,
     bars_width,
@@ -24,9 +21,10 @@ from nodelens.report.figures import (
     panels_of,
 )
 from nodelens.report.head_tables import NOBODY, numbered
+from nodelens.report.palette import AMBER, BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, SKY
 from nodelens.report.tables import Row
 
-COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B5A800")
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, AMBER, SKY, INK, "#B5A800")
 """Of the heads: Okabe and Ito's palette, its yellow darkened; more heads begin anew."""
 PALE = "#BDBDBD"
 """Of labels that no head owns."""
@@ -77,7 +75,7 @@ def name_labels(axes: Axes, rows: Sequence[Row]) -> None:
         return
     axes.set_xticks(range(len(rows)), [str(row["name"]) for row in rows], rotation=90, fontsize=name_size(len(rows)))
     for text, row in zip(axes.get_xticklabels(), rows, strict=True):
-        text.set_color("#555555" if row["head"] == NOBODY else colour_of(row["head"]))
+        text.set_color(FAINT if row["head"] == NOBODY else colour_of(row["head"]))
     axes.set_xlabel("label, in the colour of the head that owns it (grey: nobody's)")
 
 

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nodelens.report.figures import BLUE, GREY, STYLE, Panels, head_line, panels_of
+from nodelens.report.figures import STYLE, Panels, head_line, panels_of
+from nodelens.report.palette import BLUE, FAINT, GREY
 
 SHOWN_NODES = 8
 SHOWN_LABELS = 4
@@ -92,7 +93,7 @@ def _name_nodes(
         held.sort(key=lambda label: not used[index, label])
         more = len(held) - SHOWN_LABELS
         text = ", ".join(names[label] for label in held[:SHOWN_LABELS]) + (f", … {more} more" if more > 0 else "")
-        colour = BLUE if bool(used[index].any()) else "dimgrey"
+        colour = BLUE if bool(used[index].any()) else FAINT
         axes.annotate(
             f"{node}: {text or 'none'}",
             (side, _height(index, nodes)),

@@ -19,7 +19,8 @@ from nodelens.pruning.decide import LayerThresholds, Masks
 from nodelens.pruning.execution import DENSE
 from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
-from nodelens.report.figures import BLUE, GREY, ORANGE, STYLE, Panels, head_line, panels_of, save_figure
+from nodelens.report.figures import STYLE, Panels, head_line, panels_of, save_figure
+from nodelens.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from nodelens.report.pruned_layer import pruned_layer_figure
 from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded, with_spread
 
@@ -27,10 +28,10 @@ TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
 LOOKS = {
     "andc": (BLUE, "-", "o"),
     "magnitude": (ORANGE, "-", "s"),
-    "wanda": ("#009E73", "-", "^"),
+    "wanda": (GREEN, "-", "^"),
     "random": (GREY, "--", "v"),
-    "field": ("#56B4E9", "-", "D"),
-    "branch": ("#CC79A7", ":", "x"),
+    "field": (SKY, "-", "D"),
+    "branch": (PURPLE, ":", "x"),
 }
 
 

@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from nodelens.errors import InputError
 from nodelens.processes import by_first
-from nodelens.report.figures import BLUE, GREY, STYLE, Panels, panels_of, save_figure
+from nodelens.report.figures import STYLE, Panels, panels_of, save_figure
+from nodelens.report.palette import BLUE, GREY
 from nodelens.runs import RunDirectory
 
 Event = dict[str, Any]
