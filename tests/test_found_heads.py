@@ -241,6 +241,11 @@ def test_their_number_is_as_said(kind: type[nn.Module], heads: int) -> None:
     assert [site.heads for site in nl.adapt(Reader(kind()), ROWS).sites() if site.heads] == [heads]
 
 
+@pytest.mark.parametrize(("kind", "sharing"), [(Plain, 1), (Wide, 1), (Grouped, 2), (Keys, 2)])
+def test_how_many_share_keys_and_values_is_as_said(kind: type[nn.Module], sharing: int) -> None:
+    assert [site.sharing for site in nl.adapt(Reader(kind()), ROWS).sites() if site.heads] == [sharing]
+
+
 class WithCache(Reader):
     def forward(self, rows: Tensor) -> Tensor:
         return self.head(self.dense(self.attention(rows, cache=Cache())).mean(dim=1))  # type: ignore[no-any-return]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import json
@@ -9,6 +10,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ from nodelens.networks import VGG, fingerprint, load_network, stored
 from nodelens.probing import ProbeSettings, load_measurements, probe_recipe, recorded_probe
 from nodelens.report import heads as report
 from nodelens.report.field_figures import clearest_images, leading_heads
-from nodelens.report.head_tables import beside_chance, label_order
+from nodelens.report.head_tables import beside_chance, label_order, sharing_rows, sharing_table
 from nodelens.runs import RunDirectory
 
 TINY = "cct_2_3x1_16"
@@ -124,6 +126,20 @@ def test_labels_are_ordered_head_by_head() -> None:
     for label, nodes in enumerate([(4, 5, 6), (0,), (0, 4), (0, 1), (7,)]):
         diagonals[list(nodes), label] = True
     assert label_order(nl.head_specialization(diagonals, heads=2)) == [3, 1, 0, 4, 2]
+
+
+def test_heads_that_share_keys_and_values_stand_beside_the_others(study: HeadStudy, tmp_path: Path) -> None:
+    assert sharing_rows(study) == [], "each head has its own"
+    by_pairs = copy.copy(study)
+    by_pairs.sites = [dataclasses.replace(site, sharing=2) for site in study.sites]
+    rows = sharing_rows(by_pairs)
+    assert [row["block"] for row in rows] == [1, 2, "all"]
+    for site, row in zip(study.sites, rows, strict=False):
+        alike = np.corrcoef(study.specialization(site).appearances.numpy())
+        assert row["within"] == pytest.approx((alike[0, 1] + alike[2, 3]) / 2)
+        assert row["between"] == pytest.approx(alike[:2, 2:].mean())
+    assert 1 / 9 - 0.02 < rows[-1]["p"] <= 1, "two blocks of three groupings each"
+    assert [line[0] for (line,) in sharing_table(rows, "alike").groups] == ["2", "1", "all"]
 
 
 def test_experts_know_their_labels_as_the_table_says(studied: Path, study: HeadStudy) -> None:

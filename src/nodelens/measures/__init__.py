@@ -32,6 +32,7 @@ from nodelens.measures.masks import (
 )
 from nodelens.measures.nodal import NodalMatrices, check_threshold
 from nodelens.measures.nulls import Null, permutation_null, permutation_nulls
+from nodelens.measures.sharing import SharedLabels, shared_labels
 from nodelens.measures.statistics import (
     STATISTICS,
     SignalToNoise,
@@ -68,6 +69,7 @@ __all__ = [
     "NodalMatrices",
     "Null",
     "OccupancyTest",
+    "SharedLabels",
     "SignalToNoise",
     "SiteStatistics",
     "SymmetryBreaking",
@@ -98,6 +100,7 @@ __all__ = [
     "rank_agreement",
     "ratio_sweep",
     "shared_fields",
+    "shared_labels",
     "signal_to_noise",
     "site_statistics",
     "superclass_occupancy",

@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nodelens.networks.found_heads import attends, heads_of, of_heads_alone
+from nodelens.networks.found_heads import attends, heads_of, of_heads_alone, sharing_of
 from nodelens.networks.layers import Layer
 from nodelens.networks.opened import OpenAttention
 from nodelens.networks.running import logits_of, run_once
@@ -136,7 +136,7 @@ class _Seen:
         """What stands at each site."""
         self._layers: dict[str, _SeenLayer] = {}
         """In the order in which they ran."""
-        self._of_heads: list[tuple[_Made, int]] = []
+        self._of_heads: list[tuple[_Made, nn.Module]] = []
         """What modules with heads hand on, no layer of theirs behind these."""
         self._of_filters = _OfFilters()
         self._trying = False
@@ -154,8 +154,8 @@ class _Seen:
         """What a layer reads may have to be a site by itself."""
         site = self._site(module + READ, module, "input", tensor)
         if site is not None and site.layout != "channels":
-            heads = next((heads for made, heads in self._of_heads if tensor.ndim > 2 and made.is_now(tensor)), 0)
-            self._sites[site.name] = replace(site, heads=heads)
+            of = next((of for made, of in self._of_heads if tensor.ndim > 2 and made.is_now(tensor)), None)
+            self._sites[site.name] = site if of is None else _of_its_heads(site, of)
             self._made[site.name] = _Made.now(tensor)
 
     def _site(
@@ -227,9 +227,9 @@ class _Seen:
         """What a layer reads, or else what a module with heads hands on."""
         site = self._sites.get(layer + READ)
         if site is not None:
-            self._sites[layer + READ] = replace(site, heads=heads_of(module, site.nodes))
+            self._sites[layer + READ] = _of_its_heads(site, module)
         elif not layer and handed_on is not None:
-            self._of_heads.append((_Made.now(handed_on), heads_of(module, handed_on.shape[-1])))
+            self._of_heads.append((_Made.now(handed_on), module))
 
     def parts(self, logits: Any) -> Parts:
         """What was found, but for modules that ran more than once."""
@@ -255,6 +255,12 @@ class _Seen:
     def _answers(self, name: str, layer: _SeenLayer, logits: Any) -> bool:
         made = layer.made
         return made.tensor is logits and made.version == _version(logits) and self._runs[name] == 1
+
+
+def _of_its_heads(site: Site, module: nn.Module) -> Site:
+    """A site whose nodes the heads of an attention module share."""
+    heads = heads_of(module, site.nodes)
+    return replace(site, heads=heads, sharing=sharing_of(module, heads))
 
 
 def _is_linear(layer: nn.Linear, read: Any, output: Any) -> bool:

@@ -43,9 +43,10 @@ def heads_of(module: nn.Module, nodes: int) -> int:
     return nodes // width if width and nodes % width == 0 else 0
 
 
-def _sharing(module: nn.Module, heads: int) -> int:
-    """How many heads share keys and values; 1 where each has its own."""
-    return _told(module, GROUPS) or heads // min(heads, _told(module, KEYS) or heads)
+def sharing_of(module: nn.Module, heads: int) -> int:
+    """How many heads share keys and values, as a module says; 1 where each has its own."""
+    keys = min(heads, _told(module, KEYS) or heads)
+    return _told(module, GROUPS) or (heads // keys if keys else 1)
 
 
 def _told(module: nn.Module, names: Iterable[str]) -> int:
@@ -76,7 +77,7 @@ def of_heads_alone(
     nothing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     if not _alike(again.found(nothing), again.found(nothing, otherwise=True)):
         return False
-    group, by_one = _sharing(module, heads), False
+    group, by_one = sharing_of(module, heads), False
     for name, weight in weights.items():
         for place in TRIED:
             changed = weight.clone()

@@ -42,6 +42,7 @@ class Site:
             probe is trained.
         windows: parts of an image whose tokens lie one after another on the axis of the batch,
             ``(batch · windows, tokens, nodes)``; a probe reads the tokens of all of them.
+        sharing: how many neighbouring heads share keys and values; 1 where each has its own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Site:
     prefix: int = 0
     own_head: bool = False
     windows: int = 1
+    sharing: int = 1
 
 
 def select_sites(available: Sequence[Site], patterns: str | Sequence[str]) -> list[Site]:

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from nodelens.heads.study import HeadStudy
-from nodelens.measures import BesideChance, HeadSpecialization
+from nodelens.measures import BesideChance, HeadSpecialization, shared_labels
 from nodelens.networks import Site
 from nodelens.report.tables import Row, TextTable, mean_and_spread, with_spread
 
@@ -113,6 +113,36 @@ def order_table(rows: Sequence[Row], title: str) -> TextTable:
             band = f"{row[f'{name}_low']:.3f}-{row[f'{name}_high']:.3f}"
             cells += [with_spread(row[name], row[f"{name}_std"]), band, p_text(row[f"{name}_p"])]
         table.add_group((str(row["block"]), *cells))
+    return table
+
+
+def sharing_rows(study: HeadStudy) -> list[Row]:
+    """Where heads share keys and values: how alike labels appear in two that do, and in two that do not.
+
+    Returns:
+        A row per block with such heads, `sharing` of them at a time, and one over all of these with the p-value; none
+        where each head has its own keys and values, or all have the same.
+    """
+    sites = [site for site in study.sites if 1 < site.sharing < site.heads]
+    if not sites:
+        return []
+    appearances = [study.specialization(site).appearances.double() for site in sites]
+    found = shared_labels(appearances, [site.sharing for site in sites])
+    alike = zip(found.within.tolist(), found.between.tolist(), strict=True)
+    rows: list[Row] = [
+        {"block": site.block, "sharing": site.sharing, **_how(study), "within": within, "between": between, "p": ""}
+        for site, (within, between) in zip(sites, alike, strict=True)
+    ]
+    means = {"within": float(found.within.mean()), "between": float(found.between.mean())}
+    return [*rows, {"block": "all", "sharing": "", **_how(study), **means, "p": found.p_value}]
+
+
+def sharing_table(rows: Sequence[Row], title: str) -> TextTable:
+    """The last block first, all of them together below."""
+    table = TextTable(title, ("block", "heads that share", "others", "p"), names=1)
+    for row in [*reversed(rows[:-1]), rows[-1]]:
+        p = p_text(row["p"]) if row["p"] != "" else ""
+        table.add_group((str(row["block"]), f"{row['within']:.2f}", f"{row['between']:.2f}", p))
     return table
 
 

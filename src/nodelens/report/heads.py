@@ -44,6 +44,8 @@ from nodelens.report.head_tables import (
     order_table,
     p_text,
     ratio_rows,
+    sharing_rows,
+    sharing_table,
 )
 from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded
 from nodelens.runs import RunDirectory
@@ -54,7 +56,7 @@ def report_heads(
 ) -> list[TextTable]:
     """Tables and figures of a study; everything is measured that the run directory does not have yet.
 
-    Writes `tables/heads.<what>.<split>.csv` and `.md` (depth, order, ratio, labels, experts, symmetry,
+    Writes `tables/heads.<what>.<split>.csv` and `.md` (depth, order, ratio, sharing, labels, experts, symmetry,
     superclasses, overlap, silenced, silenced.labels), and `figures/heads.<what>.<split>`.
 
     Args:
@@ -122,7 +124,11 @@ def report_depth(study: HeadStudy) -> list[TextTable]:
         "depth",
         depth_figure(rows, f"Symmetry breaking along the blocks, ratio {settings.ratio:g} ({how(study)})"),
     )
-    return [owned, order]
+    shared = sharing_rows(study)
+    if not shared:
+        return [owned, order]
+    title = f"Heads that share keys and values: correlation of how often labels appear in two of them ({how(study)})"
+    return [owned, order, _write(study, "sharing", shared, sharing_table(shared, title))]
 
 
 def report_experts(study: HeadStudy) -> list[TextTable]:

@@ -137,7 +137,8 @@ PLACES = (
     ),
     Place(
         "The heads, beyond the paper",
-        "Along training; silenced in the network itself; heads that were given their labels in advance.",
+        "Heads that share keys and values; along training; silenced in the network itself; that were given their "
+        "labels in advance.",
         ("heads", "enforced"),
     ),
 )
