@@ -444,7 +444,7 @@ def test_what_a_user_confuses_is_one_sentence() -> None:
     with pytest.raises(InputError, match="own_head answers with 2 labels other than the 3 of examples"):
         nl.measure(network, (three, three), "own_head")
     shares = nl.adapt(nn.Sequential(nn.Linear(6, 2), nn.Softmax(dim=1)), torch.randn(2, 6))
-    with pytest.raises(InputError, match="own_head is no layer here: no output is the logits as they are"):
+    with pytest.raises(InputError, match="own_head does not exist here: no fully connected layer makes the logits"):
         nl.measure(shares, (rows, rows), "own_head")
 
 
@@ -458,11 +458,13 @@ def test_the_weights_of_an_adapted_network_are_for_its_owner_to_load(tmp_path: P
 def test_a_measurement_is_printed_as_a_small_table() -> None:
     network = nl.adapt(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), DIGITS)
     found = nl.measure(network, "digits", settings=SHORT)
-    lines = repr(found).splitlines()
+    lines = str(found).splitlines()
     assert lines[0] == "test, threshold 0.3, greedy clusters"
     assert [line.split()[0] for line in lines[1:]] == ["site", *found]
     assert len({len(line) for line in lines[1:]}) == 1
     first = next(iter(found.values()))
+    assert repr(first) in repr(found)
+    assert "snr" not in repr(found), "a debugger shows it without taking statistics"
     assert len(repr(first)) < 120
     assert f"accuracy {first.accuracy:.4f}" in repr(first)
     assert f"snr {first.statistics().snr:.4g}" in repr(first.statistics())
@@ -704,7 +706,7 @@ def test_a_network_that_reads_no_images_is_not_given_any() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (torch.tensor([0]), "2 inputs with 1 labels are no test examples"),
+        (torch.tensor([0]), "the test examples are 2 inputs and 1 labels; give one for each"),
         (torch.tensor([0, 2]), "labels are numbers from 0 to 1"),
         (torch.tensor([-1, 0]), "labels are numbers from 0 to 1"),
     ],

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -281,6 +282,14 @@ def test_what_other_probes_found_is_not_taken_for_these(study: HeadStudy, tmp_pa
     again = HeadStudy(study.network, study.data, dataclasses.replace(study.settings, probe=other), run)
     assert again.accuracies[SITES[0]].heads.shape == (2, 4, 10)
     assert not torch.equal(again.accuracies[SITES[0]].probe, study.accuracies[SITES[0]].probe)
+
+
+def test_the_run_says_by_which_rule_its_tables_were_made(study: HeadStudy, tmp_path: Path) -> None:
+    shutil.copytree(study.run.path, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    for ratio in (3.0, 1.5):
+        HeadStudy(study.network, study.data, dataclasses.replace(study.settings, ratio=ratio), run)
+        assert run.configuration()["heads"]["reported"]["ratio"] == ratio
 
 
 @pytest.mark.parametrize(

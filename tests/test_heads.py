@@ -131,3 +131,4 @@ def test_a_notebook_shows_whose_labels_are_whose() -> None:
     shown = head_specialization(diagonals_with([[2, 6, 1, 0], [1, 0, 1, 4]], 6), heads=2)._repr_html_()
     assert "3 of 4 labels belong to a head (ratio 2)" in shown
     assert "<tr><td>1</td><td>2</td><td>1 (6), 0 (2)</td></tr><tr><td>2</td><td>1</td><td>3 (4)</td></tr>" in shown
+    assert shown.count("<img ") == 1

@@ -367,6 +367,7 @@ def test_a_measurement_shows_itself_and_names_what_it_lacks(cct: CCT, digits: Im
     shown = measured._repr_html_()
     assert shown.count("<tr>") == 1 + len(measured)
     assert f"<td>{statistics.diagonal:.3g}</td>" in shown
+    assert shown.count("<img ") == 1, "how they grow along the network"
     with pytest.raises(InputError, match=r"'block\.9\.ln' was not measured; measured: block\.1\.ln, block\.1\.qkv"):
         measured["block.9.ln"]
 

@@ -126,5 +126,5 @@ def test_a_node_that_does_not_exist_is_refused(node: int) -> None:
 
 
 def test_an_unknown_cluster_rule_is_refused() -> None:
-    with pytest.raises(InputError, match="'largest' is no cluster rule; choose greedy or maximum"):
+    with pytest.raises(InputError, match="unknown cluster rule 'largest'; choose greedy or maximum"):
         NodalMatrices(*random_factors(3, 2)).clusters(0, 0.3, method="largest")

@@ -170,7 +170,7 @@ class Wrapped(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_a_network_for_which_padding_counts_is_refused() -> None:
-    with pytest.raises(nl.InputError, match=r"MeanOfAll reads what its nn\.TransformerEncoder makes of padding"):
+    with pytest.raises(nl.InputError, match=r"MeanOfAll depends on what its nn\.TransformerEncoder makes of padding"):
         nl.adapt(MeanOfAll(by_batch=True), TEXTS, padding=0)
 
 

@@ -354,6 +354,8 @@ def test_stored_rows_are_read_as_written(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     path = run.write_table("some", [{"site": "a", "snr": 1.25, "accuracy": ""}])
     assert stored_rows(path) == [{"site": "a", "snr": 1.25, "accuracy": ""}]
+    path.write_text("site,name,snr\n1,100000,2\n")
+    assert stored_rows(path) == [{"site": "1", "name": "100000", "snr": 2.0}]
 
 
 def cut_measurement(run: RunDirectory) -> None:

@@ -153,9 +153,10 @@ def test_statistics_show_themselves_as_a_table() -> None:
     html = site_statistics(correlated(5, 3))._repr_html_()
     assert html.count("<tr>") == len(STATISTICS)
     assert "5 labels" in html
+    assert html.count("<img ") == 1
 
 
 @pytest.mark.parametrize("bad", [{"threshold": 1.5}, {"method": "best"}])
 def test_unusable_settings_are_refused(bad: dict) -> None:
-    with pytest.raises(InputError, match=r"threshold|'best' is no cluster rule"):
+    with pytest.raises(InputError, match=r"threshold|unknown cluster rule 'best'"):
         site_statistics(correlated(4, 2), **bad)

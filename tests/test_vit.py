@@ -136,7 +136,7 @@ def test_heads_belong_to_the_fingerprint() -> None:
 def test_a_vit_whose_tokens_are_no_square_is_refused(vit: ViT, tmp_path: Path) -> None:
     state = {**vit.state_dict(), "pos_embed": torch.zeros(1, 13, 16)}
     save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(InputError, match="its 13 positions are no square of tokens with 1 before them"):
+    with pytest.raises(InputError, match="its 13 positions are not those of a square of tokens and 1 before it"):
         load_network(tmp_path / "odd.safetensors")
 
 

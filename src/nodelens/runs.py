@@ -122,6 +122,12 @@ class RunDirectory:
         sections[command] = {**facts, **known, "settings": json.loads(json.dumps(settings))}
         self.write_json("config.json", sections)
 
+    def report(self, command: str, **how: Any) -> None:
+        """Record how a command last summed up what it has measured: what its tables and figures were made with."""
+        sections = self.configuration()
+        sections[command] = {**sections.get(command, {}), "reported": json.loads(json.dumps(how))}
+        self.write_json("config.json", sections)
+
     @contextmanager
     def configured(
         self, command: str, settings: Mapping[str, Any], kept: Sequence[str], **facts: Any

@@ -53,7 +53,8 @@ class Examples:
                 kind = type(getattr(self, name)).__name__
                 raise InputError(f"{name} are a tensor of torch, not a {kind}; give torch.as_tensor({name})")
         if not len(self.labels) or len(self.inputs) != len(self.labels):
-            raise InputError(f"{len(self.inputs)} inputs with {len(self.labels)} labels are no {self.split} examples")
+            counts = f"{len(self.inputs)} inputs and {len(self.labels)} labels"
+            raise InputError(f"the {self.split} examples are {counts}; give one for each")
         if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
             raise InputError(f"labels are a row of int64, not {self.labels.dtype} of {tuple(self.labels.shape)}")
         if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.label_names):

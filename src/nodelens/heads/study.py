@@ -147,10 +147,10 @@ class HeadStudy:
         wanted = MeasureSettings(names, (settings.split,), settings.probe, untrained=False)
         measure_network(network, data.probing, wanted, run)
         self.measurements: list[Measurement] = load_measurements(run, settings.split, names)
-        facts = {"blocks": settings.blocks, "split": settings.split, "ratio": settings.ratio}
         self._fingerprint = fingerprint(network)
-        identity = {"network": self._fingerprint, "test": data.test.fingerprint}
-        run.configure("heads", identity, **facts, threshold=settings.threshold, draws=settings.draws)
+        run.configure("heads", {"network": self._fingerprint, "test": data.test.fingerprint})
+        rule = {"ratio": settings.ratio, "threshold": settings.threshold, "draws": settings.draws}
+        run.report("heads", blocks=settings.blocks, split=settings.split, **rule)
 
     @property
     def seeds(self) -> int:

@@ -32,7 +32,7 @@ def check_method(method: str) -> None:
     >>> check_method("greedy")
     """
     if method not in METHODS:
-        raise InputError(f"{method!r} is no cluster rule; choose {' or '.join(METHODS)}")
+        raise InputError(f"unknown cluster rule {method!r}; choose {' or '.join(METHODS)}")
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,9 @@ class HeadSpecialization:
         return self.head_of_label >= 0
 
     def _repr_html_(self) -> str:
-        """For a notebook: how many labels each head specialises in, and which, those that appear most first."""
-        rows = []
-        for head, of_head in enumerate(self.appearances):
-            own = torch.nonzero(self.head_of_label == head).flatten()
-            own = own[of_head[own].argsort(descending=True, stable=True)]
-            named = ", ".join(f"{label} ({int(of_head[label])})" for label in own.tolist())
-            rows.append(f"<tr><td>{head + 1}</td><td>{len(own)}</td><td>{named}</td></tr>")
-        total, labels = int(self.broken.sum()), len(self.head_of_label)
-        caption = f"{total} of {labels} labels belong to a head (ratio {self.ratio:g})"
-        headings = "<tr><th>head</th><th>labels</th><th>label (appearances)</th></tr>"
-        return f"<table><caption>{caption}</caption>{headings}{''.join(rows)}</table>"
+        from nodelens.report.notebook import specialization_html
+
+        return specialization_html(self)
 
 
 def check_heads(heads: int, nodes: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import torch
@@ -113,16 +112,15 @@ class SiteStatistics:
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.scalars().items())
-        return f"<{self._caption()}: {values}>"
+        return f"<{self.caption()}: {values}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(STATISTICS[name])}</th><td>{value:.4g}</td></tr>"
-            for name, value in self.scalars().items()
-        )
-        return f"<table><caption>{escape(self._caption())}</caption>{rows}</table>"
+        from nodelens.report.notebook import statistics_html
 
-    def _caption(self) -> str:
+        return statistics_html(self)
+
+    def caption(self) -> str:
+        """What was measured, and how."""
         return f"{self.nodes} nodes, {self.labels} labels, threshold {self.threshold:g}, {self.method} clusters"
 
 

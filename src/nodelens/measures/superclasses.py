@@ -50,7 +50,7 @@ def superclass_occupancy(
     chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
     known = len(superclass_of_label)
     if len(torch.unique(chosen)) < len(chosen) or bool(((chosen < 0) | (chosen >= known)).any()):
-        raise InputError(f"labels {chosen.tolist()} are no set of labels; give different ones, 0 to {known - 1}.")
+        raise InputError(f"labels {chosen.tolist()} repeat or are out of range; give different ones, 0 to {known - 1}.")
     member, size = _membership(superclass_of_label)
     held = torch.bincount(member[chosen], minlength=len(size))
     return torch.bincount(held, minlength=int(size.max()) + 1)

@@ -157,7 +157,7 @@ def adapt(network: nn.Module, example: Shaped[Tensor, "batch ..."], padding: int
     encoders = any(isinstance(module, nn.TransformerEncoder) for module in network.modules())
     if encoders and not same_logits(logits_of(run_once(network, example)), logits):
         raise InputError(
-            f"{type(network).__name__} reads what its nn.TransformerEncoder makes of padding, which torch leaves out "
-            "in eval mode alone; mask it there, as in a mean over the tokens that are no padding"
+            f"{type(network).__name__} depends on what its nn.TransformerEncoder makes of padding, which torch sets to "
+            "zero in eval mode alone; leave padding out, as in a mean over the other tokens"
         )
     return adapted

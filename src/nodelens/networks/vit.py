@@ -124,7 +124,7 @@ def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Vi
     placed_prefix = prefix > 0 and math.isqrt(placed) ** 2 != placed
     side = math.isqrt(placed - prefix * placed_prefix)
     if side**2 != placed - prefix * placed_prefix:
-        raise InputError(f"its {placed} positions are no square of tokens with {prefix} before them")
+        raise InputError(f"its {placed} positions are not those of a square of tokens and {prefix} before it")
     pooled_norm = "fc_norm.weight" in state
     return ViTConfig(
         layers=sum(bool(re.fullmatch(r"blocks\.\d+\.mlp\.fc1\.weight", key)) for key in state),

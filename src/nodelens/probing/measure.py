@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Shaped
@@ -86,22 +85,26 @@ class Measurement(Mapping[str, SiteMeasurement]):
         return len(self.by_site)
 
     def __repr__(self) -> str:
-        table = self._table()
+        sites = "".join(f"\n  {site!r}" for site in self.values())
+        return f"<{self.split}, probe seed {self.seed}; print it for the statistics{sites}>"
+
+    def __str__(self) -> str:
+        table = self.table()
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in table)
-        return "\n".join([self._caption(), *lines])
+        return "\n".join([self.caption(), *lines])
 
     def _repr_html_(self) -> str:
-        head, *rows = (map(escape, row) for row in self._table())
-        heading = "".join(f"<th>{name}</th>" for name in head)
-        body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        return f"<table><caption>{escape(self._caption())}</caption><tr>{heading}</tr>{body}</table>"
+        from nodelens.report.notebook import measurement_html
 
-    def _caption(self) -> str:
+        return measurement_html(self)
+
+    def caption(self) -> str:
+        """How the statistics of `table` are taken."""
         return f"{self.split}, threshold 0.3, greedy clusters"
 
-    def _table(self) -> list[list[str]]:
-        """Headings, and a row per site."""
+    def table(self) -> list[list[str]]:
+        """Headings, and accuracy and statistics of every site, to three digits."""
         names = ("accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "snr", "snr_min")
         rows = [["site", *names]]
         for name, site in self.items():

@@ -157,6 +157,11 @@ def measure(
         isinstance(data, tuple) and len(data) == 2 and all(isinstance(one, Examples | ImageSet) for one in data)
     ):
         raise InputError("data are the name of a data set, or a pair: nl.Examples to learn, and nl.Examples to measure")
+    if settings is not None and len(settings.seeds) != 1:
+        raise InputError(
+            f"this measures with the probes of one seed, and the settings name {len(settings.seeds)}; call it once for "
+            "each, or measure them together with `nodelens measure --seeds`"
+        )
     if not isinstance(data, tuple) or not isinstance(data[0], Examples):
         check_reads_fp32(network)
     if isinstance(data, str):
@@ -191,9 +196,10 @@ def _select(network: Network, available: Sequence[Site], patterns: Sequence[str]
         InputError: a pattern that matches nothing, or the network's own head where it answers with other labels.
     """
     if OWN_HEAD in patterns and all(site.name != OWN_HEAD for site in available):
-        known = any(site.own_head for site in sites_of(network))
-        why = f"answers with {network.config.labels} labels other than the {len(learnt.label_names)} of {learnt.name}"
-        raise InputError(f"{OWN_HEAD} {why if known else 'is no layer here: no output is the logits as they are'}")
+        if not any(site.own_head for site in sites_of(network)):
+            raise InputError(f"{OWN_HEAD} does not exist here: no fully connected layer makes the logits")
+        answers, labels = network.config.labels, len(learnt.label_names)
+        raise InputError(f"{OWN_HEAD} answers with {answers} labels other than the {labels} of {learnt.name}")
     return select_sites(available, patterns)
 
 

@@ -43,14 +43,21 @@ LEGEND_ENTRY = 1.5
 
 def save_figure(figure: Figure, path: Path) -> list[Path]:
     """Write a figure as SVG, in light or dark as the reader's theme is, and as PNG; `path` has neither suffix."""
-    vectors, pixels = io.BytesIO(), io.BytesIO()
+    pixels = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(vectors, format="svg", metadata={"Date": None})
         figure.savefig(pixels, format="png", dpi=150)
     written = [path.with_name(path.name + suffix) for suffix in (".svg", ".png")]
-    write_atomically(written[0], in_both_themes(vectors.getvalue()))
-    write_atomically(written[1], pixels.getvalue())
+    for one, content in zip(written, (svg_of(figure), pixels.getvalue()), strict=True):
+        write_atomically(one, content)
     return written
+
+
+def svg_of(figure: Figure) -> bytes:
+    """A figure as SVG, in light or dark as the reader's theme is; the same bytes whenever it is drawn."""
+    vectors = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(vectors, format="svg", metadata={"Date": None})
+    return in_both_themes(vectors.getvalue())
 
 
 Panels = Axes | Sequence[Axes] | np.ndarray | None

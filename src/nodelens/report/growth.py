@@ -115,6 +115,8 @@ def draw_growth(
             axes.plot(
                 sites.index(OWN_HEAD), of_site[OWN_HEAD][statistic], "D", color=colour, label=label, markersize=4.5
             )
+    axes.update_datalim([(0, 0)], updatex=False)  # so that there is room above the highest
+    axes.autoscale_view(scalex=False)
     axes.set_ylim(bottom=0)
 
 

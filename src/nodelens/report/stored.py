@@ -16,6 +16,9 @@ from nodelens.report.tables import PERMUTED, TABLE1, TABLE2, UNTRAINED, Row, Tex
 SHOWN_ROWS = 60
 """A table without a form of its own is shown up to so many rows; the file has all."""
 
+WORDS = frozenset({"site", "layer", "of", "name", "superclass", "split", "method"})
+"""Columns of names, which stay text even where a name is a number."""
+
 
 @dataclass(frozen=True)
 class ShownTable:
@@ -34,7 +37,7 @@ class ShownTable:
 
 
 def stored_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file, numbers as floats.
+    """The rows of a CSV file: numbers as floats, but for those in columns of `WORDS`.
 
     Raises:
         InputError: the file is damaged.
@@ -46,7 +49,7 @@ def stored_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path} is damaged ({error}); delete it and run the command that wrote it again") from error
     if any(None in row or None in row.values() for row in rows):
         raise InputError(f"{path} is damaged (a line is cut off); delete it and run the command that wrote it again")
-    return [{key: _number(value) for key, value in row.items()} for row in rows]
+    return [{key: value if key in WORDS else _number(value) for key, value in row.items()} for row in rows]
 
 
 def table_names(folder: Path) -> list[str]:
