@@ -1,7 +1,8 @@
 """The report's pictures in README and docs/report.md: `python benchmarks/screenshots.py REPORT docs/images [NAME…]`.
 
-Needs playwright and Chromium. Without names, all of them but `label`, which is of a run whose heads were measured. Says
-how long the page took to show its first site, and all its numbers.
+Needs playwright and Chromium. Without names, all of them but `label`, which is of a run whose heads were measured. Each
+is taken in its own width and, as `….480.png`, in that of a telephone. Says how long the page took to show its first
+site, and all its numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 
 class Picture(NamedTuple):
@@ -25,6 +26,7 @@ class Picture(NamedTuple):
     size: tuple[int, int] = (1280, 860)
 
 
+NARROW = (480, 860)
 SITE, HEADS = "block.7.linear2", "block.7.attention"
 PAIR = f"network1=network&site1={SITE}&network2=untrained&site2={SITE}"
 PICTURES = {
@@ -44,17 +46,23 @@ def main() -> None:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for name in names or [name for name in PICTURES if name != "label"]:
             picture = PICTURES[name]
-            width, height = picture.size
-            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=picture.theme)
-            page = context.new_page()
-            page.on("console", lambda message: print("console:", message.text))
-            open_page(page, Path(report).resolve())
-            show(page, picture.address, picture.target)
-            wide = page.evaluate("document.documentElement.scrollWidth")
-            print(name, "" if wide <= width else f"scrolls sideways: {wide}")
-            page.screenshot(path=Path(folder) / picture.file)
-            context.close()
+            take(browser, Path(report), picture, Path(folder) / picture.file)
+            narrow = picture._replace(size=NARROW)
+            take(browser, Path(report), narrow, Path(folder) / f"explorer-{name}.480.png")
         browser.close()
+
+
+def take(browser: Browser, report: Path, picture: Picture, file: Path) -> None:
+    width, height = picture.size
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=picture.theme)
+    page = context.new_page()
+    page.on("console", lambda message: print("console:", message.text))
+    open_page(page, report.resolve())
+    show(page, picture.address, picture.target)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    print(file.name, "" if wide <= width else f"scrolls sideways: {wide}")
+    page.screenshot(path=file)
+    context.close()
 
 
 def open_page(page: Page, report: Path) -> None:

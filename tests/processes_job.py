@@ -103,7 +103,7 @@ def pruned(run: RunDirectory) -> None:
     probe = ProbeSettings(replace(RECIPE, epochs=1))
     retraining = RetrainSettings(replace(RECIPE, epochs=1))
     settings = PruneSettings(
-        ("block.2.*",), dilution=0.5, methods=("andc", "wanda"), seeds=(0,), retraining=retraining, probe=probe
+        layers=("block.2.*",), dilution=0.5, methods=("andc", "wanda"), seeds=(0,), retraining=retraining, probe=probe
     )
     data = PruningData(TRAINING, replace(TEST, split=HELD_OUT), TEST, NORMALISATION)
     study = PruningStudy(network(), data, settings, run, RunDirectory(run.path / "measured"))
@@ -121,7 +121,12 @@ def searched(run: RunDirectory) -> None:
     retraining = RetrainSettings(replace(RECIPE, epochs=1))
     asked = SearchSettings(keep=0.1, levels=(0.3, 0.6))
     settings = PruneSettings(
-        ("block.*.linear1",), methods=("andc", "random"), seeds=(0,), retraining=retraining, probe=probe, search=asked
+        layers=("block.*.linear1",),
+        methods=("andc", "random"),
+        seeds=(0,),
+        retraining=retraining,
+        probe=probe,
+        search=asked,
     )
     data = PruningData(TRAINING, replace(TEST, split=HELD_OUT), TEST, NORMALISATION)
     report_search(PruningStudy(network(), data, settings, run, RunDirectory(run.path / "measured")))

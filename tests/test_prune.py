@@ -212,7 +212,7 @@ def test_by_default_networks_are_retrained_as_in_the_paper() -> None:
     asked = inspect.signature(prune).parameters
     assert (asked["learning_rate"].default, asked["rest_learning_rate"].default) == (5e-4, 1e-6)
     assert asked["epochs"].default == settings.recipe.epochs
-    assert (asked["held_out"].default, asked["schedule"].default) == (PruneSettings(()).held_out, "step")
+    assert (asked["held_out"].default, asked["schedule"].default) == (PruneSettings(layers=()).held_out, "step")
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-3])

@@ -30,7 +30,7 @@ from nodelens.training.recipe import Recipe
 from nodelens.training.train import accuracy
 
 SETTINGS = PruneSettings(
-    ("block.2.*", "output"),
+    layers=("block.2.*", "output"),
     threshold=0.3,
     seeds=(0, 1),
     dilutions=(0.7,),
@@ -198,7 +198,7 @@ def test_a_vgg_s_classifier_is_pruned_and_its_filters_stay(vgg: VGG, tmp_path: P
     rest = noise("train-rest", 60)
     data = PruningData(rest, noise("train-held-out", 20), noise("test", 20), normalisation_of(rest))
     settings = PruneSettings(
-        ("linear.2", "output"),
+        layers=("linear.2", "output"),
         seeds=(0,),
         methods=("andc", "random", "wanda"),
         retraining=RetrainSettings(Recipe(epochs=1, batch_size=30), rest_learning_rate=0.0),

@@ -379,6 +379,7 @@ DAMAGE = {
     "a configuration cut off": (lambda run: (run.path / "config.json").write_text('{"measure": '), "config.json"),
     "a table cut off": (lambda run: run.write_text("tables/other.csv", "a,b\n1,2\n3"), "a line is cut off"),
     "statistics of nothing": (lambda run: run.write_text("tables/statistics.test.csv", "a,b\n1,2\n"), "damaged"),
+    "a figure cut off": (lambda run: run.write_text("figures/node.test.svg", "<svg><g>"), "cut off"),
     "a table that is none": (lambda run: run.write_text("tables/table1.test.md", "nothing"), "no table"),
 }
 

@@ -92,7 +92,9 @@ def measure(
             length, learning_rate, optimizer, batch_size, learnt_flip(network), weight_decay, augmentation
         )
         precise = chosen_precision(precision, run, "measure")
-        probe = ProbeSettings(how, tuple(range(seeds)), seed, layer_norm, precise, rms_scale)
+        probe = ProbeSettings(
+            how, tuple(range(seeds)), order_seed=seed, layer_norm=layer_norm, precision=precise, rms_scale=rms_scale
+        )
         settings = MeasureSettings(tuple(sites.split(",")), splits, probe, untrained, other_labels=other_labels)
         chosen = measure_network(network, images, settings, run)
         tables = report_measurement(run, splits, chosen, threshold, clusters, permutations)

@@ -93,20 +93,20 @@ def prune(
     with measured.claimed():
         resolved = chosen_precision(precision, measured, "measure")
         settings = PruneSettings(
-            tuple(patterns),
-            PruneSettings.threshold if threshold is None else threshold,
-            dict(assignments("--site-thresholds", site_thresholds)),
-            dilution,
-            skip,
-            ("andc", *filter(None, baseline.split(","))),
-            store,
-            tuple(range(seed, seed + seeds)),
-            tuple(number("--curve", part) for part in curve.split(",") if part),
-            held_out,
-            paper_split,
-            retraining_images,
-            own_head,
-            _retraining(
+            layers=tuple(patterns),
+            threshold=PruneSettings.threshold if threshold is None else threshold,
+            site_thresholds=dict(assignments("--site-thresholds", site_thresholds)),
+            dilution=dilution,
+            skip=skip,
+            methods=("andc", *filter(None, baseline.split(","))),
+            model_of=store,
+            seeds=tuple(range(seed, seed + seeds)),
+            dilutions=tuple(number("--curve", part) for part in curve.split(",") if part),
+            held_out=held_out,
+            paper_split=paper_split,
+            retraining_images=retraining_images,
+            own_head=own_head,
+            retraining=_retraining(
                 network, begun, augment_as, epochs, learning_rate, rest_learning_rate, schedule, distill, resolved
             ),
             search=search,

@@ -125,7 +125,7 @@ def _settings(
     seeds = tuple(range(seed, seed + scale.seeds))
     augmentation = recorded_augmentation(run) or short_augmentation(recipe(scale.recipe).augmentation)
     return PruneSettings(
-        patterns,
+        layers=patterns,
         seeds=seeds,
         retraining_images=scale.retraining_images,
         retraining=retraining(

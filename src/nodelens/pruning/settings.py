@@ -32,7 +32,7 @@ class SearchSettings:
             raise InputError(f"--keep-accuracy {self.keep:g} is out of range; give the loss allowed, such as 0.005")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PruneSettings:
     """What is pruned, how it is decided, and what it is compared with.
 

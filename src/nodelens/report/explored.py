@@ -69,7 +69,10 @@ def opening_split(networks: Sequence[Explored], asked: str | None) -> str:
         return asked or ("test" if "test" in common or not common else common[0])
     measured = "; ".join(f"{name}: {', '.join(sorted(splits))}" for name, splits in own.items()) or "nothing yet"
     wanted = "on one split together" if asked is None else f"on {asked!r}"
-    raise InputError(f"not every network was measured {wanted}; measured are {measured}")
+    raise InputError(
+        f"not every network was measured {wanted}; measured are {measured}. Run `nodelens measure RUN --split SPLIT` "
+        "where it is missing, for a pruned network with an --out of its own, and report that"
+    )
 
 
 def _splits(explored: Explored) -> set[str]:

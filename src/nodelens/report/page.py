@@ -33,6 +33,8 @@ from nodelens.runs import RunDirectory
 
 HERE = Path(__file__).parent
 FIGURES = {".svg": "image/svg+xml", ".png": "image/png"}
+ENDINGS = {".svg": b"</svg>", ".png": b"IEND\xaeB`\x82"}
+"""With what a whole file ends."""
 
 
 PAGE_BYTES = 24_500_000
@@ -248,4 +250,7 @@ def _address(folder: Path, name: str) -> str:
     """A figure inside the page: the SVG, or the PNG where there is no other or it is much smaller."""
     drawn, pixels = folder / f"{name}.svg", folder / f"{name}.png"
     path = pixels if pixels.exists() and (not drawn.exists() or drawn.stat().st_size > SVG_BYTES) else drawn
-    return f"data:{FIGURES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    content = path.read_bytes()
+    if not content.rstrip().endswith(ENDINGS[path.suffix]):
+        raise InputError(f"{path} is damaged (it is cut off); delete it and run the command that wrote it again")
+    return f"data:{FIGURES[path.suffix]};base64,{base64.b64encode(content).decode()}"
