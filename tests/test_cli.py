@@ -257,6 +257,20 @@ def test_a_network_is_pruned_weighed_and_exported(
     assert torch.equal(load_network(tmp_path / "net.safetensors")(images), pruned(images))
 
 
+def test_a_refused_study_leaves_the_directory_as_it_was(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("prune"))
+    before = sorted(run.rglob("*"))
+    how = ("--block", "2", "--seeds", "1", "--probe-epochs", "1", "--epochs", "1")
+    assert nodelens("prune", str(run), *how, "--dilution", "0.9999") == 2
+    assert sorted(run.rglob("*")) == before
+    # Nor do probes of the refused study stand in the way of others.
+    assert nodelens("prune", str(run), *how, "--seed", "4", "--dilution", "0.5", "--baseline", "") == 0
+    measured = RunDirectory(run / "prune").configuration()["measure"]
+    assert nodelens("prune", str(run), *how, "--seed", "4", "--name", "more", "--dilution", "0.9999") == 2
+    assert RunDirectory(run / "prune").configuration()["measure"] == measured, "what others share stays"
+
+
 def test_reproduce_puts_the_paper_beside_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,11 +156,37 @@ class RunDirectory:
         if any(True for pattern in kept for _ in self.path.glob(pattern)):
             return
         path = self.path / "config.json"
+        if not path.exists():
+            return
         sections = {name: section for name, section in read_json(path).items() if name != command}
         if sections:
             self.write_json(path.name, sections)
         else:
             path.unlink()
+
+    @contextmanager
+    def undone_if_refused(self, command: str, kept: Sequence[str]) -> Iterator[None]:
+        """What a command keeps here for the first time goes again where the block is refused.
+
+        Args:
+            kept: glob patterns of the files that belong to its settings.
+        """
+        new = not self.settings(command)
+        try:
+            yield
+        except InputError:
+            if new:
+                self._undo(command, kept)
+            raise
+
+    @first_only
+    def _undo(self, command: str, kept: Sequence[str]) -> None:
+        for path in [path for pattern in kept for path in self.path.glob(pattern) if path.is_file()]:
+            path.unlink()
+        for folder in {self.path / Path(pattern).parent for pattern in kept}:
+            with suppress(OSError):  # what else is in it stays
+                folder.rmdir()
+        self._forget(command, kept)
 
     def check_configuration(self, command: str, settings: Mapping[str, Any], option: str = "--out") -> None:
         """Check that a command's resolved settings are those recorded before, if any were; records nothing.

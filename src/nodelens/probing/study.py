@@ -51,6 +51,8 @@ from nodelens.shards import device_of, placed
 from nodelens.training.recipe import recorded_recipe
 
 PROBE_STATES = "checkpoints/probes-*.pt"
+MEASURE_KEPT = (f"{MEASURED}/*", PROBE_STATES)
+"""Files of a run directory that belong to the settings of its probes."""
 """Probes that are being trained."""
 
 
@@ -108,7 +110,7 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     names = [site.name for site in available]
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
-    with run.configured("measure", _identity(network, data, settings), [f"{MEASURED}/*", PROBE_STATES], **described):
+    with run.configured("measure", _identity(network, data, settings), MEASURE_KEPT, **described):
         _measure_one(placed(network), chosen, data, settings, run, MEASURED)
         if settings.untrained:
             twin = placed(untrained_twin(network, settings.untrained_seed))

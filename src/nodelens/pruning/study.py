@@ -43,6 +43,7 @@ from nodelens.probing import (
     measure_network,
 )
 from nodelens.probing.data import ProbingData
+from nodelens.probing.study import MEASURE_KEPT
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.decide import (
@@ -138,16 +139,17 @@ class PruningStudy:
         splits = {HELD_OUT: data.held_out} | ({TEST: data.test} if settings.paper_split else {})
         probe = dataclasses.replace(settings.probe, seeds=settings.seeds)
         wanted = MeasureSettings(tuple(dict.fromkeys(joined)), tuple(splits), probe, untrained=False)
-        measure_network(network, ProbingData(data.rest, splits, data.normalisation), wanted, measured)
         self.decided_on = TEST if settings.paper_split else HELD_OUT
-        self.measurements = {split: load_measurements(measured, split, wanted.sites) for split in splits}
         self._norms: dict[str, Any] | None = None
         self._thresholds: dict[tuple[int, float | None, str], dict[str, LayerThresholds]] = {}
-        # Before anything is retrained: they may not exist.
-        for seed in settings.seeds:
-            for dilution in (None, *settings.dilutions):
-                self.thresholds(seed, dilution)
-            self.thresholds(seed, split=HELD_OUT)
+        with measured.undone_if_refused("measure", MEASURE_KEPT):
+            measure_network(network, ProbingData(data.rest, splits, data.normalisation), wanted, measured)
+            self.measurements = {split: load_measurements(measured, split, wanted.sites) for split in splits}
+            # Before anything is retrained: they may not exist.
+            for seed in settings.seeds:
+                for dilution in (None, *settings.dilutions):
+                    self.thresholds(seed, dilution)
+                self.thresholds(seed, split=HELD_OUT)
         run.configure("prune", _identity(network, data, settings))
 
     def measurement(self, seed: int, split: str | None = None) -> Measurement:
