@@ -24,7 +24,7 @@ from nodelens.errors import InputError
 from nodelens.files import read_json
 from nodelens.hardware import memory_of
 from nodelens.heads.study import HeadSettings, HeadStudy, chosen_sites, load_head_data
-from nodelens.networks import Network, build_network, load_network, masks_of, reading, sites
+from nodelens.networks import Network, apply_masks, build_network, load_network, masks_of, reading, sites
 from nodelens.networks.adapted import AdaptedConfig
 from nodelens.networks.layers import block_patterns, select_layers
 from nodelens.networks.published import TimmNetwork
@@ -423,6 +423,22 @@ def test_weights_that_are_computed_are_no_masks() -> None:
     found = nl.measure(network, (rows, rows), "1", settings=SHORT)
     assert masks_of(network) == {}
     assert len(found.network) == 32
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm, nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_layers_whose_weight_is_computed_are_not_to_be_pruned(norm: Callable[[nn.Module], nn.Module]) -> None:
+    network = nl.adapt(nn.Sequential(norm(nn.Linear(6, 4)), nn.ReLU(), nn.Linear(4, 2)), torch.randn(2, 6))
+    assert [layer.name for layer in network.layers()] == ["output"]
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    with pytest.raises(InputError, match=r"network\.0 computes its weight of other parameters"):
+        apply_masks(network, {"network.0": mask})
+    # A layer that holds a mask already can be given another.
+    for kept in (~mask, mask):
+        apply_masks(network, {"network.2": kept[:2, :4]})
+        assert torch.equal(masks_of(network)["network.2"], kept[:2, :4])
+        again = nl.adapt(network.network, torch.randn(2, 6))
+        assert [layer.name for layer in again.layers()] == ["output"]
 
 
 def untyped(call: Callable[..., object]) -> Callable[..., object]:

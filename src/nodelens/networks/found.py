@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from nodelens.networks.found_heads import attends, heads_of, of_heads_alone, sharing_of
 from nodelens.networks.layers import Layer
+from nodelens.networks.masking import can_be_masked
 from nodelens.networks.opened import OpenAttention
 from nodelens.networks.running import logits_of, run_once
 from nodelens.networks.sites import Site
@@ -60,8 +61,8 @@ def found_parts(network: nn.Module, example: Shaped[Tensor, "batch ..."]) -> Par
 
     A fully connected layer joins the site whose output it reads, flattened or not, and its own output, or what an
     activation that is a module makes of it. Where what it reads is no module's output, that is a site by itself,
-    `<path>.input`. Left out are layers that compute something else than their weight and bias say, or that share their
-    weight.
+    `<path>.input`. Left out are layers that compute something else than their weight and bias say, that share their
+    weight, or that compute it of other parameters (weight norm).
 
     Attention heads are where a module says how many it has and hands on what a layer within it makes: the tokens that
     this layer reads belong to them, if `of_heads_alone`. So do those that a layer reads from such a module without one.
@@ -243,6 +244,7 @@ class _Seen:
             if (
                 self._runs[name] == 1
                 and name not in self._tied
+                and can_be_masked(layer.module)
                 and source in once
                 and (target is None or target in once)
             ):

@@ -55,7 +55,8 @@ def apply_masks(network: nn.Module, masks: Mapping[str, Bool[Tensor, "_output _i
         masks: for each layer's module path which weights are kept, of the shape of its weight.
 
     Raises:
-        InputError: a module that has no weight, or a mask of another shape or not boolean.
+        InputError: a module that has no weight, or computes it of other parameters; a mask of another shape or not
+            boolean.
     """
     for module, mask in masks.items():
         _check_mask(network, module, mask)
@@ -92,6 +93,13 @@ def masks_of(network: nn.Module) -> dict[str, Bool[Tensor, "_output _input"]]:
 def _is_masked(layer: nn.Module) -> bool:
     """Whether a mask holds its weight, and not another parametrization, such as torch's weight norm."""
     return parametrize.is_parametrized(layer, "weight") and isinstance(layer.parametrizations["weight"][0], Mask)  # type: ignore[index]
+
+
+def can_be_masked(layer: nn.Module) -> bool:
+    """Whether its weight is its own parameter, masked or not, and not computed of others, as by a weight norm."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return all(isinstance(one, Mask) for one in layer.parametrizations["weight"])  # type: ignore[index]
+    return "weight" in layer._parameters
 
 
 def plain_state(network: nn.Module) -> dict[str, Tensor]:
@@ -156,6 +164,8 @@ def _check_mask(network: nn.Module, module: str, mask: Tensor) -> None:
         weight = network.get_submodule(module).weight
     except AttributeError as error:
         raise InputError(f"there is no layer {module!r} with a weight to be masked") from error
+    if not can_be_masked(network.get_submodule(module)):
+        raise InputError(f"{module} computes its weight of other parameters, as a weight norm does; remove that first")
     if mask.dtype != torch.bool or mask.shape != weight.shape:
         raise InputError(
             f"the mask of {module} is {mask.dtype} of shape {tuple(mask.shape)}; its weight needs a boolean one of "
