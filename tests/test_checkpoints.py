@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision import models
 
 from nodelens.data import load_images
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
-from nodelens.networks import CCT, CCTConfig, build_network, describe, load_network
+from nodelens.networks import CCT, CCTConfig, apply_masks, build_network, describe, load_network, masks_of, stored
 from nodelens.runs import RunDirectory
 
 TRAINED = Path(__file__).parents[1] / "docs/results/cct_7_3x2_own/training/model.safetensors"
@@ -236,6 +237,68 @@ def test_foreign_and_missing_keys(state: dict[str, Tensor], tmp_path: Path) -> N
 def test_metadata_that_makes_no_sense(metadata: dict[str, str], state: dict[str, Tensor], tmp_path: Path) -> None:
     save_file(state, tmp_path / "metadata.safetensors", metadata)
     refusal(tmp_path / "metadata.safetensors")
+
+
+PARTS = {
+    "bert": ["embeddings.words.weight", "blocks.0.attention.qkv.weight"],
+    "cct": ["tokenizer.conv_layers.0.0.weight", "classifier.fc.weight", "classifier.blocks.1.linear1.weight"],
+    "vit": ["patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "pos_embed"],
+}
+"""Of some families, names that tell them from the others."""
+
+
+def test_an_alexnet_is_no_vgg(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        names = models.alexnet().state_dict()
+    torch.save({name: torch.zeros(2, 2) for name in names}, tmp_path / "alexnet.pth")
+    assert "is no CCT, ViT, BERT, ResNet or VGG: its first parameters are features.0" in refusal(
+        tmp_path / "alexnet.pth"
+    )
+
+
+def test_a_part_of_a_network_says_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "part.pth"
+    torch.save({name: torch.zeros(64, 64) for name in PARTS["bert"]}, file)
+    assert "the names of a bert, but not its weights or their shapes: 'blocks.0.linear1.weight' is" in refusal(file)
+    first, *others = PARTS["cct"]
+    torch.save({first: torch.zeros(8, 3, 3, 3)} | {name: torch.zeros(10, 8) for name in others}, file)
+    assert "the names of a cct, but not its weights or their shapes: 'classifier.blocks.0.linear1" in refusal(file)
+
+
+@pytest.mark.parametrize("family", PARTS)
+@pytest.mark.parametrize("shape", [(), (0,), (8,), (0, 0), (0, 0, 0, 0), (8, 8, 8, 8)])
+def test_a_foreign_file_is_refused_whatever_its_shapes(family: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    torch.save({name: torch.zeros(shape) for name in PARTS[family]}, tmp_path / "foreign.pth")
+    assert "describes no network that can be built: it" in refusal(tmp_path / "foreign.pth")
+
+
+@pytest.mark.parametrize("config", [{"name": "vgg7"}, {"name": 3}, {"labels": -1}, {"labels": "ten"}])
+def test_settings_of_no_network(config: dict[str, object], tmp_path: Path) -> None:
+    described = {"family": "vgg", "config": json.dumps(config)}
+    save_file({"weight": torch.zeros(1)}, tmp_path / "settings.safetensors", described)
+    assert "describes no network that can be built" in refusal(tmp_path / "settings.safetensors")
+
+
+def test_heads_of_a_network_without_any(tmp_path: Path) -> None:
+    torch.save(build_network("resnet18_3x3", 10, 32).state_dict(), tmp_path / "resnet.pth")
+    assert "has no attention heads whose number could be chosen" in refusal(tmp_path / "resnet.pth", heads=4)
+
+
+@pytest.mark.parametrize(
+    "masks", ["3", "[]", "{", '{"W": 3}', '{"W": [10]}', '{"W": [10, "8"]}', '{"W": [-10, 16]}', '{"W": [10, 16.0]}']
+)
+def test_masks_that_the_metadata_do_not_describe(masks: str, network: CCT, tmp_path: Path) -> None:
+    apply_masks(network, {"classifier.fc": torch.arange(160).reshape(10, 16) % 2 == 0})
+    tensors, metadata = stored(network)
+    file = tmp_path / "masked.safetensors"
+    save_file(tensors, file, metadata)
+    assert torch.equal(masks_of(load_network(file))["classifier.fc"], masks_of(network)["classifier.fc"])
+    save_file(tensors, file, metadata | {"masks": masks.replace("W", "classifier.fc.weight")})
+    refusal(file)
+    bits, kept = "classifier.fc.weight.mask", "classifier.fc.weight.kept"
+    for foreign in ({bits: torch.zeros(20)}, {bits: torch.tensor(3, dtype=torch.uint8)}, {kept: torch.zeros(80, 1)}):
+        save_file(tensors | foreign, file, metadata)
+        assert "is damaged" in refusal(file)
 
 
 def test_an_unknown_family(state: dict[str, Tensor], tmp_path: Path) -> None:

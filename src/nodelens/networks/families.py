@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -216,7 +217,8 @@ def _build(
     except (InputError, ValueError) as error:
         raise InputError(f"{source} is damaged: {error}") from error
     config, family = _configuration(state, metadata, asked, source)
-    network = family.network(config)
+    with _in_one_sentence(f"{source} describes no network that can be built"):
+        network = family.network(config)
     _load_state(network, state, source)
     _check_finite(state, source)
     apply_masks(network, masks)
@@ -282,8 +284,8 @@ def _configuration(
     try:
         found = _described(metadata) or _inferred(state, metadata)
         if found is not None:
-            return dataclasses.replace(found[0], **asked), found[1]
-    except (TypeError, ValueError) as error:  # InputError is a ValueError
+            return _with_asked(found[0], asked), found[1]
+    except InputError as error:
         raise InputError(f"{source} describes no network that can be built: {error}") from error
     of_hub = f"; give hf:{source} for what transformers saved" if (Path(source) / "config.json").exists() else ""
     raise InputError(
@@ -300,15 +302,40 @@ def _described(metadata: Mapping[str, str]) -> tuple[Any, Family] | None:
     if metadata["family"] not in FAMILIES:
         raise InputError(f"the family {metadata['family']!r} is unknown here, update nodelens")
     family = FAMILIES[metadata["family"]]
-    return family.config(**json.loads(metadata["config"])), family
+    with _in_one_sentence(f"the settings that it gives of a {metadata['family']} are none of those known here"):
+        return family.config(**json.loads(metadata["config"])), family
 
 
 def _inferred(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[Any, Family] | None:
-    for family in FAMILIES.values():
-        config = family.by_state(state, metadata)
+    for name, family in FAMILIES.items():
+        with _in_one_sentence(f"it has the names of a {name}, but not its weights or their shapes"):
+            config = family.by_state(state, metadata)
         if config is not None:
             return config, family
     return None
+
+
+def _with_asked(config: Any, asked: Mapping[str, int]) -> Any:
+    """
+    Raises:
+        InputError: the network cannot be so.
+    """
+    if "heads" in asked and not hasattr(config, "heads"):
+        raise InputError("it has no attention heads whose number could be chosen; leave the number out")
+    return dataclasses.replace(config, **asked)
+
+
+@contextmanager
+def _in_one_sentence(trouble: str) -> Iterator[None]:
+    """What a file makes go wrong is an `InputError` that says so; one that is raised within stays as it is."""
+    try:
+        yield
+    except InputError:
+        raise
+    except KeyError as error:
+        raise InputError(f"{trouble}: {error} is missing") from error
+    except (ArithmeticError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{trouble} ({error})") from error
 
 
 def _load_state(network: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:

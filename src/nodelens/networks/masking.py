@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,19 +145,26 @@ def unpacked_state(
     Raises:
         InputError: bits, values and shapes do not belong together.
     """
-    plain, masks = dict(state), {}
-    for name, shape in json.loads(metadata.get("masks", "{}")).items():
+    plain, masks, shapes = dict(state), {}, json.loads(metadata.get("masks", "{}"))
+    if not isinstance(shapes, dict) or not all(map(_is_shape, shapes.values())):
+        raise InputError("its metadata do not say of what shapes its masks are; fetch the file again")
+    for name, shape in shapes.items():
         bits, kept = plain.pop(name + MASK, None), plain.pop(name + KEPT, None)
         size = shape[0] * shape[1]
-        if bits is None or kept is None or len(bits) != -(-size // 8):
+        if bits is None or kept is None or bits.dtype != torch.uint8 or bits.shape != (-(-size // 8),):
             raise InputError(f"the mask of {name} is missing or of another size; fetch the file again")
         mask = torch.from_numpy(np.unpackbits(bits.numpy(), count=size).astype(bool)).reshape(shape)
-        if len(kept) != int(mask.count_nonzero()):
-            raise InputError(f"{name} has {len(kept)} values for a mask that keeps {int(mask.count_nonzero())}")
+        if kept.shape != (int(mask.count_nonzero()),):
+            raise InputError(f"{name} has {kept.numel()} values for a mask that keeps {int(mask.count_nonzero())}")
         plain[name] = torch.zeros(shape, dtype=kept.dtype)
         plain[name][mask] = kept
         masks[name.removesuffix(".weight")] = mask
     return plain, masks
+
+
+def _is_shape(described: Any) -> bool:
+    """Whether it is that of a matrix."""
+    return isinstance(described, list) and len(described) == 2 and all(type(n) is int and n >= 0 for n in described)
 
 
 def _check_mask(network: nn.Module, module: str, mask: Tensor) -> None:

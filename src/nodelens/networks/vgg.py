@@ -67,7 +67,8 @@ def vgg_config(name: str, labels: int, image_size: int, channels: int) -> VGGCon
 
 def infer_config(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> VGGConfig | None:
     """Read the configuration off a torchvision state dict; None when it is not a VGG."""
-    if "features.0.weight" not in state or "classifier.6.weight" not in state:
+    # torchvision's AlexNet has the same names, but for the first layer of the classifier.
+    if not {"features.0.weight", "classifier.0.weight", "classifier.6.weight"} <= state.keys():
         return None
     # A safetensors file lists its keys by name, features.11 before features.3.
     convolutions = [key for key, w in state.items() if re.fullmatch(r"features\.\d+\.weight", key) and w.ndim == 4]
