@@ -782,7 +782,10 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_any_network_of_timm_is_loaded_and_kept(convnext: nn.Module, published: str, tmp_path: Path) -> None:
-    network, images = load_network(published), torch.randn(2, 3, 32, 32)
+    before = torch.get_rng_state()
+    network = load_network(published)
+    assert torch.equal(torch.get_rng_state(), before)
+    images = torch.randn(2, 3, 32, 32)
     assert isinstance(network, TimmNetwork)
     assert (network.config.labels, network.config.image_size) == (3, 32)
     with torch.inference_mode():

@@ -15,6 +15,7 @@ from torchvision import models
 from nodelens.data import load_images
 from nodelens.data.normalisation import normalisation_from
 from nodelens.errors import InputError
+from nodelens.files import write_tensors
 from nodelens.networks import CCT, CCTConfig, apply_masks, build_network, describe, load_network, masks_of, stored
 from nodelens.runs import RunDirectory
 
@@ -299,6 +300,43 @@ def test_masks_that_the_metadata_do_not_describe(masks: str, network: CCT, tmp_p
     for foreign in ({bits: torch.zeros(20)}, {bits: torch.tensor(3, dtype=torch.uint8)}, {kept: torch.zeros(80, 1)}):
         save_file(tensors | foreign, file, metadata)
         assert "is damaged" in refusal(file)
+
+
+def held(network: torch.nn.Module) -> list[tuple[str, Tensor]]:
+    """Its parameters, and its buffers whether they are stored or not."""
+    return [*network.named_parameters(), *network.named_buffers()]
+
+
+@pytest.mark.parametrize("built", ["cct_2_3x1_16", "vit_2_patch4_16", "bert_2_64", "resnet18_3x3", "vgg11_bn_512"])
+def test_loading_draws_no_random_numbers(built: str, tmp_path: Path) -> None:
+    size, channels = (0, 0) if built.startswith("bert") else (32, 3)
+    network = build_network(built, 10, size, channels).eval()
+    network.load_state_dict({key: torch.rand(w.shape).to(w.dtype) for key, w in network.state_dict().items()})
+    file = tmp_path / "network.safetensors"
+    write_tensors(file, *stored(network))
+    before = torch.get_rng_state()
+    loaded, again = load_network(file), load_network(file)
+    assert torch.equal(torch.get_rng_state(), before)
+    file.write_bytes(bytes(file.stat().st_size))  # what was loaded lies in memory, and is shared with nobody
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.fill_(torch.nan)
+    for (name, own), (called, found) in zip(held(network), held(loaded), strict=True):
+        assert (name, own.dtype, own.requires_grad, own.stride()) == (
+            called,
+            found.dtype,
+            found.requires_grad,
+            found.stride(),
+        )
+        assert torch.equal(own, found)
+    with torch.inference_mode():
+        assert torch.equal(loaded(network.example(2)), network(network.example(2)))
+
+
+def test_half_precision_is_loaded_as_single(state: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({key: tensor.half() for key, tensor in state.items()}, tmp_path / "half.safetensors")
+    loaded = load_network(tmp_path / "half.safetensors").state_dict()
+    assert all(torch.equal(loaded[key], tensor.half().float()) for key, tensor in state.items())
 
 
 def test_an_unknown_family(state: dict[str, Tensor], tmp_path: Path) -> None:

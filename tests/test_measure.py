@@ -465,6 +465,15 @@ def test_the_untrained_twin_lacks_the_weights_that_the_network_lacks(cct: CCT) -
     assert not torch.equal(fresh[mask], trained[mask])
 
 
+def test_the_untrained_twin_leaves_the_random_state_and_follows_from_its_seed(cct: CCT) -> None:
+    before = torch.get_rng_state()
+    twin = untrained_twin(cct, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(3)
+    expected = CCT(cct.config).state_dict()
+    assert all(torch.equal(weight, expected[key]) for key, weight in twin.state_dict().items())
+
+
 def test_tokens_are_normalised_where_there_are_tokens(
     digits: ImageSet, normalisation: Normalisation, tmp_path: Path
 ) -> None:

@@ -174,7 +174,7 @@ class Classifier(nn.Module):
     def __init__(self, config: CCTConfig) -> None:
         super().__init__()
         self.positional_emb = nn.Parameter(torch.empty(1, config.tokens, config.width))
-        rates = torch.linspace(0, config.stochastic_depth, config.layers).tolist()
+        rates = torch.linspace(0, config.stochastic_depth, config.layers, device="cpu").tolist()
         each = zip(config.heads_of_blocks, rates, strict=True)
         self.blocks = nn.ModuleList(Block(config, heads, rate) for heads, rate in each)
         self.norm = LayerNorm(config.width)

@@ -185,7 +185,7 @@ def _own_head(network: Network) -> list[Site]:
 def load_network(
     source: str | Path, *, labels: int | None = None, heads: int | None = None, image_size: int | None = None
 ) -> Network:
-    """Load a trained network, in eval mode; the masks of a pruned one hold on.
+    """Load a trained network, in eval mode; the masks of a pruned one hold on. Torch's random state stays as it was.
 
     Args:
         source: a run directory, a `.safetensors` file, a `.pth` of tensors only, with the parameter names of the
@@ -199,9 +199,10 @@ def load_network(
         InputError: missing, truncated or foreign file; a pickle that wants to execute code; NaN or
             infinite weights; another number of labels.
     """
-    state, metadata = read_checkpoint(source)
     asked = {key: value for key, value in {"heads": heads, "image_size": image_size}.items() if value is not None}
-    network = _build(state, metadata, asked, source)
+    with torch.random.fork_rng(devices=[]):  # others draw the weights first that they then read
+        state, metadata = read_checkpoint(source)
+        network = _build(state, metadata, asked, source)
     if labels is not None and network.config.labels != labels:
         raise InputError(
             f"{source} has {network.config.labels} outputs but the data has {labels} labels; give its data set"
@@ -218,13 +219,22 @@ def _build(
         raise InputError(f"{source} is damaged: {error}") from error
     config, family = _configuration(state, metadata, asked, source)
     with _in_one_sentence(f"{source} describes no network that can be built"):
-        network = family.network(config)
+        network = _to_be_filled(family, config)
     _load_state(network, state, source)
     _check_finite(state, source)
     apply_masks(network, masks)
     network.checkpoint_metadata = metadata
     network.eval()
     return network
+
+
+def _to_be_filled(family: Family, config: Any) -> Network:
+    """A network whose weights are yet to come: of our own families, none is drawn."""
+    if family.network in (TimmNetwork, HubNetwork):  # which have to run, so that their sites are found
+        return family.network(config)
+    with torch.device("meta"):
+        network = family.network(config)
+    return network.to_empty(device="cpu")
 
 
 @by_first

@@ -78,8 +78,9 @@ class MeasureSettings:
 
 def untrained_twin(network: Network, seed: int) -> Network:
     """A freshly initialised network of the same configuration, without the weights that the network is without."""
-    torch.manual_seed(seed)
-    twin: Network = FAMILIES[network.family].network(network.config)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        twin = FAMILIES[network.family].network(network.config)
     apply_masks(twin, masks_of(network))
     twin.eval()
     return twin
