@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nodelens.data import Normalisation
 from nodelens.data.part import whole
 from nodelens.data.resident import ResidentImages
-from nodelens.networks import build_network, select_sites
+from nodelens.networks import build_network, select_sites, settings_of
 from nodelens.probing import Probes, probe_recipe
 from nodelens.probing.measure import LabelSums
 from nodelens.probing.reads import reads
@@ -84,7 +84,8 @@ def main() -> None:
     regularisation = {"attention_dropout": chosen.attention_dropout, "stochastic_depth": chosen.stochastic_depth}
 
     def learner(optimizer: Literal["adamw", "muon"]) -> Learner:
-        made = build_network(asked.network, LABELS, 32, **regularisation).train()
+        known = {name: value for name, value in regularisation.items() if name in settings_of(asked.network)}
+        made = build_network(asked.network, LABELS, 32, **known).train()
         return Learner(made, replace(chosen, optimizer=optimizer), 0, asked.precision)
 
     by_adamw, by_muon = learner("adamw"), learner("muon")

@@ -438,7 +438,7 @@ BAD_INPUT = (
     ("--blocks", "3", "there is no block 3 with attention heads; choose of 1, 2"),
     ("--blocks", "one", "--blocks one is no list of blocks"),
     ("--blocks", "1-99999999999", "is no list of blocks"),
-    ("--blocks", "2-1", "--blocks 2-1 holds no block"),
+    ("--blocks", "2-1", "--blocks 2-1: 2-1 counts downwards; give 1-2"),
     ("--superclasses", "none.json", "none.json cannot be read"),
     (
         "--superclasses",

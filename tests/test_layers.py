@@ -13,6 +13,8 @@ from nodelens.errors import InputError
 from nodelens.networks import (
     CCT,
     apply_masks,
+    block_numbers,
+    build_alike,
     build_network,
     fingerprint,
     layer_between,
@@ -24,6 +26,7 @@ from nodelens.networks import (
     reading,
     remove_masks,
     select_layers,
+    settings_of,
     sites,
     stored,
     without_skip,
@@ -57,6 +60,40 @@ def test_two_networks_of_equal_weights_and_other_heads_are_not_the_same() -> Non
     same = build_network("cct_2_3x1_16", 10, 32, 3, heads=(4, 4))
     same.load_state_dict(one.state_dict())
     assert fingerprint(one) == fingerprint(same)
+
+
+@pytest.mark.parametrize("blocks", ["7-1,3", "3,7-1", "2-1"])
+def test_a_range_of_blocks_counts_upwards(blocks: str) -> None:
+    with pytest.raises(InputError, match=r"counts downwards; give 1-"):
+        block_numbers(blocks)
+    assert block_numbers("3,1-2,5-5") == [3, 1, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "known"),
+    [
+        ("cct_2_3x1_16", "atention_dropout", "attention_dropout, stochastic_depth"),
+        ("vgg11", "attention_dropout", "it has dropout"),
+        ("resnet18", "heads", "it has none"),
+        ("timm:resnet10t", "drop_path_rate", "it has none"),
+    ],
+)
+def test_a_setting_that_a_network_does_not_have_is_refused(name: str, setting: str, known: str) -> None:
+    with pytest.raises(InputError, match=f"{name} has no setting '{setting}'; it has .*") as raised:
+        build_network(name, 10, 32, 3, **{setting: 1})
+    assert known in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["cct_2_3x1_16", "vit_2_patch4_16", "bert_2_64", "resnet18", "vgg11"])
+def test_the_settings_of_a_network_are_those_that_it_can_be_built_with(name: str) -> None:
+    given = (10, 0, 0) if name.startswith("bert") else (10, 32, 3)
+    network = build_network(name, *given)
+    assert settings_of(name) == settings_of(network)
+    values = {setting: getattr(network.config, setting) for setting in settings_of(name)}
+    assert build_network(name, *given, **values).config == network.config
+    assert build_alike(network, *given, **values).config == network.config
+    with pytest.raises(InputError, match="has no setting 'depth'"):
+        build_alike(network, *given, depth=3)
 
 
 def test_the_source_site_of_a_layer_is_what_enters_it(cct: CCT) -> None:

@@ -14,6 +14,7 @@ from nodelens.networks.families import (
     load_network,
     read_checkpoint,
     reads_texts,
+    settings_of,
     sites,
     stored,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "remove_masks",
     "select_layers",
     "select_sites",
+    "settings_of",
     "sites",
     "stored",
     "warm_start",

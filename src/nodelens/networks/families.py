@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -66,17 +66,39 @@ def build_network(name: str, labels: int, image_size: int, channels: int = 3, **
         labels: number of outputs.
         image_size: side of the square input, in pixels; 0 for texts.
         channels: 3 for colour, 1 for grey; 0 for texts.
-        changes: fields of the family's configuration to set, e.g. ``attention_dropout=0.0``; those that
-            the family does not have are left out.
+        changes: fields of the family's configuration to set, e.g. ``attention_dropout=0.0``; timm's have none.
 
     Raises:
-        InputError: the name belongs to no family, or to one that reads texts and not images, or images and not texts.
+        InputError: the name belongs to no family, or to one that reads texts and not images, or images and not texts;
+            the family does not have a field that is to be set.
     """
     if not image_size and not reads_texts(name):
         raise InputError(f"{name!r} reads no texts; known are bert_LAYERS_WIDTH, e.g. bert_4_256")
     if name.startswith(TIMM):
+        _check_known(name, changes, ())
         return of_timm(name, labels, image_size, channels, partial(_build, asked={}, source=name))
-    return _changed(*_by_name(name, labels, image_size, channels), changes)
+    family, config = _by_name(name, labels, image_size, channels)
+    _check_known(name, changes, _settable(config))
+    return _changed(family, config, changes)
+
+
+def settings_of(network: str | Network) -> list[str]:
+    """Names of what `build_network` and `build_alike` can change of a network, given by its name or itself."""
+    if isinstance(network, Network):
+        return _settable(network.config)
+    return [] if network.startswith(TIMM) else _settable(_by_name(network, 2, *_input_of(network))[1])
+
+
+def _settable(config: Any) -> list[str]:
+    """What is set of a configuration by none of the arguments that every network has."""
+    given = ("name", "architecture", "settings", "labels", "image_size", "channels")
+    return [field.name for field in dataclasses.fields(config) if field.name not in given]
+
+
+def _check_known(network: str, changes: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in changes:
+        if name not in known:
+            raise InputError(f"{network} has no setting {name!r}; it has {', '.join(known) or 'none'}")
 
 
 def check_name(name: str) -> None:
@@ -85,7 +107,12 @@ def check_name(name: str) -> None:
         InputError: no network is called so; what timm calls so is not looked up.
     """
     if not name.startswith(TIMM):
-        _by_name(name, 2, *((0, 0) if reads_texts(name) else (224, 3)))
+        _by_name(name, 2, *_input_of(name))
+
+
+def _input_of(name: str) -> tuple[int, int]:
+    """An image size, and channels, that a variant can have."""
+    return (0, 0) if reads_texts(name) else (224, 3)
 
 
 def _by_name(name: str, labels: int, image_size: int, channels: int) -> tuple[Family, Any]:
@@ -108,10 +135,11 @@ def build_alike(trained: Network, labels: int, image_size: int, channels: int, *
         labels, image_size, channels, changes: see `build_network`; of a network of texts, only the labels count.
 
     Raises:
-        InputError: it is of no family; it cannot be built so.
+        InputError: it is of no family; it cannot be built so, or does not have a field that is to be set.
     """
     if trained.family not in FAMILIES:
         raise InputError(f"a network of the kind {trained.family!r} cannot be built again; train it by its own means")
+    _check_known(type(trained).__name__, changes, _settable(trained.config))
     asked = changes | {"labels": labels}
     if image_size:
         asked |= {"image_size": image_size, "channels": channels}
@@ -119,12 +147,10 @@ def build_alike(trained: Network, labels: int, image_size: int, channels: int, *
 
 
 def _changed(family: Family, config: Any, changes: Mapping[str, Any]) -> Network:
-    """A network of a configuration with those of the changes that it has a field for."""
-    known = {field.name for field in dataclasses.fields(config)}
-    asked = {key: value for key, value in changes.items() if key in known}
-    if not (family.heads_by_block or isinstance(asked.get("heads", 1), int)):
-        raise InputError(f"only the blocks of a CCT can differ in their heads; give one number, not {asked['heads']}")
-    return family.network(dataclasses.replace(config, **asked))
+    """A network of a configuration with some of its fields changed."""
+    if not (family.heads_by_block or isinstance(changes.get("heads", 1), int)):
+        raise InputError(f"only the blocks of a CCT can differ in their heads; give one number, not {changes['heads']}")
+    return family.network(dataclasses.replace(config, **changes))
 
 
 def reads_texts(name: str) -> bool:

@@ -81,9 +81,9 @@ def block_numbers(blocks: str) -> list[int]:
         last = last if dash else first
         if not first.isdecimal() or not last.isdecimal() or max(len(first), len(last)) > DIGITS:
             raise InputError(f"--blocks {blocks} is no list of blocks; give numbers and ranges such as 1-3,7")
+        if int(last) < int(first):
+            raise InputError(f"--blocks {blocks}: {part} counts downwards; give {last}-{first}")
         numbers += range(int(first), int(last) + 1)
-    if not numbers:
-        raise InputError(f"--blocks {blocks} holds no block; give numbers and ranges such as 1-3,7")
     return numbers
 
 

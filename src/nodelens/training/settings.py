@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples, Samples
 from nodelens.data.texts import TextExamples
 from nodelens.errors import InputError
-from nodelens.networks import Network, build_alike, build_network, check_name, longest_text, warm_start
+from nodelens.networks import Network, build_alike, build_network, check_name, longest_text, settings_of, warm_start
 from nodelens.progress import console
 from nodelens.training.assigned import Assignment
 from nodelens.training.enforced import EnforcedHeads
@@ -88,7 +87,9 @@ def _of_images(settings: TrainSettings, training: ImageSet, initial: Network | N
             f"{training.name} has images of {height} × {width} pixels; give --image-size to crop them square"
         )
     recipe = settings.recipe
-    return _build(settings, initial)(
+    return _built(
+        settings,
+        initial,
         len(training.label_names),
         height,
         channels,
@@ -101,7 +102,9 @@ def _of_images(settings: TrainSettings, training: ImageSet, initial: Network | N
 def _of_texts(settings: TrainSettings, training: TextExamples, initial: Network | None) -> Network:
     # A trained network may have words and places that none of these texts needs.
     known = initial.config if initial is not None and longest_text(initial) else None
-    return _build(settings, initial)(
+    return _built(
+        settings,
+        initial,
         len(training.label_names),
         0,
         0,
@@ -122,8 +125,13 @@ def _heads(settings: TrainSettings) -> dict[str, int | tuple[int, ...]]:
     return {"heads": settings.heads[0] if len(settings.heads) == 1 else settings.heads}
 
 
-def _build(settings: TrainSettings, initial: Network | None) -> Callable[..., Network]:
-    """What builds the untrained network for a number of labels, an image size and channels."""
-    if initial is not None and settings.of_its_kind:
-        return partial(build_alike, initial)
-    return partial(build_network, settings.network)
+def _built(
+    settings: TrainSettings, initial: Network | None, labels: int, image_size: int, channels: int, **wanted: Any
+) -> Network:
+    """The untrained network, with those of the wanted settings that it has."""
+    trained = initial if settings.of_its_kind else None
+    known = settings_of(settings.network if trained is None else trained)
+    changes = {name: value for name, value in wanted.items() if name in known}
+    if trained is None:
+        return build_network(settings.network, labels, image_size, channels, **changes)
+    return build_alike(trained, labels, image_size, channels, **changes)
