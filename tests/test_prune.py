@@ -27,6 +27,7 @@ from nodelens.pruning.decide import (
     andc_masks,
     baseline_masks,
     input_norms,
+    reachable_thresholds,
     removed_counts,
     thresholds_by_dilution,
     thresholds_by_site,
@@ -87,6 +88,11 @@ def test_thresholds_are_found_for_a_wanted_dilution(cct: CCT, measurement: Measu
         assert dilution(looser[layer.module]) < 0.8 <= dilution(masks[layer.module])
     with pytest.raises(InputError, match=r"block\.1\.qkv: a dilution of 0\.01 cannot be reached"):
         thresholds_by_dilution(measurement, chosen, 0.01)
+    for layer in chosen:
+        found = reachable_thresholds(measurement, layer, (0.01, 0.8, 0.9))
+        assert list(found) == [0.8, 0.9]
+        for share, at in found.items():
+            assert at == thresholds_by_dilution(measurement, [layer], share)[layer.name]
 
 
 def test_all_baselines_remove_the_same_number_in_every_layer(

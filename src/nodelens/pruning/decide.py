@@ -6,6 +6,7 @@ Every decision is a mask per layer, so all that follows (retraining, saving, rem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,11 +101,29 @@ def thresholds_by_dilution(
     for layer in layers:
         share = wanted[layer.name] if isinstance(wanted, Mapping) else wanted
         try:
-            threshold = threshold_for(share, removal_thresholds(measurement, layer))
+            found[layer.name] = _thresholds_at(share, layer, removal_thresholds(measurement, layer))
         except InputError as error:
             raise InputError(f"{layer.name}: {error}") from error
-        found[layer.name] = LayerThresholds(threshold, threshold if layer.target else None)
     return found
+
+
+def reachable_thresholds(
+    measurement: Measurement, layer: Layer, dilutions: Sequence[float]
+) -> dict[float, LayerThresholds]:
+    """The thresholds of `thresholds_by_dilution` for several shares of one layer; shares that none gives are left out.
+
+    What takes long, the threshold at which each weight goes, is found once for all of them.
+    """
+    removal, found = removal_thresholds(measurement, layer), {}
+    for share in dilutions:
+        with suppress(InputError):
+            found[share] = _thresholds_at(share, layer, removal)
+    return found
+
+
+def _thresholds_at(share: float, layer: Layer, removal: Float64[Tensor, "_output _node"]) -> LayerThresholds:
+    threshold = threshold_for(share, removal)
+    return LayerThresholds(threshold, threshold if layer.target else None)
 
 
 def removal_thresholds(measurement: Measurement, layer: Layer) -> Float64[Tensor, "_output _node"]:
