@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -29,7 +28,7 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import OWN_HEAD, Layer, as_wide_as, layer_weight, masks_of, of_real_tokens, real_tokens
+from nodelens.networks import OWN_HEAD, Layer, as_wide_as, entering, layer_weight, masks_of, of_real_tokens, real_tokens
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
 from nodelens.training.batches import seed_of
@@ -277,20 +276,13 @@ def input_norms(
     squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
     real = None
 
-    def hook(module: str) -> Any:
-        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squares[module] += of_real_tokens(inputs[0], real).double().square().flatten(0, -2).sum(dim=0)
+    def add(module: str, x: Tensor) -> None:
+        squares[module] += of_real_tokens(x, real).double().square().flatten(0, -2).sum(dim=0)
 
-        return add
-
-    handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
-    try:
+    with entering(network, squares, add):
         for _, pixels, _ in images.own_batches(batch_size):
             shown = normalisation.applied(pixels, device)
             real = real_tokens(network, shown)
             network(shown)
-    finally:
-        for handle in handles:
-            handle.remove()
     add_up(squares.values())
     return {module: squared.sqrt().float() for module, squared in squares.items()}
