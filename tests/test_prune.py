@@ -252,6 +252,14 @@ def test_distilled_variants_learn_what_the_unpruned_network_says_and_see_no_labe
     assert kl_divergence(teacher, said_by(networks[0].eval())).mean() < apart
 
 
+def test_a_teacher_and_settings_that_disagree_are_refused(cct: CCT, digits: ImageSet) -> None:
+    chosen, normalisation = select_layers(layers(cct), "output"), normalisation_of(digits)
+    for distill, teacher, said in ((True, None, "no teacher is given"), (False, cct, "a teacher is given")):
+        settings = RetrainSettings(SHORT.recipe, distill=distill)
+        with pytest.raises(InputError, match=said):
+            retrain({"one": cct}, chosen, digits, normalisation, settings, evaluated={}, teacher=teacher)
+
+
 def test_retraining_goes_on_after_a_kill(
     cct: CCT, measurement: Measurement, digits: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

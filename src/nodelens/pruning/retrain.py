@@ -129,12 +129,20 @@ def retrain(
         evaluated: image sets on which each variant's accuracy is taken, before retraining and after it.
         every_epoch: whether it is also taken after every epoch between.
         teacher: the unpruned network, equal to the variants before the first pruned layer, whose softmax outputs are
-            then the targets; None for the labels.
+            then the targets; None for the labels. Given if the settings say `distill`, and only then.
 
     Returns:
         For every variant and epoch so looked at, 0 being before retraining, a row with `variant`, `epoch`, `loss` and
         the accuracy on each evaluated set, by its name.
+
+    Raises:
+        InputError: the settings say that a teacher's outputs are learnt and none is given, or the other way round.
     """
+    if settings.distill != (teacher is not None):
+        said = "no teacher is given" if settings.distill else "a teacher is given"
+        raise InputError(
+            f"the settings say distill={settings.distill}, but {said}; give a teacher if it is to be learnt"
+        )
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
     settings = dataclasses.replace(settings, recipe=with_a_batch(settings.recipe, training))
