@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -125,7 +126,10 @@ def train(
         run.forget_events_after("train", learner.step)
         epochs_done = learner.step // steps_per_epoch(training, settings.recipe)
         board = _tensorboard_writer(run, epochs_done + 1) if tensorboard and rank() == 0 else None
-        with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
+        with (
+            nullcontext() if learner.term is None else learner.term.attached(),
+            Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints,
+        ):
             _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board, test_every)
         return _finish(network, settings, test, normalisation, run)
 
