@@ -190,8 +190,9 @@ def test_another_version_of_fsdp_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("nodelens.shards.size", lambda: 2)
     for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}.items():
         monkeypatch.setenv(name, value)
+    network = build_network("cct_2_3x1_16", 10, 8, 1)
     with pytest.raises(InputError, match="by the second version of FSDP; configure fsdp_version: 2"):
-        placed(build_network("cct_2_3x1_16", 10, 8, 1))
+        placed(network, network.stages())
 
 
 @pytest.mark.parametrize(

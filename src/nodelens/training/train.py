@@ -43,7 +43,7 @@ def learner_of(settings: TrainSettings, training: Samples, initial: Network | No
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     if in_shards():
         share_norms(network, default_device())  # before its weights lie in several processes
-    network = placed(network)
+    network = placed(network, network.stages())
     if not is_sharded(network):  # whose weights are to be contiguous
         network = network.to(memory_format=torch.channels_last)
     term = None
