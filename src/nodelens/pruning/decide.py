@@ -31,6 +31,7 @@ from nodelens.measures import (
 from nodelens.networks import OWN_HEAD, Layer, as_wide_as, entering, layer_weight, masks_of, of_real_tokens, real_tokens
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
+from nodelens.shards import device_of
 from nodelens.training.batches import seed_of
 
 EVERY_LAYER = ("andc", "random", "magnitude", "wanda", "branch")
@@ -271,7 +272,7 @@ def input_norms(
     Tokens that fill up a text are left out.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     widths = {layer.module: layer_weight(network, layer).shape[1] for layer in layers}
     squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
     real = None

@@ -27,6 +27,7 @@ from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory
+from nodelens.shards import device_of
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
@@ -151,7 +152,7 @@ def retrain(
     if not rows:
         rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
     shared = next(iter(variants.values()))
-    device = next(shared.parameters()).device
+    device = device_of(shared)
     save = None if state is None else lambda: _save(state, rows, learners)
     with (
         progress(title, settings.recipe.epochs * steps) as bar,
@@ -259,7 +260,7 @@ def accuracies(
         first: stage before which all variants are the same network.
     """
     shared = next(iter(variants.values()))
-    device = next(shared.parameters()).device
+    device = device_of(shared)
     for network in variants.values():
         network.eval()
     correct = {name: torch.zeros((), dtype=torch.int64, device=device) for name in variants}
