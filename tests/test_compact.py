@@ -120,7 +120,7 @@ def test_packed_and_sparse_layers_compute_the_same(
     layer = nn.Linear(inputs, outputs, bias=bias).double().requires_grad_(False)
     layer.weight *= torch.rand(outputs, inputs, generator=generator) < kept
     x = torch.randn(2, 3, inputs, dtype=torch.float64, generator=generator)
-    packed = PackedLinear(layer, gathered(layer.weight != 0, groups))
+    packed = PackedLinear(layer, gathered(layer.weight != 0, [groups])[0])
     torch.testing.assert_close(packed(x), layer(x), rtol=0, atol=1e-10)
     torch.testing.assert_close(SparseLinear(layer)(x), layer(x), rtol=0, atol=1e-10)
     assert int(torch.count_nonzero(layer.weight)) <= packed.multiply_adds <= outputs * inputs
@@ -131,7 +131,7 @@ def test_nodes_that_share_labels_are_gathered() -> None:
     label_of_output = torch.randint(4, (40,), generator=generator)
     label_of_input = torch.randint(4, (30,), generator=generator)
     mask = label_of_output[:, None] == label_of_input
-    groups = gathered(mask, 4)
+    groups = gathered(mask, [4])[0]
     assert sorted(np.concatenate(groups).tolist()) == list(range(40))
     assert sorted({int(label_of_output[i]) for i in group} for group in groups) == [{0}, {1}, {2}, {3}] or all(
         len({int(label_of_output[i]) for i in group}) == 1 for group in groups

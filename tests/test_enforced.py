@@ -111,14 +111,18 @@ def test_the_term_is_that_of_the_heads_outputs(cct: CCT, digits: ImageSet) -> No
     assert torch.equal(cct(images), free.eval()(images))
     seen: list[torch.Tensor] = []
     proj = cct.classifier.blocks[1].self_attn.proj  # type: ignore[union-attr]
-    proj.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
+    hook = proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
     cct.train()
-    cct(images)
+    with term.attached():
+        cct(images)
+        found = term(targets)
+    hook.remove()
     given = labels_of_heads(enforced, 4, digits)
     generator = torch.Generator().manual_seed(seed_of(0, ASSIGNMENT, 2))
     directions = nn.functional.normalize(torch.randn(4, 10, 4, generator=generator), dim=2)
     expected = 3.0 * own_label_loss(seen[0].mean(dim=1).reshape(6, 4, 4), targets, directions, given)
-    torch.testing.assert_close(term(targets), expected)
+    torch.testing.assert_close(found, expected)
+    assert not any(module._forward_pre_hooks for module in cct.modules())
 
 
 def test_the_heads_outputs_of_a_text_are_those_of_its_own_tokens() -> None:
@@ -129,8 +133,9 @@ def test_the_heads_outputs_of_a_text_are_those_of_its_own_tokens() -> None:
     found = []
     for cut in (tokens, tokens[:, :6]):
         network.train()
-        network(cut)
-        found.append(term(torch.eye(4)[labels]))
+        with term.attached():
+            network(cut)
+            found.append(term(torch.eye(4)[labels]))
     torch.testing.assert_close(*found)
 
 
@@ -140,7 +145,8 @@ def test_enforced_training_goes_on_after_a_kill_and_differs_from_free(
     free = TrainSettings("cct_2_3x1_16", RECIPE)
     settings = replace(free, enforced=EnforcedHeads("random", weight=1.0))
     train(free, digits, digits, RunDirectory(tmp_path / "free"))
-    train(settings, digits, digits, RunDirectory(tmp_path / "whole"))
+    trained = train(settings, digits, digits, RunDirectory(tmp_path / "whole"))
+    assert not any(module._forward_pre_hooks for module in trained.modules())
     import sys
 
     loop = sys.modules["nodelens.training.train"]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from nodelens.errors import InputError
 from nodelens.networks import CCT, apply_masks, layer_weight, layers, stored
-from nodelens.pruning import execution
+from nodelens.pruning import execution, packed
 from nodelens.pruning.compact import compact
-from nodelens.pruning.execution import choose_executions, executed, sparse_layers
-from nodelens.pruning.gain import TensorsAlive, costs, multiply_adds, peak_bytes, sizes
+from nodelens.pruning.execution import Trial, choose_executions, executed, executions_of, sparse_layers
+from nodelens.pruning.gain import TensorsAlive, costs, multiply_adds, peak_bytes, sizes, spared
+from nodelens.pruning.packed import segment_sizes
 from nodelens.report.gain import report_gain
 from nodelens.runs import RunDirectory
 
@@ -81,19 +83,20 @@ def test_the_chosen_executions_compute_the_same(pruned: CCT, monkeypatch: pytest
     # As if any other execution were faster: otherwise these small layers stay dense.
     monkeypatch.setattr(execution, "FASTER", float("inf"))
     monkeypatch.setattr(execution, "ratio", lambda found, way, _: {"dense": 3.0, "4 groups": 1.0}.get(way, 2.0))
-    chosen, trials = choose_executions(smaller, images, rounds=1)
+    chosen, trials = choose_executions(smaller, executions_of(smaller), images, rounds=1)
     assert chosen.keys() == sparse_layers(smaller).keys()
     assert {trial.execution for trial in trials if trial.chosen} == {"4 groups"}
-    packed = executed(smaller, chosen)
+    network = executed(smaller, chosen)
     with torch.no_grad():
-        torch.testing.assert_close(packed(images), pruned(images), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(network(images), pruned(images), rtol=1e-4, atol=1e-5)
     assert sparse_layers(smaller)
-    assert not sparse_layers(packed)
+    assert not sparse_layers(network)
 
 
 def test_dense_stays_where_nothing_is_faster(pruned: CCT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "ratio", lambda found, way, _: 1.0)
-    chosen, trials = choose_executions(compact(pruned), torch.randn(2, 1, 8, 8), rounds=1)
+    smaller = compact(pruned)
+    chosen, trials = choose_executions(smaller, executions_of(smaller), torch.randn(2, 1, 8, 8), rounds=1)
     assert not chosen
     assert {trial.execution for trial in trials if trial.chosen} == {"dense"}
 
@@ -112,6 +115,28 @@ def test_costs_of_every_batch_and_execution(pruned: CCT) -> None:
         of_size = [row for row in tried if row["batch"] == size]
         for layer in {row["layer"] for row in of_size}:
             assert sum(row["chosen"] for row in of_size if row["layer"] == layer) == 1
+
+
+def test_outputs_are_put_in_order_once_for_all_batches_and_groups(pruned: CCT, monkeypatch: pytest.MonkeyPatch) -> None:
+    ordered = []
+
+    def counted(reads: np.ndarray) -> np.ndarray:
+        ordered.append(reads.shape)
+        return segment_sizes(reads)
+
+    monkeypatch.setattr(packed, "segment_sizes", counted)
+    _, tried = costs(pruned, torch.randn(4, 1, 8, 8), batch_sizes=(1, 2, 4), rounds=1)
+    assert len(ordered) == len({row["layer"] for row in tried})
+
+
+def test_an_error_leaves_no_hooks(pruned: CCT) -> None:
+    smaller, wrong = compact(pruned), torch.randn(2, 3, 8, 8)
+    layer = next(iter(sparse_layers(smaller)))
+    with pytest.raises(RuntimeError, match="channels"):
+        choose_executions(smaller, executions_of(smaller), wrong, rounds=1)
+    with pytest.raises(RuntimeError, match="channels"):
+        spared(smaller, [Trial(layer, "4 groups", 0.5, 1, chosen=True)], wrong)
+    assert not any(module._forward_pre_hooks for module in smaller.modules())
 
 
 def test_the_report_writes_its_tables(pruned: CCT, tmp_path: Path) -> None:

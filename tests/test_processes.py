@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
+from nodelens import processes
 from nodelens.data import Augmentation
 from nodelens.data.augment import augment, mix
 from nodelens.data.draws import Draws
 from nodelens.data.part import Part
-from nodelens.errors import InputError
+from nodelens.errors import InputError, ProcessLostError
 from nodelens.files import load_state, read_json, read_tensors
 from nodelens.networks import build_network, load_network, masks_of
 from nodelens.processes import alone, by_first, share, size
@@ -188,8 +190,9 @@ def test_another_version_of_fsdp_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("nodelens.shards.size", lambda: 2)
     for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}.items():
         monkeypatch.setenv(name, value)
+    network = build_network("cct_2_3x1_16", 10, 8, 1)
     with pytest.raises(InputError, match="by the second version of FSDP; configure fsdp_version: 2"):
-        placed(build_network("cct_2_3x1_16", 10, 8, 1))
+        placed(network, network.stages())
 
 
 @pytest.mark.parametrize(
@@ -314,6 +317,32 @@ def test_a_batch_too_small_for_the_processes(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="a batch of 6 images cannot be shared by 4 processes"):
         batches.own_part(6)
     assert batches.own_part(7) == Part(7, 0, 4)
+
+
+def test_memory_that_ran_out_is_no_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "size", lambda: 2)
+
+    def raises(error: Exception) -> Callable[..., Any]:
+        def call(*_: Any, **__: Any) -> None:
+            raise error
+
+        return call
+
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "cat", raises(full))
+        with pytest.raises(torch.OutOfMemoryError):
+            processes.add_up([torch.ones(2)])
+        patch.setattr(torch, "cat", raises(RuntimeError("sizes of tensors must match")))
+        with pytest.raises(RuntimeError, match="must match"):
+            processes.add_up([torch.ones(2)])
+    monkeypatch.setattr(dist, "all_reduce", raises(full))
+    for collective in (lambda: processes.add_up([torch.ones(2)]), lambda: processes.largest(3)):
+        with pytest.raises(torch.OutOfMemoryError):
+            collective()
+    monkeypatch.setattr(dist, "all_reduce", raises(RuntimeError("connection closed by peer")))
+    with pytest.raises(ProcessLostError, match="another process of this job has ended"):
+        processes.add_up([torch.ones(2)])
 
 
 def test_without_a_launcher_there_is_one_process() -> None:

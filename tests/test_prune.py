@@ -27,6 +27,7 @@ from nodelens.pruning.decide import (
     andc_masks,
     baseline_masks,
     input_norms,
+    reachable_thresholds,
     removed_counts,
     thresholds_by_dilution,
     thresholds_by_site,
@@ -87,6 +88,11 @@ def test_thresholds_are_found_for_a_wanted_dilution(cct: CCT, measurement: Measu
         assert dilution(looser[layer.module]) < 0.8 <= dilution(masks[layer.module])
     with pytest.raises(InputError, match=r"block\.1\.qkv: a dilution of 0\.01 cannot be reached"):
         thresholds_by_dilution(measurement, chosen, 0.01)
+    for layer in chosen:
+        found = reachable_thresholds(measurement, layer, (0.01, 0.8, 0.9))
+        assert list(found) == [0.8, 0.9]
+        for share, at in found.items():
+            assert at == thresholds_by_dilution(measurement, [layer], share)[layer.name]
 
 
 def test_all_baselines_remove_the_same_number_in_every_layer(
@@ -244,6 +250,14 @@ def test_distilled_variants_learn_what_the_unpruned_network_says_and_see_no_labe
     (reached,) = [row["loss"] for row in rows if row["variant"] == "andc" and row["epoch"] == 1]
     assert reached == pytest.approx(float(apart + teacher.entropy().mean()), abs=2e-5)
     assert kl_divergence(teacher, said_by(networks[0].eval())).mean() < apart
+
+
+def test_a_teacher_and_settings_that_disagree_are_refused(cct: CCT, digits: ImageSet) -> None:
+    chosen, normalisation = select_layers(layers(cct), "output"), normalisation_of(digits)
+    for distill, teacher, said in ((True, None, "no teacher is given"), (False, cct, "a teacher is given")):
+        settings = RetrainSettings(SHORT.recipe, distill=distill)
+        with pytest.raises(InputError, match=said):
+            retrain({"one": cct}, chosen, digits, normalisation, settings, evaluated={}, teacher=teacher)
 
 
 def test_retraining_goes_on_after_a_kill(

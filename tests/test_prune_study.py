@@ -17,8 +17,20 @@ from nodelens.data import ImageSet, holdout, load_images, normalisation_of
 from nodelens.errors import InputError
 from nodelens.files import read_json, read_tensors
 from nodelens.measures import field_mask
-from nodelens.networks import CCT, VGG, layer_weight, layers, load_network, masks_of, select_layers, sites, stored
+from nodelens.networks import (
+    CCT,
+    VGG,
+    Layer,
+    layer_weight,
+    layers,
+    load_network,
+    masks_of,
+    select_layers,
+    sites,
+    stored,
+)
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
+from nodelens.pruning.decide import removal_thresholds, thresholds_by_dilution
 from nodelens.pruning.retrain import RetrainSettings
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.settings import PruneSettings, SearchSettings
@@ -506,6 +518,25 @@ def test_thresholds_found_by_a_search_give_its_network(cct: CCT, data: PruningDa
         again = nl.prune(cct, study.measurement(0), row["layer"], threshold=float(row["threshold"])).network
         for module, mask in masks_of(again).items():
             assert torch.equal(mask, found[module])
+
+
+def test_a_search_finds_once_where_each_weight_of_a_layer_goes(
+    cct: CCT, data: PruningData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = SearchSettings(0.99, levels=(0.001, 0.5, 0.6, 0.8))
+    settings = dataclasses.replace(SETTINGS, layers=("block.2.linear1", "output"), seeds=(0,), dilutions=())
+    study, found_for = study_in(tmp_path, cct, data, settings), []
+
+    def counted(measurement: nl.Measurement, layer: Layer) -> torch.Tensor:
+        found_for.append(layer.name)
+        return removal_thresholds(measurement, layer)
+
+    monkeypatch.setattr("nodelens.pruning.decide.removal_thresholds", counted)
+    search = DilutionSearch(study, asked)
+    _, found = search.search()
+    assert found.trials
+    assert sorted(found_for) == ["block.2.linear1", "output"]
+    assert found.thresholds == thresholds_by_dilution(study.measurement(0), study.layers, found.dilutions)
 
 
 def test_only_the_nodes_without_a_diagonal_can_be_silenced(cct: CCT, data: PruningData, tmp_path: Path) -> None:

@@ -83,11 +83,12 @@ def add_up(tensors: Iterable[Tensor]) -> None:
     alike = defaultdict(list)
     for tensor in tensors:
         alike[tensor.dtype, tensor.device].append(tensor)
-    with torch.no_grad(), _noticing_loss():
+    with torch.no_grad():
         for parts in alike.values():
             # One message instead of one per tensor.
             sums = torch.cat([part.reshape(-1) for part in parts])
-            dist.all_reduce(sums)
+            with _noticing_loss():
+                dist.all_reduce(sums)
             for part, total in zip(parts, torch.split(sums, [part.numel() for part in parts]), strict=True):
                 part.copy_(total.view(part.shape))
 
@@ -220,7 +221,7 @@ def _noticing_loss(of: Callable[[RuntimeError], bool] = lambda error: True) -> I
     try:
         yield
     except RuntimeError as error:
-        if not of(error):
+        if isinstance(error, torch.OutOfMemoryError) or not of(error):
             raise
         raise ProcessLostError(
             "another process of this job has ended; what is finished is kept: run the same command again to go on"

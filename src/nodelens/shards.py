@@ -7,8 +7,8 @@ with a configuration for FSDP asks for it; what that says of the units, of resha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,16 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from nodelens.errors import InputError
-from nodelens.networks import Network
 from nodelens.processes import default_device, in_shards, share, size
 
+N = TypeVar("N", bound=nn.Module)
 
-def placed(network: Network) -> Network:
+
+def placed(network: N, stages: Sequence[Callable[[Tensor], Tensor]]) -> N:
     """The network on this process's device, whole, or in shards where that was asked for; in place.
+
+    Args:
+        stages: of its forward pass; those that are modules come together at a time, unless others are configured.
 
     Raises:
         InputError: accelerate is not installed, or its configuration is for another version of FSDP than the second.
@@ -38,7 +42,8 @@ def placed(network: Network) -> Network:
         raise InputError("a network is put in shards by the second version of FSDP; configure fsdp_version: 2")
     asked = FullyShardedDataParallelPlugin()
     mesh = init_device_mesh(default_device().type, (size(),))
-    for unit in (*_units(network, asked.transformer_cls_names_to_wrap), network):
+    units: list[nn.Module] = [*_units(network, stages, asked.transformer_cls_names_to_wrap), network]
+    for unit in units:
         fully_shard(
             unit, mesh=mesh, reshard_after_forward=asked.reshard_after_forward, offload_policy=asked.cpu_offload
         )
@@ -91,8 +96,10 @@ def keep_step(network: nn.Module, inputs: Tensor, batches: int) -> None:
         network(inputs)
 
 
-def _units(network: Network, classes: list[str] | None) -> list[nn.Module]:
+def _units(
+    network: nn.Module, stages: Sequence[Callable[[Tensor], Tensor]], classes: list[str] | None
+) -> list[nn.Module]:
     """What comes together at a time: modules of the configured classes, or else the network's stages."""
     if classes:
         return [module for module in network.modules() if type(module).__name__ in classes]
-    return [stage for stage in network.stages() if isinstance(stage, nn.Module) and stage is not network]
+    return [stage for stage in stages if isinstance(stage, nn.Module) and stage is not network]

@@ -23,6 +23,7 @@ from nodelens.networks import Network, Site, Stage, reading, real_tokens
 from nodelens.probing.measure import label_counts
 from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import add_up
+from nodelens.shards import device_of
 from nodelens.training.precision import Precision, autocast
 
 
@@ -110,7 +111,7 @@ def head_accuracies(
         _check_site(site)
     counts = label_counts(images)
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     tallies = {site.name: _HeadTally(site, len(probes.seeds), probes.labels, device) for site in probes.sites}
     whole = torch.zeros(probes.labels, dtype=torch.int64, device=device)
     with torch.inference_mode():
@@ -160,7 +161,7 @@ def silenced_heads(
         _check_site(site)
     counts = label_counts(images)
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     none = torch.zeros(len(counts), dtype=torch.int64, device=device)
     whole = none.clone()
     hits = {site.name: none.repeat(2, site.heads, 1) for site in sites}

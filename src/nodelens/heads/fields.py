@@ -25,6 +25,7 @@ from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.networks import Site, reading
 from nodelens.processes import add_up
+from nodelens.shards import device_of
 from nodelens.training.precision import Precision, autocast
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -108,7 +109,7 @@ def attention_fields(
 ) -> Float32[Tensor, "image head side side"]:
     """The field of every head for every image; meant for a few images, since all of it is kept."""
     network.eval()
-    device, found = next(network.parameters()).device, []
+    device, found = device_of(network), []
     with torch.inference_mode():
         for pixels, _ in images.batches(batch_size):
             inputs = normalisation.applied(pixels, device)
@@ -135,7 +136,7 @@ def field_overlaps(
         What was found, by the site's name.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     another = others(len(images), seed)
     # Images that another process reads stay 0 here, so that a sum joins what all have found.
     overlaps = {site.name: torch.zeros(2, 1 + site.heads, len(images)) for site in sites}

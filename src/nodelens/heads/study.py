@@ -18,6 +18,7 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Samples
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
+from nodelens.files import bytes_of
 from nodelens.heads.accuracies import HeadAccuracies, SilencedHeads, head_accuracies, head_sites, silenced_heads
 from nodelens.heads.fields import FieldOverlaps, field_overlaps
 from nodelens.heads.store import keep, kept
@@ -44,6 +45,7 @@ from nodelens.probing.measure import label_counts
 from nodelens.probing.store import MEASURED, load_probes
 from nodelens.processes import default_device, refuse_shards
 from nodelens.runs import RunDirectory
+from nodelens.shards import device_of
 
 DRAWS = 1000
 
@@ -181,7 +183,7 @@ class HeadStudy:
         found = {site.name: kept(self.run, "accuracies", site.name, source[site.name]) for site in self.sites}
         missing = [site for site in self.sites if found[site.name] is None]
         if missing:
-            device = next(self.network.parameters()).device
+            device = device_of(self.network)
             probes = load_probes(self.run, MEASURED, missing).to(device)
             normalisation, precision = self.data.probing.normalisation, self.settings.probe.precision
             for name, new in head_accuracies(self.network, probes, self.data.test, normalisation, precision).items():
@@ -269,7 +271,7 @@ class HeadStudy:
         parts: list[object] = [self._fingerprint, self.data.test.fingerprint]
         if with_probe:
             probe = load_probes(self.run, MEASURED, [site])[site.name]
-            parts += [tensor.cpu().numpy().tobytes() for tensor in probe.state_dict().values()]
+            parts += [bytes_of(tensor) for tensor in probe.state_dict().values()]
         return hashed(parts)
 
 

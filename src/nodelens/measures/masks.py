@@ -83,10 +83,10 @@ def threshold_for(dilution: float, fields: Float64[Tensor, "output input"]) -> f
         raise InputError(
             f"a dilution of {dilution:g} cannot be reached: thresholds between 0 and 1 remove {least:.3f} to {most:.3f}"
         )
-    ordered = fields.flatten().sort().values
-    wanted = max(1, math.ceil(dilution * len(ordered) - 1e-9))
+    wanted = max(1, math.ceil(dilution * fields.numel() - 1e-9))
+    last = float(fields.flatten().kthvalue(wanted).values)
     # A few roundings above: a field is compared with threshold · maximum, and was divided by the maximum here.
-    return min(max(float(ordered[wanted - 1]), 1e-9) * (1 + 4 * sys.float_info.epsilon), math.nextafter(1.0, 0.0))
+    return min(max(last, 1e-9) * (1 + 4 * sys.float_info.epsilon), math.nextafter(1.0, 0.0))
 
 
 def random_mask(

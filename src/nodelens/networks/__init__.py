@@ -39,7 +39,7 @@ from nodelens.networks.network import (
     of_real_tokens,
     real_tokens,
 )
-from nodelens.networks.sites import Site, reading, select_sites
+from nodelens.networks.sites import Site, entering, reading, select_sites
 from nodelens.networks.vgg import VGG, VGGConfig
 from nodelens.networks.warm_start import warm_start
 
@@ -66,6 +66,7 @@ __all__ = [
     "check_name",
     "dense_copy",
     "describe",
+    "entering",
     "export_checkpoint",
     "export_network",
     "fingerprint",

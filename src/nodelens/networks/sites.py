@@ -8,8 +8,8 @@ forward hook reads it and nothing in the network has to change.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,6 +114,19 @@ def reading(network: nn.Module, sites: Sequence[Site], reader: Reader) -> Iterat
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def entering(network: nn.Module, modules: Iterable[str], reader: Reader) -> Iterator[None]:
+    """Call ``reader(path, tensor)`` with what enters each of these submodules while the block runs."""
+
+    def hook(path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda module, inputs: reader(path, inputs[0])
+
+    with ExitStack() as hooks:
+        for path in modules:
+            hooks.enter_context(network.get_submodule(path).register_forward_pre_hook(hook(path)))
+        yield
 
 
 def _input_hook(site: Site, reader: Reader) -> Callable[[nn.Module, tuple[Any, ...]], None]:

@@ -21,7 +21,8 @@ from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import by_first
 from nodelens.runs import RunDirectory
 
-MEASURED, MEASURED_UNTRAINED = "measure", "measure/untrained"
+MEASURED: str = "measure"
+MEASURED_UNTRAINED: str = "measure/untrained"
 """Folders of a run directory: measurements of its network, and of the untrained network of the same kind."""
 
 

@@ -112,9 +112,10 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     joined = [dataclasses.asdict(layer) for layer in network.layers() if layer.target is not None or answers]
     described = {"sites": names, "layers": joined, "image_size": network.config.image_size}
     with run.configured("measure", _identity(network, data, settings), MEASURE_KEPT, **described):
-        _measure_one(placed(network), chosen, data, settings, run, MEASURED)
+        _measure_one(placed(network, network.stages()), chosen, data, settings, run, MEASURED)
         if settings.untrained:
-            twin = placed(untrained_twin(network, settings.untrained_seed))
+            untrained = untrained_twin(network, settings.untrained_seed)
+            twin = placed(untrained, untrained.stages())
             _measure_one(twin, chosen, data, settings, run, MEASURED_UNTRAINED)
     return [site.name for site in chosen]
 

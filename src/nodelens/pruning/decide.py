@@ -6,8 +6,8 @@ Every decision is a mask per layer, so all that follows (retraining, saving, rem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -28,9 +28,10 @@ from nodelens.measures import (
     threshold_for,
     wanda_mask,
 )
-from nodelens.networks import OWN_HEAD, Layer, as_wide_as, layer_weight, masks_of, of_real_tokens, real_tokens
+from nodelens.networks import OWN_HEAD, Layer, as_wide_as, entering, layer_weight, masks_of, of_real_tokens, real_tokens
 from nodelens.probing import Measurement
 from nodelens.processes import add_up
+from nodelens.shards import device_of
 from nodelens.training.batches import seed_of
 
 EVERY_LAYER = ("andc", "random", "magnitude", "wanda", "branch")
@@ -100,11 +101,29 @@ def thresholds_by_dilution(
     for layer in layers:
         share = wanted[layer.name] if isinstance(wanted, Mapping) else wanted
         try:
-            threshold = threshold_for(share, removal_thresholds(measurement, layer))
+            found[layer.name] = _thresholds_at(share, layer, removal_thresholds(measurement, layer))
         except InputError as error:
             raise InputError(f"{layer.name}: {error}") from error
-        found[layer.name] = LayerThresholds(threshold, threshold if layer.target else None)
     return found
+
+
+def reachable_thresholds(
+    measurement: Measurement, layer: Layer, dilutions: Sequence[float]
+) -> dict[float, LayerThresholds]:
+    """The thresholds of `thresholds_by_dilution` for several shares of one layer; shares that none gives are left out.
+
+    What takes long, the threshold at which each weight goes, is found once for all of them.
+    """
+    removal, found = removal_thresholds(measurement, layer), {}
+    for share in dilutions:
+        with suppress(InputError):
+            found[share] = _thresholds_at(share, layer, removal)
+    return found
+
+
+def _thresholds_at(share: float, layer: Layer, removal: Float64[Tensor, "_output _node"]) -> LayerThresholds:
+    threshold = threshold_for(share, removal)
+    return LayerThresholds(threshold, threshold if layer.target else None)
 
 
 def removal_thresholds(measurement: Measurement, layer: Layer) -> Float64[Tensor, "_output _node"]:
@@ -253,25 +272,18 @@ def input_norms(
     Tokens that fill up a text are left out.
     """
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     widths = {layer.module: layer_weight(network, layer).shape[1] for layer in layers}
     squares = {module: torch.zeros(width, dtype=torch.float64, device=device) for module, width in widths.items()}
     real = None
 
-    def hook(module: str) -> Any:
-        def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            squares[module] += of_real_tokens(inputs[0], real).double().square().flatten(0, -2).sum(dim=0)
+    def add(module: str, x: Tensor) -> None:
+        squares[module] += of_real_tokens(x, real).double().square().flatten(0, -2).sum(dim=0)
 
-        return add
-
-    handles = [network.get_submodule(layer.module).register_forward_pre_hook(hook(layer.module)) for layer in layers]
-    try:
+    with entering(network, squares, add):
         for _, pixels, _ in images.own_batches(batch_size):
             shown = normalisation.applied(pixels, device)
             real = real_tokens(network, shown)
             network(shown)
-    finally:
-        for handle in handles:
-            handle.remove()
     add_up(squares.values())
     return {module: squared.sqrt().float() for module, squared in squares.items()}

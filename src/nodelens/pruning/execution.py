@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from nodelens.networks import entering
 from nodelens.pruning.packed import PackedLinear, SparseLinear, gathered
 from nodelens.timing import ratio, take_turns
 from nodelens.training.precision import Precision, autocast
@@ -54,27 +55,38 @@ def executions(layer: nn.Linear, precision: Precision = "fp32") -> dict[str, nn.
     """The ways to execute a layer, by name; a sparse product knows no bf16 on every device."""
     mask = layer.weight.detach() != 0
     found: dict[str, nn.Module] = {DENSE: layer}
-    found |= {f"{n} group{'s' * (n > 1)}": PackedLinear(layer, gathered(mask, n)) for n in GROUPS}
+    for n, groups in zip(GROUPS, gathered(mask, GROUPS), strict=True):
+        found[f"{n} group{'s' * (n > 1)}"] = PackedLinear(layer, groups)
     return found if precision == "bf16" else found | {"sparse": SparseLinear(layer)}
+
+
+@torch.inference_mode()
+def executions_of(network: nn.Module, precision: Precision = "fp32") -> dict[str, dict[str, nn.Module]]:
+    """The ways to execute every layer that has zeros, by its path; they serve batches of every size."""
+    return {name: executions(layer, precision) for name, layer in sparse_layers(network).items()}
 
 
 @torch.inference_mode()
 def choose_executions(
     network: nn.Module,
+    ways_of: Mapping[str, Mapping[str, nn.Module]],
     images: Shaped[Tensor, "batch ..."],
     precision: Precision = "fp32",
     rounds: int = 15,
 ) -> tuple[dict[str, nn.Module], list[Trial]]:
     """Time every execution of every layer that has zeros, on what enters it when the images are classified.
 
+    Args:
+        ways_of: of the network, from `executions_of`.
+
     Returns:
         The modules to put in place of layers for which another execution was faster than the dense one, by path;
         and all trials.
     """
-    entering = _inputs(network, images, precision)
+    inputs = _inputs(network, ways_of, images, precision)
     chosen, trials = {}, []
-    for name, layer in sparse_layers(network).items():
-        ways, x = executions(layer, precision), entering[name]
+    for name, ways in ways_of.items():
+        x = inputs[name]
         with autocast(images.device, precision):
             found = take_turns({way: partial(module, x) for way, module in ways.items()}, rounds, warm_up=3)
         shares = {way: ratio(found, way, DENSE) for way in ways}
@@ -83,7 +95,7 @@ def choose_executions(
         if best != DENSE:
             chosen[name] = ways[best]
         for way, module in ways.items():
-            work = layer.weight.numel() if way == DENSE else int(module.multiply_adds)  # type: ignore[arg-type]
+            work = int(module.weight.numel() if way == DENSE else module.multiply_adds)  # type: ignore
             trials.append(Trial(name, way, shares[way], work, way == best))
     return chosen, trials
 
@@ -96,15 +108,9 @@ def executed(network: nn.Module, chosen: Mapping[str, nn.Module]) -> nn.Module:
     return changed
 
 
-def _inputs(network: nn.Module, images: Tensor, precision: Precision) -> dict[str, Tensor]:
-    """What enters each layer that has zeros."""
+def _inputs(network: nn.Module, layers: Iterable[str], images: Tensor, precision: Precision) -> dict[str, Tensor]:
+    """What enters each of the layers, by their paths."""
     found: dict[str, Tensor] = {}
-    handles = [
-        layer.register_forward_pre_hook(lambda _, inputs, name=name: found.__setitem__(name, inputs[0]))
-        for name, layer in sparse_layers(network).items()
-    ]
-    with autocast(images.device, precision):
+    with entering(network, layers, found.__setitem__), autocast(images.device, precision):
         network(images)
-    for handle in handles:
-        handle.remove()
     return found

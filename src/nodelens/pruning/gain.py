@@ -19,9 +19,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from nodelens.errors import InputError
-from nodelens.networks import Network, dense_copy, masks_of, plain_state, stored
+from nodelens.networks import Network, dense_copy, entering, masks_of, plain_state, stored
 from nodelens.pruning.compact import compact
-from nodelens.pruning.execution import DENSE, Trial, choose_executions, executed
+from nodelens.pruning.execution import DENSE, Trial, choose_executions, executed, executions_of
 from nodelens.pruning.retrain import Rows
 from nodelens.timing import ratio, take_turns
 from nodelens.training.precision import Precision, autocast
@@ -71,11 +71,12 @@ def costs(
     """
     rows: Rows = []
     tried: Rows = []
+    dense, smaller = dense_copy(network).to(images.device), compact(network)
+    ways_of = executions_of(smaller, precision)
     for size in batch_sizes:
         batch = images[:size]
-        smaller = compact(network)
-        chosen, trials = choose_executions(smaller, batch, precision, rounds)
-        networks = {DENSE: dense_copy(network).to(batch.device), COMPACT: smaller, PACKED: executed(smaller, chosen)}
+        chosen, trials = choose_executions(smaller, ways_of, batch, precision, rounds)
+        networks = {DENSE: dense, COMPACT: smaller, PACKED: executed(smaller, chosen)}
         seconds = latencies(networks, batch, precision, rounds)
         work = {name: multiply_adds(each, batch[:1]) for name, each in networks.items() if name != PACKED}
         work[PACKED] = work[COMPACT] - spared(smaller, trials, batch[:1])
@@ -127,17 +128,12 @@ def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> in
 def spared(network: nn.Module, trials: Sequence[Trial], image: Tensor) -> int:
     """Multiply-adds per image that the chosen executions leave out."""
     vectors: dict[str, int] = {}
-    handles = [
-        network.get_submodule(trial.layer).register_forward_pre_hook(
-            lambda _, inputs, name=trial.layer: vectors.__setitem__(name, inputs[0].numel() // inputs[0].shape[-1])
-        )
-        for trial in trials
-        if trial.chosen
-    ]
-    with torch.inference_mode():
+
+    def count(layer: str, x: Tensor) -> None:
+        vectors[layer] = x.numel() // x.shape[-1]
+
+    with entering(network, [trial.layer for trial in trials if trial.chosen], count), torch.inference_mode():
         network(image)
-    for handle in handles:
-        handle.remove()
     dense = {trial.layer: trial.multiply_adds for trial in trials if trial.execution == DENSE}
     return sum(vectors[t.layer] * (dense[t.layer] - t.multiply_adds) for t in trials if t.chosen)
 

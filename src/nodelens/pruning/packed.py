@@ -8,6 +8,7 @@ zeros is measured (`nodelens.pruning.execution`), not assumed.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ class SparseLinear(nn.Module):
         return (product if self.bias is None else product + self.bias).reshape(*x.shape[:-1], -1)
 
 
-def gathered(mask: Bool[Tensor, "output input"], groups: int) -> list[NDArray[np.intp]]:
+def gathered(mask: Bool[Tensor, "output input"], groups: Sequence[int]) -> list[list[NDArray[np.intp]]]:
     """Gather a layer's outputs into groups that read few inputs.
 
     Outputs are put in an order in which those that read alike stand together (average linkage of the Jaccard
@@ -80,19 +81,20 @@ def gathered(mask: Bool[Tensor, "output input"], groups: int) -> list[NDArray[np
 
     Args:
         mask: which weights are left.
-        groups: most groups of outputs that read something.
+        groups: most groups of outputs that read something; several numbers share the order, which takes long to find.
 
     Returns:
-        The outputs of each group; together every output once.
+        For each of the numbers the outputs of each group; together every output once.
     """
     reads = mask.cpu().numpy()
     read_something = reads.any(axis=1)
     nothing, rows = np.flatnonzero(~read_something), np.flatnonzero(read_something)
-    if len(rows) > 2 and groups > 1:
+    if len(rows) > 2 and max(groups) > 1:
         rows = rows[leaves_list(linkage(reads[rows], "average", metric="jaccard"))]
-    cuts = best_cuts(segment_sizes(reads[rows]), groups) if len(rows) else []
-    found = [rows[begin:end] for begin, end in cuts]
-    return [*found, nothing] if len(nothing) else found
+    sizes = segment_sizes(reads[rows])
+    alone = [nothing] if len(nothing) else []
+    cuts = [best_cuts(sizes, most) if len(rows) else [] for most in groups]
+    return [[*(rows[begin:end] for begin, end in of_number), *alone] for of_number in cuts]
 
 
 def segment_sizes(reads: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ from nodelens.networks import Layer, Network
 from nodelens.processes import add_up
 from nodelens.progress import progress
 from nodelens.runs import RunDirectory
+from nodelens.shards import device_of
 from nodelens.training.batches import Batch, steps_per_epoch, training_batches, with_a_batch
 from nodelens.training.learner import Learner
 from nodelens.training.precision import Precision, autocast
@@ -129,12 +130,20 @@ def retrain(
         evaluated: image sets on which each variant's accuracy is taken, before retraining and after it.
         every_epoch: whether it is also taken after every epoch between.
         teacher: the unpruned network, equal to the variants before the first pruned layer, whose softmax outputs are
-            then the targets; None for the labels.
+            then the targets; None for the labels. Given if the settings say `distill`, and only then.
 
     Returns:
         For every variant and epoch so looked at, 0 being before retraining, a row with `variant`, `epoch`, `loss` and
         the accuracy on each evaluated set, by its name.
+
+    Raises:
+        InputError: the settings say that a teacher's outputs are learnt and none is given, or the other way round.
     """
+    if settings.distill != (teacher is not None):
+        said = "no teacher is given" if settings.distill else "a teacher is given"
+        raise InputError(
+            f"the settings say distill={settings.distill}, but {said}; give a teacher if it is to be learnt"
+        )
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
     settings = dataclasses.replace(settings, recipe=with_a_batch(settings.recipe, training))
@@ -143,7 +152,7 @@ def retrain(
     if not rows:
         rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
     shared = next(iter(variants.values()))
-    device = next(shared.parameters()).device
+    device = device_of(shared)
     save = None if state is None else lambda: _save(state, rows, learners)
     with (
         progress(title, settings.recipe.epochs * steps) as bar,
@@ -251,7 +260,7 @@ def accuracies(
         first: stage before which all variants are the same network.
     """
     shared = next(iter(variants.values()))
-    device = next(shared.parameters()).device
+    device = device_of(shared)
     for network in variants.values():
         network.eval()
     correct = {name: torch.zeros((), dtype=torch.int64, device=device) for name in variants}

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from nodelens.errors import InputError
 from nodelens.files import exists, read_json
 from nodelens.networks import Layer, Network, apply_masks, layer_weight
 from nodelens.progress import progress
@@ -32,8 +31,8 @@ from nodelens.pruning.decide import (
     LayerThresholds,
     Masks,
     andc_masks,
+    reachable_thresholds,
     removed_counts,
-    thresholds_by_dilution,
     total_dilution,
 )
 from nodelens.pruning.execution import DENSE
@@ -161,6 +160,7 @@ class DilutionSearch:
         self.study, self.asked, self.seed = study, asked, seed
         self.method = study.settings.model_of
         self.measurement = study.measurement(seed)
+        self._at_levels: dict[str, Mapping[float, LayerThresholds]] = {}
         self.unpruned = self._accuracy({DENSE: study.network})[DENSE]
         reached = study.retrain_one(copy.deepcopy(study.network), f"search-{seed}-dense", seed)[1]
         self.wanted = round(reached[-1][study.decided_on] - asked.keep, 9)  # a loss of just as much is none too many
@@ -185,7 +185,8 @@ class DilutionSearch:
         return Sensitivity({name: [(level, loss) for level, loss in of_layer] for name, of_layer in losses.items()})
 
     def _losses(self, layer: Layer) -> list[list[float]]:
-        variants, levels = {}, [level for level in self.asked.levels if self._reachable(layer, level)]
+        variants = {}
+        levels = [level for level in self.asked.levels if self.method != "andc" or level in self._reachable(layer)]
         for level in levels:
             variants[str(level)] = copy.deepcopy(self.study.network)
             apply_masks(variants[str(level)], self._masks([layer], {layer.name: level}))
@@ -282,14 +283,13 @@ class DilutionSearch:
     def _thresholds(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> dict[str, LayerThresholds]:
         """ANDC's thresholds of the layers of which something is to go; the other methods have none."""
         pruned = [layer for layer in chosen if self.method == "andc" and wanted[layer.name] > 0]
-        return thresholds_by_dilution(self.measurement, pruned, wanted)
+        return {layer.name: self._reachable(layer)[wanted[layer.name]] for layer in pruned}
 
-    def _reachable(self, layer: Layer, level: float) -> bool:
-        try:
-            self._thresholds([layer], {layer.name: level})
-        except InputError:
-            return False
-        return True
+    def _reachable(self, layer: Layer) -> Mapping[float, LayerThresholds]:
+        """ANDC's thresholds of a layer at every level that it can give; kept, as they take seconds to find."""
+        if layer.name not in self._at_levels:
+            self._at_levels[layer.name] = reachable_thresholds(self.measurement, layer, self.asked.levels)
+        return self._at_levels[layer.name]
 
     def _accuracy(self, variants: Mapping[str, Network], first: int = 0) -> dict[str, float]:
         data, settings = self.study.data, self.study.settings

@@ -65,6 +65,7 @@ from nodelens.pruning.retrain import Rows, retrain
 from nodelens.pruning.settings import PruneSettings
 from nodelens.pruning.vanished import emptied_layers, vanished_masks
 from nodelens.runs import RunDirectory
+from nodelens.shards import device_of
 
 HELD_OUT, TEST = "train-held-out", "test"
 
@@ -232,7 +233,7 @@ class PruningStudy:
         """
         rows = self._finished(name)
         if rows is not None:
-            device = next(network.parameters()).device
+            device = device_of(network)
             return load_network(self.run.checkpoints / f"{name}.safetensors").to(device), rows
         rows = self._retrain({name: network}, name, seed, search=True)
         self.run.write_tensors(f"checkpoints/{name}.safetensors", *stored(network))

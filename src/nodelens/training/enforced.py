@@ -12,10 +12,10 @@ other for ever, and a CCT-2/3x2 hardly learnt CIFAR-100 at all.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,7 +24,8 @@ from torch.nn import functional as F
 
 from nodelens.data.examples import Samples
 from nodelens.errors import InputError
-from nodelens.networks import Network, Site, mean_over_tokens, real_tokens
+from nodelens.networks import Network, Site, mean_over_tokens, reading, real_tokens
+from nodelens.shards import device_of
 from nodelens.training.batches import ASSIGNMENT, seed_of
 
 SUPERCLASS, RANDOM = "superclass", "random"
@@ -108,7 +109,10 @@ def _named(labels: Sequence[Sequence[str]], heads: int, images: Samples) -> Bool
 
 
 class HeadTerm:
-    """The term of the loss by which heads learn the labels that they were given; 0 where a block has none."""
+    """The term of the loss by which heads learn the labels that they were given; 0 where a block has none.
+
+    It is that of the batch which the network has just read, and is asked for while it is `attached`.
+    """
 
     def __init__(self, network: Network, enforced: EnforcedHeads, images: Samples, seed: int) -> None:
         """
@@ -116,19 +120,28 @@ class HeadTerm:
             InputError: a network without heads, a block that it has not, or as `labels_of_heads`.
         """
         self.weight = enforced.weight
+        self._network, self._sites = network, {site.name: site for site in _chosen(network, enforced.blocks)}
         self._given: dict[str, Bool[Tensor, "head label"]] = {}
         self._directions: dict[str, Float[Tensor, "head label node"]] = {}
         self._outputs: dict[str, Float[Tensor, "batch head node"]] = {}
         self._real: Bool[Tensor, "batch token"] | None = None
-        network.register_forward_pre_hook(self._before)
-        device = next(network.parameters()).device
-        for site in _chosen(network, enforced.blocks):
+        device = device_of(network)
+        for site in self._sites.values():
             given = labels_of_heads(enforced, site.heads, images, seed)
             generator = torch.Generator().manual_seed(seed_of(seed, ASSIGNMENT, site.block))
             drawn = torch.randn(*given.shape, site.nodes // site.heads, generator=generator)
             self._given[site.name] = given.to(device)
             self._directions[site.name] = F.normalize(drawn, dim=2).to(device)
-            network.get_submodule(site.module).register_forward_pre_hook(self._hook(site))
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Read what the heads put out while the block runs; afterwards the network is as it was."""
+        with (
+            self._network.register_forward_pre_hook(self._before),
+            reading(self._network, list(self._sites.values()), self._remember),
+        ):
+            yield
+        self._outputs.clear()
 
     def __call__(self, targets: Float[Tensor, "batch label"]) -> Float[Tensor, ""]:
         """The term of the batch that the network has just read, mean over its images and the blocks.
@@ -145,13 +158,10 @@ class HeadTerm:
     def _before(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._real = real_tokens(network, inputs[0])
 
-    def _hook(self, site: Site) -> Any:
-        def remember(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if module.training:
-                mean = mean_over_tokens(inputs[0].float(), self._real)
-                self._outputs[site.name] = mean.reshape(len(mean), site.heads, -1)
-
-        return remember
+    def _remember(self, name: str, activations: Tensor) -> None:
+        if self._network.training:
+            mean = mean_over_tokens(activations.float(), self._real)
+            self._outputs[name] = mean.reshape(len(mean), self._sites[name].heads, -1)
 
 
 def own_label_loss(

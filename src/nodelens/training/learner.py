@@ -16,6 +16,7 @@ from nodelens.processes import add_up, rank, size
 from nodelens.replay import Replayed, replayed
 from nodelens.shards import device_of, is_sharded, restore_shards, sharded_state
 from nodelens.training.batches import DROPOUT, Batch, seed_of
+from nodelens.training.enforced import HeadTerm
 from nodelens.training.optimizer import make_optimizer
 from nodelens.training.precision import Precision, autocast
 from nodelens.training.recipe import Recipe
@@ -60,7 +61,8 @@ class Learner:
         seed: of the dropout of every step.
         slow: parameters that are trained at `slow_share` of the recipe's learning rate.
         forward: computes the logits; by default the network itself.
-        term: what is added to the cross-entropy of the batch just read, of its targets; it is not logged.
+        term: what is added to the cross-entropy of the batch just read, of its targets, while it is attached; it is not
+            logged.
         replay: whether a GPU replays the steps as recorded in the first one; what several processes share in a pass
             (shards, batch normalisation) is not replayed.
 
@@ -78,7 +80,7 @@ class Learner:
         slow: Iterable[nn.Parameter] = (),
         slow_share: float = 1.0,
         forward: Callable[[Tensor], Tensor] | None = None,
-        term: Callable[[Tensor], Tensor] | None = None,
+        term: HeadTerm | None = None,
         replay: bool = True,
     ) -> None:
         if not is_sharded(network):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def learner_of(settings: TrainSettings, training: Samples, initial: Network | No
         apply_masks(network, assigned_masks(network, settings.assigned, settings.seed))
     if in_shards():
         share_norms(network, default_device())  # before its weights lie in several processes
-    network = placed(network)
+    network = placed(network, network.stages())
     if not is_sharded(network):  # whose weights are to be contiguous
         network = network.to(memory_format=torch.channels_last)
     term = None
@@ -125,7 +126,10 @@ def train(
         run.forget_events_after("train", learner.step)
         epochs_done = learner.step // steps_per_epoch(training, settings.recipe)
         board = _tensorboard_writer(run, epochs_done + 1) if tensorboard and rank() == 0 else None
-        with Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints:
+        with (
+            nullcontext() if learner.term is None else learner.term.attached(),
+            Checkpoints(lambda: save_state(resume, learner.state()), checkpoint_seconds) as checkpoints,
+        ):
             _learn(network, learner, settings, training, test, normalisation, run, checkpoints, board, test_every)
         return _finish(network, settings, test, normalisation, run)
 
