@@ -67,6 +67,11 @@ def test_heads_stand_beside_the_paper_s_by_their_labels(reproduced: Path) -> Non
             assert difference == pytest.approx(ours - paper)
 
 
+def test_table_5_of_other_data_names_the_paper_s(reproduced: Path) -> None:
+    title = (reproduced / "tables" / "table5.train.md").read_text().splitlines()[0]
+    assert "the paper's is CCT-7/7x2 on Flowers-102" in title
+
+
 def test_superclasses_of_random_labels_are_the_paper_s(reproduced: Path) -> None:
     sampled = table(reproduced, "table4.random")
     assert [float(sampled[0][f"filled_{k}"]) for k in range(1, 6)] == [8.1, 5.4, 1.7, 0.25, 0.015]

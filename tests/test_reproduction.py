@@ -131,6 +131,16 @@ def test_the_page_says_what_is_held_and_why_not() -> None:
     assert "no label" in why[-1]
 
 
+def test_table_5_says_whose_the_paper_s_numbers_are() -> None:
+    number, other = Number("table5", "block 7, labels owned", 68.0, 23.0), Number("table4", "labels", 23.0, 10.0)
+    for name, told in (("smoke", 1), ("cpu", 1), ("paper", 0)):
+        scale = scales.SCALES[name]
+        title, *_ = page_text([number], scale, "", []).partition("**Table 5")[2].splitlines()
+        for text in (title, reason(number, scale)):
+            assert text.count("the paper's is CCT-7/7x2 on Flowers-102") == told
+        assert "Flowers" not in reason(other, scale)
+
+
 def reproduce(out: Path, *more: str) -> int:
     return nodelens("reproduce", "all", "--out", str(out), *more)
 

@@ -21,7 +21,7 @@ from nodelens.measures import expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import SECOND, Scale, precision_of, scale_probes, trained_network
+from nodelens.paper.scales import SECOND, TABLE5_IS_OF, Scale, precision_of, scale_probes, trained_network
 from nodelens.report.expert_tables import expert_rows, symmetry_rows
 from nodelens.report.field_figures import overlap_rows
 from nodelens.report.figures import save_figure
@@ -104,12 +104,14 @@ def random_labels(study: HeadStudy) -> TextTable:
 def table5(study: HeadStudy) -> list[TextTable]:
     """Table 5: accuracy of the probe and labels of the heads in the last four blocks, on Flowers-102.
 
-    `nodelens reproduce table5 --scale paper`; a GPU. At the other scales the same table of their own data. Expect
-    the labels owned to grow with the block; by the paper from 7 to 68 of 102.
+    `nodelens reproduce table5 --scale paper`; a GPU. At the other scales the same table of their own network and data,
+    as its title says. Expect the labels owned to grow with the block; by the paper from 7 to 68 of 102.
     """
     of_block = {row["block"]: row for row in depth_rows(study)}
     headings = ("block", "Acc", *(f"{place(i)}" for i in range(4)), "total")
-    table, rows = table_of(study, "Table 5: labels of the heads, most first", headings), []
+    own_data = not study.data.probing.training.name.startswith("flowers102")
+    title = "Table 5: labels of the heads, most first" + f"; {TABLE5_IS_OF}" * own_data
+    table, rows = table_of(study, title, headings), []
     for block, site in paired(study, values.TABLE5):
         accuracy, published, total = values.TABLE5[block]
         own = of_block[site.block]

@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import median
 
 from nodelens.paper.numbers import HELD, NOT_HELD, UNKNOWN, Number
-from nodelens.paper.scales import Scale
+from nodelens.paper.scales import TABLE5_IS_OF, Scale
 from nodelens.paper.studies import PRUNING_STUDIES
 from nodelens.report.tables import Row, TextTable, with_spread
 
@@ -67,7 +67,13 @@ def reason(number: Number, scale: Scale) -> str:
         return "nothing to be measured here: no label, or no label of that kind"
     measured = scale.second if number.part == "table5" and scale.second is not None else scale
     retrained = measured.retrains if number.part in PRUNING_STUDIES else ""
-    return "; ".join(filter(None, (REASONS.get(number.part, ""), measured.differs, retrained)))
+    of = _other_network(number.part, scale)
+    return "; ".join(filter(None, (of, REASONS.get(number.part, ""), measured.differs, retrained)))
+
+
+def _other_network(part: str, scale: Scale) -> str:
+    """Of Table 5, whose numbers the paper's are where the scale has no second network; else empty."""
+    return TABLE5_IS_OF if part == "table5" and scale.second is None else ""
 
 
 def page_rows(numbers: Sequence[Number], scale: Scale) -> list[Row]:
@@ -141,7 +147,8 @@ def page_text(numbers: Sequence[Number], scale: Scale, how: str, missing: Sequen
 
 def _section(numbers: Sequence[Number], scale: Scale) -> list[str]:
     part = numbers[0].part
-    title = f"{TITLES[part]}: {_counted(numbers)}"
+    of = _other_network(part, scale)
+    title = f"{TITLES[part]}{f' ({of})' * bool(of)}: {_counted(numbers)}"
     shares = [number.relative for number in numbers if math.isfinite(number.relative)]
     if part in OF_NODES and len(shares) > 2:
         title += f"; half of the numbers within {_percent(median(shares))} of the paper's"

@@ -73,6 +73,8 @@ class Scale:
 SECOND = "flowers102"
 FLOWERS = Scale("cct_7_7x2", "flowers102:cct", "cct-flowers", probe_epochs=50, image_size=224)
 """The paper's second network, CCT-7/7x2 on Flowers-102."""
+TABLE5_IS_OF = "the paper's is CCT-7/7x2 on Flowers-102"
+"""What is said of Table 5 where another network on other data stands beside it."""
 
 SCALES = {
     "smoke": Scale(
