@@ -336,6 +336,14 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     assert "retrained" not in reason(measured, fewer)
 
 
+def test_what_the_cpu_scale_is_said_to_reach_is_what_its_networks_reached() -> None:
+    results = Path(__file__).parent.parent / "docs" / "results"
+    for network, optimizer in (("own", " by AdamW take it"), ("muon", " by Muon")):
+        last = stored_rows(results / f"cct_7_3x2_{network}" / "training" / "tables" / "training.csv")[-1]
+        told = f"{last['epoch']:g}{' epochs' * (network == 'own')}{optimizer} to {last['test_accuracy']:.2f}"
+        assert told in scales.SCALES["cpu"].differs
+
+
 def test_both_networks_of_a_scale_are_probed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scales, "of_checkpoint", lambda scale, network: scale)  # it reads the data
     found = studies.scale_of("paper", probe_optimizer="sgd", probe_images="cct-fast")
