@@ -100,6 +100,48 @@ def test_the_second_network_s_accuracy_stands_with_table5(tmp_path: Path) -> Non
     assert {number.verdict for number in numbers_of("table5", run)} == {"held"}
 
 
+def test_what_differs_from_seed_to_seed_has_a_spread(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    heads = [
+        {"block": 7, "head": 1, "of": "paper", "labels": 23},
+        {"block": 7, "head": 1, "of": "ours", "labels": 20.0},
+    ]
+    # As older versions wrote it, and by the means and spreads over the seeds.
+    for spread, verdicts in (({}, ["not held"]), ({"labels_std": 1.5}, ["held"])):
+        run.write_table(
+            "table4.train",
+            [{**row, **dict.fromkeys(spread, "")} | (spread if i else {}) for i, row in enumerate(heads)],
+        )
+        run.write_table("table4.random.train", [{"of": "paper"}])
+        assert [number.verdict for number in numbers_of("table4", run)] == verdicts
+    for part, names in (("figure8", ("own", "others")), ("figure9", ("with", "without"))):
+        first, second = dict.fromkeys(names, 0.8), dict(zip(names, (0.7, 0.5), strict=True))
+        for gain, spread in (({}, 0.0), ({"gain": 0.2, "gain_std": 0.03}, 0.03)):
+            paper = {"block": 7, "of": "paper", **first, **dict.fromkeys(gain, "")}
+            run.write_table(f"{part}.train", [paper, {"block": 7, "of": "ours", **second, **gain}])
+            *_, number = numbers_of(part, run)
+            assert (number.ours, number.spread) == (pytest.approx(0.2), spread)
+
+
+def test_what_andc_gains_over_random_pruning_is_compared_seed_by_seed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "prune" / "output")
+    reached = {("dense", 0): (0.8, 0.8), ("andc", 0): (0.1, 0.1), ("andc", 3): (0.75, 0.79), ("random", 3): (0.5, 0.6)}
+    rows = [
+        {"method": method, "seed": seed, "epoch": epoch, "test": test}
+        for (method, epoch), of_seeds in reached.items()
+        for seed, test in enumerate(of_seeds)
+    ]
+    run.write_table("prune", rows)
+    run.write_table("prune.curve", [row for row in rows if row["method"] == "andc"])
+    lines = {name: value for name, value in values.OUTPUT.items() if name != "threshold"}
+    run.write_table("output", [{"of": "paper", **lines}, {"of": "ours", **lines}])
+    number = next(
+        n for n in numbers_of("output", RunDirectory(tmp_path)) if n.what.endswith("random pruning") and n.rule == "≥"
+    )
+    assert number.ours == pytest.approx(0.22)
+    assert number.spread == pytest.approx(math.sqrt(0.03**2 * 2))
+
+
 def test_the_rounding_is_that_of_the_column(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_table("table2.test", published(values.TABLE2))

@@ -47,7 +47,7 @@ REASONS = {
         "measured on held-out training images, which the network has learnt, the paper's on test images; the skip "
         "connection carries most of the last block, so that removing the whole branch costs about as little"
     ),
-    "table4": "a head's labels differ from network to network; the paper shows one, and ours has no spread",
+    "table4": "a head's labels differ from network to network; the paper shows one",
     "table5": "a head's labels differ from network to network; the paper shows one",
     "figure9": "labels with symmetry breaking are few or many by the seed; see the p-values of the figure's table",
     "enforced": "the paper calls its results preliminary and gives no number",
