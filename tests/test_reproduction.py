@@ -27,6 +27,7 @@ from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
 from nodelens.training import RECIPES
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
 
 
@@ -379,9 +380,8 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
 
 
 def test_what_the_cpu_scale_is_said_to_reach_is_what_its_networks_reached() -> None:
-    results = Path(__file__).parent.parent / "docs" / "results"
     for network, optimizer in (("own", " by AdamW take it"), ("muon", " by Muon")):
-        last = stored_rows(results / f"cct_7_3x2_{network}" / "training" / "tables" / "training.csv")[-1]
+        last = stored_rows(RESULTS / f"cct_7_3x2_{network}" / "training" / "tables" / "training.csv")[-1]
         told = f"{last['epoch']:g}{' epochs' * (network == 'own')}{optimizer} to {last['test_accuracy']:.2f}"
         assert told in scales.SCALES["cpu"].differs
 
@@ -437,6 +437,35 @@ def test_every_part_with_numbers_has_a_title_and_is_run() -> None:
     assert set(CHEAPEST_FIRST) == {"network", *STUDIES}
     assert set(TITLES) == set(READERS)
     assert set(REASONS) <= set(TITLES)
+    # What has not failed yet anywhere has no reason.
+    assert set(TITLES) - set(REASONS) <= {"figure8"}
+
+
+@pytest.mark.parametrize("table", sorted(RESULTS.rglob("reproduction.csv")), ids=lambda path: path.parts[-3])
+def test_no_number_of_the_stored_pages_fails_without_a_reason(table: Path) -> None:
+    for row in stored_rows(table):
+        number = Number(row["part"], row["number"], row["paper"], row["ours"], rule=row["rule"])
+        assert row["verdict"] != "not held" or reason(number, scales.SCALES["paper"])
+
+
+def test_what_the_reasons_say_was_measured() -> None:
+    from nodelens.paper.page import REASONS
+
+    first = [RESULTS / "cct_7_3x1_300" / run for run in ("numbers", "fifty_epochs/tables", "at_rest/tables")]
+    found = [
+        {(row["part"], row["number"]): row["ours"] for row in stored_rows(run / "reproduction.csv")}
+        for run in (*first, RESULTS / "paper" / "tables")
+    ]
+
+    def span(part: str, number: str, form: str) -> str:
+        of_first = [of_run[part, number] for of_run in found[:3]]
+        return " to ".join(format(value, form) for value in (min(of_first), max(of_first)))
+
+    for site in ("linear1", "linear2.no_skip"):
+        assert span("figure3", f"last block's {site}, diag", ".1f") in REASONS["figure3"]
+    assert span("figure7", "block 7, labels owned", ".0f") in REASONS["figure7"]
+    assert f"{found[3]['figure7', 'block 7, labels owned']:.0f} in another" in REASONS["figure7"]
+    assert span("figure7", "block 7, Acc of the probe", ".2f") in REASONS["figure7"]
 
 
 @pytest.mark.slow
