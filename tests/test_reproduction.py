@@ -448,6 +448,62 @@ def test_no_number_of_the_stored_pages_fails_without_a_reason(table: Path) -> No
         assert row["verdict"] != "not held" or reason(number, scales.SCALES["paper"])
 
 
+def test_statements_of_the_text_are_judged_by_the_tables(tmp_path: Path) -> None:
+    run, study = RunDirectory(tmp_path), RunDirectory(tmp_path / "prune" / "table3")
+
+    def judged(part: str, *words: str) -> list[tuple[float, float, str]]:
+        of_words = [n for n in numbers_of(part, run) if any(word in n.what for word in words)]
+        return [(number.ours, number.spread, number.verdict) for number in of_words]
+
+    # The paper's own dilutions of four layers: 93,061 of 524,288 weights are kept.
+    joined = {
+        "qkv": (256, 768, 0.85),
+        "projection": (256, 256, 0.77),
+        "linear1": (256, 512, 0.83),
+        "linear2": (512, 256, 0.8),
+    }
+    layers = [
+        {"layer": k, "role": r, "nodes": n}
+        for k, v in joined.items()
+        for r, n in zip(("input", "output"), v[:2], strict=True)
+    ]
+    kept = sum(a * b * (1 - removed) for a, b, removed in joined.values())
+    facts = {"seed": 0, "test": 0.8}
+    andc = [{"method": "andc", **facts, "dilution": 1 - kept / 524_288, "epoch": epoch} for epoch in (0, 3)]
+    study.write_table("prune", [{"method": "dense", **facts, "dilution": 0.0, "epoch": 0}, *andc])
+    study.write_table("table3", [{"of": "paper"}])
+    assert judged("table3", "weights") == []
+    study.write_table("prune.layers", layers)
+    assert judged("table3", "weights") == [(524_288, 0, "held"), (pytest.approx(kept), 0, "held")]
+    assert kept == pytest.approx(93_061, abs=1)
+
+    # The last block's ratio is not the largest at 0.4; beyond the range it does not count.
+    ratios = {0.2: (1.5, 2.0, 2.5), 0.4: (2.6, 2.0, 2.5), 0.9: (9.0, 2.0, 2.5)}
+    rows = [
+        {"site": f"block.{block}.linear2", "of": "network", "threshold": threshold, "snr": snr, "snr_min": snr}
+        for block in (1, 2, 3)
+        for threshold, along in ratios.items()
+        for snr in [along[block - 1]]
+    ]
+    run.write_table("figure5.test", rows)
+    assert judged("figure5", "largest other") == [(pytest.approx(-0.1), 0, "not held")]
+
+    shares = {"ratio_1.5": 0.7, "ratio_2": 0.7, "ratio_2.5": 0.7}
+    before = {"block": 6, "of": "ours", **shares, "ratio_2": 0.41, "ratio_2_std": 0.01}
+    run.write_table(
+        "figure10.train", [{"block": 7, "of": of, **shares, "ratio_2_std": 0.0} for of in ("paper", "ours")] + [before]
+    )
+    assert judged("figure10", "39 labels") == [(0.41, 0.01, "held")]
+
+    every = {"block": 7, "view": "all heads", "of": "itself", "mean": 0.3, "from_0.5": 0.2}
+    views = [every | {"view": "expert head", "mean": 0.4, "from_0.5": 0.6}, every | {"view": "other heads"}]
+    run.write_table("figure11.train", [every, *views])
+    assert judged("figure11", "") == [(pytest.approx(0.1), 0, "held"), (0.6, 0, "not held")]
+    # Where no head owns a label of the test images there is no such field.
+    run.write_table("figure11.train", [every])
+    assert [number.verdict for number in numbers_of("figure11", run)] == ["no number"] * 2
+
+
 def test_what_the_reasons_say_was_measured() -> None:
     from nodelens.paper.page import REASONS
 

@@ -113,6 +113,15 @@ def _figure5(run: RunDirectory) -> Iterator[Number]:
         best = max((row for row in rows if row["site"] == site), key=lambda row: row["snr_min"])
         # "About": a step of the sweep.
         yield Number("figure5", f"block {block}, best threshold", published, best["threshold"], rounding=0.05)
+    low, high = values.ROBUST_THRESHOLDS
+    ratios: dict[float, list[float]] = {}  # at each threshold along the blocks
+    for row in rows:
+        if low <= row["threshold"] <= high:
+            ratios.setdefault(row["threshold"], []).append(row["snr"])
+    leads = [along[-1] - max(along[:-1]) for along in ratios.values() if len(along) > 1]
+    if leads:
+        what = f"SNR of the last block less the largest other, least at thresholds {low:g} to {high:g}"
+        yield Number("figure5", what, 0.0, min(leads), rule="≥")
 
 
 def _table3(run: RunDirectory) -> Iterator[Number]:
@@ -121,8 +130,22 @@ def _table3(run: RunDirectory) -> Iterator[Number]:
     units = _units(values.TABLE3.values())
     for paper, ours in _pairs(_rows(study, "table3")):
         yield from _compared("table3", paper, ours, columns, units, f"{ours['layer']} {ours['role']}")
-    kept = _kept(_rows(study, "prune"), "andc")
+    rows = _rows(study, "prune")
+    if (study.path / "tables" / "prune.layers.csv").exists():
+        yield from _weights(_rows(study, "prune.layers"), rows)
+    kept = _kept(rows, "andc")
     yield Number("table3", "Acc after pruning and retraining less before", KEEPS_ACCURACY, *kept, rule="≥")
+
+
+def _weights(layers: Sequence[Row], rows: Sequence[Row]) -> Iterator[Number]:
+    """Weights of the pruned layers before and after pruning."""
+    nodes = {(row["layer"], row["role"]): row["nodes"] for row in layers}
+    before = sum(nodes[layer, "input"] * nodes[layer, "output"] for layer in {layer for layer, _ in nodes})
+    kept = [before * (1 - row["dilution"]) for row in rows if row["method"] == "andc" and row["epoch"] == 0]
+    published = values.TABLE3_WEIGHTS
+    # "About", in thousands.
+    yield Number("table3", "weights of the four layers before pruning", published["before"], before, rounding=500.0)
+    yield Number("table3", "weights of the four layers after pruning", published["after"], *_over_seeds(kept), 500.0)
 
 
 def _kept(rows: Sequence[Row], method: str) -> tuple[float, float]:
@@ -238,9 +261,26 @@ def _figure10(run: RunDirectory) -> Iterator[Number]:
         # "About 70".
         yield from _compared("figure10", paper, ours, names, dict.fromkeys(names, 0.05), _block(last["block"]))
     if others:
+        before, labels = others[0], sum(labels for labels, _ in values.TABLE4[values.BLOCKS - 1])
+        paper = {"ratio_2": labels / values.LABELS}
+        names = {"ratio_2": f"share owned at ratio 2, in the text {labels} labels"}
+        yield from _compared(
+            "figure10", paper, before, names, {"ratio_2": unit([labels / values.LABELS])}, _block(before["block"])
+        )
         most = max(row[f"ratio_{low:g}"] for row in others)
         what = f"largest share owned in another block at ratio {low:g}"
         yield Number("figure10", what, values.FIGURE10_LABELS / values.LABELS, most, rule="≤")
+
+
+def _figure11(run: RunDirectory) -> Iterator[Number]:
+    """Statements in words: a head is clearer for its own labels than the others, and clear fields are infrequent."""
+    rows = {row["view"]: row for row in _rows(run, "figure11.train") if row["of"] == "itself"}
+    expert, others = (rows.get(view, {}) for view in ("expert head", "other heads"))
+    clearer = _known(expert.get("mean", "")) - _known(others.get("mean", ""))
+    yield Number("figure11", "overlap with the image, a label's own head less the others", 0.0, clearer, rule="≥")
+    at = values.FIGURE11_CLEAR
+    what, clear = f"share of images that are clear there, |r| ≥ {at:g}", _known(expert.get(f"from_{at:g}", ""))
+    yield Number("figure11", what, values.FIGURE11_INFREQUENT, clear, rule="≤")
 
 
 def _enforced(run: RunDirectory) -> Iterator[Number]:
@@ -268,6 +308,7 @@ READERS: dict[str, Callable[[RunDirectory], Iterator[Number]]] = {
     "figure8": _figure8,
     "figure9": _figure9,
     "figure10": _figure10,
+    "figure11": _figure11,
     "enforced": _enforced,
 }
-"""Parts whose tables hold numbers of the paper; Figs. 4 and 11 are pictures without a number."""
+"""Parts whose tables hold numbers of the paper; Fig. 4 is a picture without a number."""
