@@ -27,6 +27,7 @@ from nodelens.report.tables import TextTable
 from nodelens.runs import RunDirectory
 from nodelens.training import RECIPES
 
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 TINY = scales.Scale("cct_2_3x1_16", "digits", "digits", probe_epochs=1, seeds=2)
 
 
@@ -100,6 +101,48 @@ def test_the_second_network_s_accuracy_stands_with_table5(tmp_path: Path) -> Non
     assert {number.verdict for number in numbers_of("table5", run)} == {"held"}
 
 
+def test_what_differs_from_seed_to_seed_has_a_spread(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    heads = [
+        {"block": 7, "head": 1, "of": "paper", "labels": 23},
+        {"block": 7, "head": 1, "of": "ours", "labels": 20.0},
+    ]
+    # As older versions wrote it, and by the means and spreads over the seeds.
+    for spread, verdicts in (({}, ["not held"]), ({"labels_std": 1.5}, ["held"])):
+        run.write_table(
+            "table4.train",
+            [{**row, **dict.fromkeys(spread, "")} | (spread if i else {}) for i, row in enumerate(heads)],
+        )
+        run.write_table("table4.random.train", [{"of": "paper"}])
+        assert [number.verdict for number in numbers_of("table4", run)] == verdicts
+    for part, names in (("figure8", ("own", "others")), ("figure9", ("with", "without"))):
+        first, second = dict.fromkeys(names, 0.8), dict(zip(names, (0.7, 0.5), strict=True))
+        for gain, spread in (({}, 0.0), ({"gain": 0.2, "gain_std": 0.03}, 0.03)):
+            paper = {"block": 7, "of": "paper", **first, **dict.fromkeys(gain, "")}
+            run.write_table(f"{part}.train", [paper, {"block": 7, "of": "ours", **second, **gain}])
+            *_, number = numbers_of(part, run)
+            assert (number.ours, number.spread) == (pytest.approx(0.2), spread)
+
+
+def test_what_andc_gains_over_random_pruning_is_compared_seed_by_seed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "prune" / "output")
+    reached = {("dense", 0): (0.8, 0.8), ("andc", 0): (0.1, 0.1), ("andc", 3): (0.75, 0.79), ("random", 3): (0.5, 0.6)}
+    rows = [
+        {"method": method, "seed": seed, "epoch": epoch, "test": test}
+        for (method, epoch), of_seeds in reached.items()
+        for seed, test in enumerate(of_seeds)
+    ]
+    run.write_table("prune", rows)
+    run.write_table("prune.curve", [row for row in rows if row["method"] == "andc"])
+    lines = {name: value for name, value in values.OUTPUT.items() if name != "threshold"}
+    run.write_table("output", [{"of": "paper", **lines}, {"of": "ours", **lines}])
+    number = next(
+        n for n in numbers_of("output", RunDirectory(tmp_path)) if n.what.endswith("random pruning") and n.rule == "≥"
+    )
+    assert number.ours == pytest.approx(0.22)
+    assert number.spread == pytest.approx(math.sqrt(0.03**2 * 2))
+
+
 def test_the_rounding_is_that_of_the_column(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.write_table("table2.test", published(values.TABLE2))
@@ -129,6 +172,16 @@ def test_the_page_says_what_is_held_and_why_not() -> None:
     why = [row["why"] for row in page_rows(found, scale)]
     assert why[0] == ""
     assert "no label" in why[-1]
+
+
+def test_table_5_says_whose_the_paper_s_numbers_are() -> None:
+    number, other = Number("table5", "block 7, labels owned", 68.0, 23.0), Number("table4", "labels", 23.0, 10.0)
+    for name, told in (("smoke", 1), ("cpu", 1), ("paper", 0)):
+        scale = scales.SCALES[name]
+        title, *_ = page_text([number], scale, "", []).partition("**Table 5")[2].splitlines()
+        for text in (title, reason(number, scale)):
+            assert text.count("the paper's is CCT-7/7x2 on Flowers-102") == told
+        assert "Flowers" not in reason(other, scale)
 
 
 def reproduce(out: Path, *more: str) -> int:
@@ -326,6 +379,13 @@ def test_the_paper_s_network_at_another_scale_differs_by_its_probes() -> None:
     assert "retrained" not in reason(measured, fewer)
 
 
+def test_what_the_cpu_scale_is_said_to_reach_is_what_its_networks_reached() -> None:
+    for network, optimizer in (("own", " by AdamW take it"), ("muon", " by Muon")):
+        last = stored_rows(RESULTS / f"cct_7_3x2_{network}" / "training" / "tables" / "training.csv")[-1]
+        told = f"{last['epoch']:g}{' epochs' * (network == 'own')}{optimizer} to {last['test_accuracy']:.2f}"
+        assert told in scales.SCALES["cpu"].differs
+
+
 def test_both_networks_of_a_scale_are_probed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scales, "of_checkpoint", lambda scale, network: scale)  # it reads the data
     found = studies.scale_of("paper", probe_optimizer="sgd", probe_images="cct-fast")
@@ -377,6 +437,91 @@ def test_every_part_with_numbers_has_a_title_and_is_run() -> None:
     assert set(CHEAPEST_FIRST) == {"network", *STUDIES}
     assert set(TITLES) == set(READERS)
     assert set(REASONS) <= set(TITLES)
+    # What has not failed yet anywhere has no reason.
+    assert set(TITLES) - set(REASONS) <= {"figure8"}
+
+
+@pytest.mark.parametrize("table", sorted(RESULTS.rglob("reproduction.csv")), ids=lambda path: path.parts[-3])
+def test_no_number_of_the_stored_pages_fails_without_a_reason(table: Path) -> None:
+    for row in stored_rows(table):
+        number = Number(row["part"], row["number"], row["paper"], row["ours"], rule=row["rule"])
+        assert row["verdict"] != "not held" or reason(number, scales.SCALES["paper"])
+
+
+def test_statements_of_the_text_are_judged_by_the_tables(tmp_path: Path) -> None:
+    run, study = RunDirectory(tmp_path), RunDirectory(tmp_path / "prune" / "table3")
+
+    def judged(part: str, *words: str) -> list[tuple[float, float, str]]:
+        of_words = [n for n in numbers_of(part, run) if any(word in n.what for word in words)]
+        return [(number.ours, number.spread, number.verdict) for number in of_words]
+
+    # The paper's own dilutions of four layers: 93,061 of 524,288 weights are kept.
+    joined = {
+        "qkv": (256, 768, 0.85),
+        "projection": (256, 256, 0.77),
+        "linear1": (256, 512, 0.83),
+        "linear2": (512, 256, 0.8),
+    }
+    layers = [
+        {"layer": k, "role": r, "nodes": n}
+        for k, v in joined.items()
+        for r, n in zip(("input", "output"), v[:2], strict=True)
+    ]
+    kept = sum(a * b * (1 - removed) for a, b, removed in joined.values())
+    facts = {"seed": 0, "test": 0.8}
+    andc = [{"method": "andc", **facts, "dilution": 1 - kept / 524_288, "epoch": epoch} for epoch in (0, 3)]
+    study.write_table("prune", [{"method": "dense", **facts, "dilution": 0.0, "epoch": 0}, *andc])
+    study.write_table("table3", [{"of": "paper"}])
+    assert judged("table3", "weights") == []
+    study.write_table("prune.layers", layers)
+    assert judged("table3", "weights") == [(524_288, 0, "held"), (pytest.approx(kept), 0, "held")]
+    assert kept == pytest.approx(93_061, abs=1)
+
+    # The last block's ratio is not the largest at 0.4; beyond the range it does not count.
+    ratios = {0.2: (1.5, 2.0, 2.5), 0.4: (2.6, 2.0, 2.5), 0.9: (9.0, 2.0, 2.5)}
+    rows = [
+        {"site": f"block.{block}.linear2", "of": "network", "threshold": threshold, "snr": snr, "snr_min": snr}
+        for block in (1, 2, 3)
+        for threshold, along in ratios.items()
+        for snr in [along[block - 1]]
+    ]
+    run.write_table("figure5.test", rows)
+    assert judged("figure5", "largest other") == [(pytest.approx(-0.1), 0, "not held")]
+
+    shares = {"ratio_1.5": 0.7, "ratio_2": 0.7, "ratio_2.5": 0.7}
+    before = {"block": 6, "of": "ours", **shares, "ratio_2": 0.41, "ratio_2_std": 0.01}
+    run.write_table(
+        "figure10.train", [{"block": 7, "of": of, **shares, "ratio_2_std": 0.0} for of in ("paper", "ours")] + [before]
+    )
+    assert judged("figure10", "39 labels") == [(0.41, 0.01, "held")]
+
+    every = {"block": 7, "view": "all heads", "of": "itself", "mean": 0.3, "from_0.5": 0.2}
+    views = [every | {"view": "expert head", "mean": 0.4, "from_0.5": 0.6}, every | {"view": "other heads"}]
+    run.write_table("figure11.train", [every, *views])
+    assert judged("figure11", "") == [(pytest.approx(0.1), 0, "held"), (0.6, 0, "not held")]
+    # Where no head owns a label of the test images there is no such field.
+    run.write_table("figure11.train", [every])
+    assert [number.verdict for number in numbers_of("figure11", run)] == ["no number"] * 2
+
+
+def test_what_the_reasons_say_was_measured() -> None:
+    from nodelens.paper.page import REASONS
+
+    first = [RESULTS / "cct_7_3x1_300" / run for run in ("numbers", "fifty_epochs/tables", "at_rest/tables")]
+    found = [
+        {(row["part"], row["number"]): row["ours"] for row in stored_rows(run / "reproduction.csv")}
+        for run in (*first, RESULTS / "paper" / "tables")
+    ]
+
+    def span(part: str, number: str, form: str) -> str:
+        of_first = [of_run[part, number] for of_run in found[:3]]
+        return " to ".join(format(value, form) for value in (min(of_first), max(of_first)))
+
+    for site in ("linear1", "linear2.no_skip"):
+        assert span("figure3", f"last block's {site}, diag", ".1f") in REASONS["figure3"]
+    assert span("figure7", "block 7, labels owned", ".0f") in REASONS["figure7"]
+    assert f"{found[3]['figure7', 'block 7, labels owned']:.0f} in another" in REASONS["figure7"]
+    assert span("figure7", "block 7, Acc of the probe", ".2f") in REASONS["figure7"]
 
 
 @pytest.mark.slow

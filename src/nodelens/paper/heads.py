@@ -10,6 +10,7 @@ epoch of the probes. Each of the others then takes seconds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,12 @@ from pathlib import Path
 import torch
 
 from nodelens.heads.study import HeadSettings, HeadStudy, load_head_data
-from nodelens.measures import expected_occupancy, head_occupancy
+from nodelens.measures import HeadSpecialization, expected_occupancy, head_occupancy
 from nodelens.networks import Site
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of, paired, place, table_of, write_comparison
-from nodelens.paper.scales import SECOND, Scale, precision_of, scale_probes, trained_network
-from nodelens.report.expert_tables import expert_rows, symmetry_rows
+from nodelens.paper.scales import SECOND, TABLE5_IS_OF, Scale, precision_of, scale_probes, trained_network
+from nodelens.report.expert_tables import experts_by_seed, symmetry_by_seed
 from nodelens.report.field_figures import overlap_rows
 from nodelens.report.figures import save_figure
 from nodelens.report.head_tables import depth_rows, ratio_rows
@@ -34,7 +35,7 @@ from nodelens.report.heads import (
     figure_of_symmetry,
     how,
 )
-from nodelens.report.tables import Row, TextTable
+from nodelens.report.tables import Row, TextTable, mean_and_spread
 from nodelens.runs import RunDirectory
 
 _FILLED = tuple(f"{k} of 5" for k in range(1, 6))
@@ -46,42 +47,57 @@ def table4(study: HeadStudy) -> list[TextTable]:
     `nodelens reproduce table4 --scale cpu`. The paper's heads own 74
     labels in block 7 and 39 in block 6, and fill super-classes far beyond chance; the random labels must agree.
     """
-    title = "Table 4: labels of the heads and their super-classes, by the appearances of all seeds together"
+    title = "Table 4: labels of the heads and their super-classes, means over the seeds"
     table = table_of(study, title, ("block, head", "labels", *_FILLED))
     rows = []
     for block, site in paired(study, values.TABLE4):
         published = sorted(values.TABLE4[block], reverse=True)
         ours = _fillings(study, site)
         for i in range(max(len(published), len(ours))):
-            lines = lines_of(_filling_row(published, i), _filling_row(ours, i), _chance_row(study, ours, i))
+            found, by_chance = ours[i] if i < len(ours) else ({}, {})
+            paper = {"labels": published[i][0], **_filled(published[i][1])} if i < len(published) else {}
+            lines = lines_of(paper, found, by_chance)
             rows += [{"block": site.block, "head": i + 1, **line} for line in lines]
             table.add_group(*([f"{site.block}, {place(i)}", *cells(line)] for line in lines))
     write_comparison(study, "table4", rows, table)
     return [table, random_labels(study)]
 
 
-def _fillings(study: HeadStudy, site: Site) -> list[tuple[int, tuple[int, ...]]]:
-    """For each head its labels and its super-classes by their filling, the head with most labels first."""
-    found = study.specialization(site)
-    if not study.data.superclass_of_label:
-        return sorted(((labels, ()) for labels in found.labels_per_head.tolist()), reverse=True)
-    tests = head_occupancy(found, study.data.superclass_of_label)
-    return sorted(((test.labels, tuple(test.occupancy[1:6].tolist())) for test in tests), reverse=True)
+def _fillings(study: HeadStudy, site: Site) -> list[tuple[Row, Row]]:
+    """For each head its labels and super-classes, beside as many random labels, means over the seeds.
+
+    The head with most labels stands first.
+    """
+    by_seed = [_of_heads(study, found) for found in study.specializations(site)]
+    heads = []
+    for of_seeds in zip(*by_seed, strict=True):
+        ours, by_chance = zip(*of_seeds, strict=True)
+        heads.append((_over_seeds(ours), _over_seeds(by_chance)))
+    return sorted(heads, key=lambda head: -head[0]["labels"])
 
 
-def _filling_row(heads: Sequence[tuple[int, tuple[int, ...]]], index: int) -> Row:
-    if index >= len(heads):
-        return {}
-    labels, filled = heads[index]
-    return {"labels": labels, **{f"filled_{k}": count for k, count in enumerate(filled, start=1)}}
+def _of_heads(study: HeadStudy, found: HeadSpecialization) -> list[tuple[Row, Row]]:
+    """For each head its labels and its super-classes by their filling, and those of as many random labels."""
+    of_label = study.data.superclass_of_label
+    if not of_label:
+        return [({"labels": labels}, {}) for labels in found.labels_per_head.tolist()]
+    return [
+        ({"labels": test.labels, **_filled(test.occupancy[1:6].tolist())}, _filled(test.expected[1:6].tolist()))
+        for test in head_occupancy(found, of_label)
+    ]
 
 
-def _chance_row(study: HeadStudy, heads: Sequence[tuple[int, tuple[int, ...]]], index: int) -> Row:
-    """Super-classes of as many random labels as the head owns."""
-    if index >= len(heads) or not study.data.superclass_of_label:
-        return {}
-    expected = expected_occupancy(heads[index][0], torch.tensor(study.data.superclass_of_label))[1:6]
-    return {f"filled_{k}": value for k, value in enumerate(expected.tolist(), start=1)}
+def _filled(superclasses: Sequence[float | int]) -> Row:
+    return {f"filled_{k}": count for k, count in enumerate(superclasses, start=1)}
+
+
+def _over_seeds(rows: Sequence[Row]) -> Row:
+    """Mean and spread of every column, without seeds that have no number there."""
+    found: Row = {}
+    for name in rows[0]:
+        known = [float(row[name]) for row in rows if not math.isnan(row[name])]
+        found |= mean_and_spread(name, known or [math.nan])
+    return found
 
 
 def random_labels(study: HeadStudy) -> TextTable:
@@ -104,12 +120,14 @@ def random_labels(study: HeadStudy) -> TextTable:
 def table5(study: HeadStudy) -> list[TextTable]:
     """Table 5: accuracy of the probe and labels of the heads in the last four blocks, on Flowers-102.
 
-    `nodelens reproduce table5 --scale paper`; a GPU. At the other scales the same table of their own data. Expect
-    the labels owned to grow with the block; by the paper from 7 to 68 of 102.
+    `nodelens reproduce table5 --scale paper`; a GPU. At the other scales the same table of their own network and data,
+    as its title says. Expect the labels owned to grow with the block; by the paper from 7 to 68 of 102.
     """
     of_block = {row["block"]: row for row in depth_rows(study)}
     headings = ("block", "Acc", *(f"{place(i)}" for i in range(4)), "total")
-    table, rows = table_of(study, "Table 5: labels of the heads, most first", headings), []
+    own_data = not study.data.probing.training.name.startswith("flowers102")
+    title = "Table 5: labels of the heads, most first" + f"; {TABLE5_IS_OF}" * own_data
+    table, rows = table_of(study, title, headings), []
     for block, site in paired(study, values.TABLE5):
         accuracy, published, total = values.TABLE5[block]
         own = of_block[site.block]
@@ -161,11 +179,11 @@ def figure8(study: HeadStudy) -> list[TextTable]:
     labels for which that holds, and the rank correlation of appearances and accuracy.
     """
     save_figure(figure_of_labels(study, "accuracy"), _figure(study, "figure8"))
-    every = next(row for row in expert_rows(study, study.sites[-1]) if row["head"] == "all")
+    of_seeds = experts_by_seed(study, study.sites[-1])
     published: Row = {"labels": sum(labels for labels, _ in values.TABLE4[values.BLOCKS])}
-    lines = lines_of(published, {name: every[name] for name in ("labels", "own", "others", "highest", "correlation")})
+    lines = lines_of(published, _over_seeds([{**row, "gain": row["own"] - row["others"]} for row in of_seeds]))
     block = study.sites[-1].block
-    headings = ("block", "labels", "Acc own", "others", "own best", "rank corr.")
+    headings = ("block", "labels", "Acc own", "others", "own best", "rank corr.", "own less others")
     table = table_of(study, "Fig. 8: labels of the last block in their own head and in the others", headings)
     table.add_group(*([str(block), *cells(line)] for line in lines))
     return [write_comparison(study, "figure8", [{"block": block, **line} for line in lines], table)]
@@ -175,25 +193,32 @@ def figure9(study: HeadStudy) -> list[TextTable]:
     """Fig. 9: the network's accuracy for labels with symmetry breaking, and for the others.
 
     `nodelens reproduce figure9 --scale cpu`; the paper finds 0.82 against 0.78 in block 7, 0.836 against 0.79 in
-    block 6 and 0.857 for labels of both. The p-value says whether labels drawn at random would differ as much.
+    block 6 and 0.857 for labels of both. The p-value, the largest of the seeds, says whether labels drawn at random
+    would differ as much.
     """
     save_figure(figure_of_symmetry(study), _figure(study, "figure9"))
-    found = symmetry_rows(study)
-    table = table_of(study, "Fig. 9: accuracy with and without symmetry breaking", ("block", "with", "without", "p"))
+    of_seeds = symmetry_by_seed(study)
+    headings = ("block", "with", "without", "with less without", "p")
+    table = table_of(study, "Fig. 9: accuracy with and without symmetry breaking", headings)
     rows = []
     for block, site in paired(study, values.FIGURE9):
-        own = next(row for row in found if row["where"] == f"block {site.block}")
-        ours = {"with": own["accuracy_first"], "without": own["accuracy_second"], "p": own["p"]}
-        lines = lines_of(values.FIGURE9[block], ours)
+        own = [row for found in of_seeds for row in found if row["where"] == f"block {site.block}"]
+        lines = lines_of(values.FIGURE9[block], _two_groups(own))
         rows += [{"block": site.block, **line} for line in lines]
         table.add_group(*([str(site.block), *cells(line)] for line in lines))
-    both = [row for row in found if row["first"] == "in both"]
+    both = [row for found in of_seeds for row in found if (row["first"], row["second"]) == ("in both", "in none")]
     if both:
-        ours = {"with": both[-1]["accuracy_first"], "without": both[-1]["accuracy_second"], "p": both[-1]["p"]}
-        lines = lines_of({"with": values.FIGURE9_BOTH}, ours)
+        lines = lines_of({"with": values.FIGURE9_BOTH}, _two_groups(both))
         rows += [{"block": "both", **line} for line in lines]
         table.add_group(*(["both, none", *cells(line)] for line in lines))
     return [write_comparison(study, "figure9", rows, table)]
+
+
+def _two_groups(of_seeds: Sequence[Row]) -> Row:
+    """Accuracies of two groups of labels and their difference, over the seeds, and the largest p-value."""
+    names = {"accuracy_first": "with", "accuracy_second": "without", "difference": "gain"}
+    found = _over_seeds([{to: row[name] for name, to in names.items()} for row in of_seeds])
+    return found | {"p": max((row["p"] for row in of_seeds if row["p"] == row["p"]), default=math.nan)}
 
 
 def figure10(study: HeadStudy) -> list[TextTable]:

@@ -113,6 +113,15 @@ def _figure5(run: RunDirectory) -> Iterator[Number]:
         best = max((row for row in rows if row["site"] == site), key=lambda row: row["snr_min"])
         # "About": a step of the sweep.
         yield Number("figure5", f"block {block}, best threshold", published, best["threshold"], rounding=0.05)
+    low, high = values.ROBUST_THRESHOLDS
+    ratios: dict[float, list[float]] = {}  # at each threshold along the blocks
+    for row in rows:
+        if low <= row["threshold"] <= high:
+            ratios.setdefault(row["threshold"], []).append(row["snr"])
+    leads = [along[-1] - max(along[:-1]) for along in ratios.values() if len(along) > 1]
+    if leads:
+        what = f"SNR of the last block less the largest other, least at thresholds {low:g} to {high:g}"
+        yield Number("figure5", what, 0.0, min(leads), rule="≥")
 
 
 def _table3(run: RunDirectory) -> Iterator[Number]:
@@ -121,8 +130,22 @@ def _table3(run: RunDirectory) -> Iterator[Number]:
     units = _units(values.TABLE3.values())
     for paper, ours in _pairs(_rows(study, "table3")):
         yield from _compared("table3", paper, ours, columns, units, f"{ours['layer']} {ours['role']}")
-    kept = _kept(_rows(study, "prune"), "andc")
+    rows = _rows(study, "prune")
+    if (study.path / "tables" / "prune.layers.csv").exists():
+        yield from _weights(_rows(study, "prune.layers"), rows)
+    kept = _kept(rows, "andc")
     yield Number("table3", "Acc after pruning and retraining less before", KEEPS_ACCURACY, *kept, rule="≥")
+
+
+def _weights(layers: Sequence[Row], rows: Sequence[Row]) -> Iterator[Number]:
+    """Weights of the pruned layers before and after pruning."""
+    nodes = {(row["layer"], row["role"]): row["nodes"] for row in layers}
+    before = sum(nodes[layer, "input"] * nodes[layer, "output"] for layer in {layer for layer, _ in nodes})
+    kept = [before * (1 - row["dilution"]) for row in rows if row["method"] == "andc" and row["epoch"] == 0]
+    published = values.TABLE3_WEIGHTS
+    # "About", in thousands.
+    yield Number("table3", "weights of the four layers before pruning", published["before"], before, rounding=500.0)
+    yield Number("table3", "weights of the four layers after pruning", published["after"], *_over_seeds(kept), 500.0)
 
 
 def _kept(rows: Sequence[Row], method: str) -> tuple[float, float]:
@@ -131,18 +154,41 @@ def _kept(rows: Sequence[Row], method: str) -> tuple[float, float]:
     before = {row["seed"]: row["test"] for row in rows if row["method"] == "dense" and row["epoch"] == 0}
     before = before or dict.fromkeys((row["seed"] for row in rows), math.nan)
     after = [row for row in rows if row["method"] == method and row["epoch"] == last]
-    losses = [row["test"] - before[row["seed"]] for row in after]
-    return fmean(losses), stdev(losses) if len(losses) > 1 else 0.0
+    return _over_seeds([row["test"] - before[row["seed"]] for row in after])
+
+
+def _gain_over_random(rows: Sequence[Row]) -> tuple[float, float]:
+    """Test accuracy of ANDC's retrained network less that of random pruning; mean and spread over the seeds."""
+    last = max(row["epoch"] for row in rows)
+    andc, by_chance = (
+        {row["seed"]: row["test"] for row in rows if row["method"] == method and row["epoch"] == last}
+        for method in ("andc", "random")
+    )
+    return _over_seeds([andc[seed] - by_chance[seed] for seed in andc])
+
+
+def _over_seeds(found: Sequence[float]) -> tuple[float, float]:
+    """Mean and spread."""
+    return fmean(found), stdev(found) if len(found) > 1 else 0.0
+
+
+def _gain(ours: Row, first: str, second: str) -> tuple[float, float]:
+    """A difference of two columns with its spread over the seeds, which older tables lack."""
+    if "gain" in ours:
+        return _known(ours["gain"]), _known(ours["gain_std"], 0.0)
+    return _known(ours[first]) - _known(ours[second]), 0.0
 
 
 def _output(run: RunDirectory) -> Iterator[Number]:
     study = RunDirectory(run.path / "prune" / "output")
     names = {"diagonal": "diag", "dilution": "removed", "andc": "Acc of ANDC", "random": "Acc of random pruning"}
+    rows = _rows(study, "prune")
     for paper, ours in _pairs(_rows(study, "output")):
         units = {name: unit([paper[name]]) for name in names}
         yield from _compared("output", paper, ours, names, units, f"threshold {values.OUTPUT['threshold']:g}")
-        yield Number("output", "Acc of ANDC less that of random pruning", 0.0, ours["andc"] - ours["random"], rule="≥")
-    dense = [row for row in _rows(study, "prune") if row["method"] == "dense" and row["epoch"] == 0]
+        gain = _gain_over_random(rows)
+        yield Number("output", "Acc of ANDC less that of random pruning", 0.0, *gain, rule="≥")
+    dense = [row for row in rows if row["method"] == "dense" and row["epoch"] == 0]
     kept = _kept([*dense, *_rows(study, "prune.curve")], "andc")
     what = f"Acc with {values.OUTPUT_DILUTION:.0%} removed and retrained, less before"
     yield Number("output", what, KEEPS_ACCURACY, *kept, rule="≥")
@@ -191,8 +237,8 @@ def _figure7(run: RunDirectory) -> Iterator[Number]:
 
 def _figure8(run: RunDirectory) -> Iterator[Number]:
     for _, ours in _pairs(_rows(run, "figure8.train")):
-        own, others = _known(ours["own"]), _known(ours["others"])
-        yield Number("figure8", "Acc of labels in their own head less the others'", 0.0, own - others, rule="≥")
+        gain = _gain(ours, "own", "others")
+        yield Number("figure8", "Acc of labels in their own head less the others'", 0.0, *gain, rule="≥")
 
 
 def _figure9(run: RunDirectory) -> Iterator[Number]:
@@ -202,8 +248,8 @@ def _figure9(run: RunDirectory) -> Iterator[Number]:
         units = dict.fromkeys(names, unit(published))
         where = _block(ours["block"])
         yield from _compared("figure9", paper, ours, names, units, where)
-        gain = _known(ours["with"]) - _known(ours["without"])
-        yield Number("figure9", f"{where}, Acc with less without", 0.0, gain, rule="≥")
+        gain = _gain(ours, "with", "without")
+        yield Number("figure9", f"{where}, Acc with less without", 0.0, *gain, rule="≥")
 
 
 def _figure10(run: RunDirectory) -> Iterator[Number]:
@@ -215,17 +261,33 @@ def _figure10(run: RunDirectory) -> Iterator[Number]:
         # "About 70".
         yield from _compared("figure10", paper, ours, names, dict.fromkeys(names, 0.05), _block(last["block"]))
     if others:
+        before, labels = others[0], sum(labels for labels, _ in values.TABLE4[values.BLOCKS - 1])
+        paper = {"ratio_2": labels / values.LABELS}
+        names = {"ratio_2": f"share owned at ratio 2, in the text {labels} labels"}
+        yield from _compared(
+            "figure10", paper, before, names, {"ratio_2": unit([labels / values.LABELS])}, _block(before["block"])
+        )
         most = max(row[f"ratio_{low:g}"] for row in others)
         what = f"largest share owned in another block at ratio {low:g}"
         yield Number("figure10", what, values.FIGURE10_LABELS / values.LABELS, most, rule="≤")
+
+
+def _figure11(run: RunDirectory) -> Iterator[Number]:
+    """Statements in words: a head is clearer for its own labels than the others, and clear fields are infrequent."""
+    rows = {row["view"]: row for row in _rows(run, "figure11.train") if row["of"] == "itself"}
+    expert, others = (rows.get(view, {}) for view in ("expert head", "other heads"))
+    clearer = _known(expert.get("mean", "")) - _known(others.get("mean", ""))
+    yield Number("figure11", "overlap with the image, a label's own head less the others", 0.0, clearer, rule="≥")
+    at = values.FIGURE11_CLEAR
+    what, clear = f"share of images that are clear there, |r| ≥ {at:g}", _known(expert.get(f"from_{at:g}", ""))
+    yield Number("figure11", what, values.FIGURE11_INFREQUENT, clear, rule="≤")
 
 
 def _enforced(run: RunDirectory) -> Iterator[Number]:
     rows = _rows(run, "enforced")
     free, given = ([row for row in rows if row["of"] == kind] for kind in ("free", "enforced"))
     gains = [b["network"] - a["network"] for a, b in zip(free, given, strict=True)]
-    spread = stdev(gains) if len(gains) > 1 else 0.0
-    yield Number("enforced", "Acc with labels given to heads less without", 0.0, fmean(gains), spread, rule="≥")
+    yield Number("enforced", "Acc with labels given to heads less without", 0.0, *_over_seeds(gains), rule="≥")
     # Of a network whose heads own no label there is no share.
     matched = [share for row in given if not math.isnan(share := _known(row["matched"]))]
     by_chance, mean = 1 / HEADS, fmean(matched) if matched else math.nan
@@ -246,6 +308,7 @@ READERS: dict[str, Callable[[RunDirectory], Iterator[Number]]] = {
     "figure8": _figure8,
     "figure9": _figure9,
     "figure10": _figure10,
+    "figure11": _figure11,
     "enforced": _enforced,
 }
-"""Parts whose tables hold numbers of the paper; Figs. 4 and 11 are pictures without a number."""
+"""Parts whose tables hold numbers of the paper; Fig. 4 is a picture without a number."""

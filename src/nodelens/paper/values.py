@@ -38,6 +38,9 @@ TABLE2 = {
 FIGURE5_BEST_THRESHOLD = {7: 0.3, 6: 0.15}
 """Section 2: the threshold at which SNR_min is largest, about."""
 
+ROBUST_THRESHOLDS = (0.2, 0.4)
+"""Section 2: Tables 1 and 2 and Fig. 4 are robust to the threshold within this range."""
+
 FIGURE3: dict[str, dict[str, float | int]] = {
     # site of block 7: what the text says of it
     "linear1": {"n_clusters": 1.34, "cluster_size": 1.65, "diagonal": 2.21, "noise": 58},
@@ -89,6 +92,9 @@ TABLE3 = {
 # fmt: on
 """Table 3: ANDC pruning of block 7; the accuracy stays at `NETWORK_ACCURACY` after a few epochs of retraining."""
 
+TABLE3_WEIGHTS = {"before": 524_000.0, "after": 93_000.0}
+"""Section 3: weights of the four layers of Table 3 before and after pruning, about."""
+
 PROBE_AT_ATTENTION = 0.786
 """Section 4: the accuracy of the probe at the scaled dot-product attention of block 7."""
 
@@ -132,3 +138,7 @@ FIGURE10_LABELS = 70
 FIGURE10_RATIOS = (1.5, 2.5)
 FIGURE10_OTHERS_BELOW = 1.4
 """Section 4: lower blocks have as many only below this ratio."""
+
+FIGURE11_CLEAR, FIGURE11_INFREQUENT = 0.5, 0.5
+"""Section 4 calls fields that look like the image infrequent; read here as an overlap |r| of at least the first in no
+more than the second share of the images."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -45,6 +45,16 @@ def expert_rows(study: HeadStudy, site: Site) -> list[Row]:
     return [*rows, {"block": site.block, "head": "all", **_known(accuracy, found, own), **_interval(agreement.pairs)}]
 
 
+def experts_by_seed(study: HeadStudy, site: Site) -> list[Row]:
+    """The row `all` of `expert_rows`, for each seed's probe by itself and without the interval."""
+    rows = []
+    for found, accuracy in zip(study.specializations(site), study.accuracies[site.name].heads, strict=True):
+        agreed = rank_agreement(found.appearances, accuracy).pairs
+        known = _known(accuracy, found, torch.nonzero(found.broken).flatten())
+        rows.append({**known, "correlation": agreed.correlation})
+    return rows
+
+
 def _known(accuracy: Float64[Tensor, "head label"], found: HeadSpecialization, labels: Int64[Tensor, " own"]) -> Row:
     """How exactly labels are known in the head that owns them, and in the other heads."""
     owner = found.head_of_label[labels]
@@ -81,7 +91,19 @@ def symmetry_rows(study: HeadStudy) -> list[Row]:
 
     Block by block, and for the last two blocks: labels with it in both, in one, in none.
     """
-    broken = {site: study.specialization(site).broken for site in study.sites}
+    return _symmetry_rows(study, {site: study.specialization(site).broken for site in study.sites})
+
+
+def symmetry_by_seed(study: HeadStudy) -> list[list[Row]]:
+    """`symmetry_rows` of each seed's probe by itself."""
+    of_sites = [study.specializations(site) for site in study.sites]
+    return [
+        _symmetry_rows(study, {site: found.broken for site, found in zip(study.sites, of_seed, strict=True)})
+        for of_seed in zip(*of_sites, strict=True)
+    ]
+
+
+def _symmetry_rows(study: HeadStudy, broken: Mapping[Site, Bool[Tensor, " label"]]) -> list[Row]:
     network = study.accuracies[study.sites[-1].name].network
     rows = [
         _difference_row(f"block {site.block}", "with", "without", accuracy_difference(network, of_block))
