@@ -492,7 +492,14 @@ def test_a_label_that_never_occurs_is_named(tmp_path: Path, capsys: pytest.Captu
     save_file(network.state_dict(), tmp_path / "net.safetensors", {"heads": "4"})
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--sites", "block.1.ln"]
     assert nodelens("measure", str(tmp_path / "net.safetensors"), *arguments, "--epochs", "1") == 2
-    assert "never occur" in capsys.readouterr().err.replace("\n", " ")
+    assert "data test ('dog')" in capsys.readouterr().err.replace("\n", " ")
+    (tmp_path / "data" / "test").rename(tmp_path / "data" / "whole")
+    (tmp_path / "data" / "train").rename(tmp_path / "data" / "test")
+    (tmp_path / "data" / "whole").rename(tmp_path / "data" / "train")
+    (tmp_path / "data" / "train" / "dog").mkdir()
+    for command in (("measure", str(tmp_path / "net.safetensors"), *arguments), ("train", TINY, *arguments[:4])):
+        assert nodelens(*command, "--epochs", "1") == 2
+        assert "data train ('dog')" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

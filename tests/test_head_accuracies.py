@@ -264,7 +264,7 @@ def test_what_leaves_a_module_cannot_be_silenced(cct: CCT, digits: ImageSet, nor
 def test_a_label_without_an_image_is_refused(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
     only_some = digits.take(torch.nonzero(digits.labels != 3).flatten(), "without-3")
     for use in (use_probes, use_silencing):
-        with pytest.raises(InputError, match=r"1 labels never occur .*'3'"):
+        with pytest.raises(InputError, match=r"1 label never occurs .*'3'"):
             use(cct, head_sites(cct)[0], only_some, normalisation)
 
 

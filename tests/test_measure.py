@@ -336,7 +336,9 @@ def test_counts_are_those_of_the_labels(cct: CCT, digits: ImageSet, normalisatio
 
 def test_labels_that_never_occur_are_named(cct: CCT, digits: ImageSet, normalisation: Normalisation) -> None:
     kept = digits.take(torch.nonzero((digits.labels != 4) & (digits.labels != 9)).flatten(), "some")
-    with pytest.raises(InputError, match=r"2 labels never occur in digits some \('4', '9'\); measure on a split"):
+    with pytest.raises(
+        InputError, match=r"2 labels never occur in digits some \('4', '9'\); give a split that has every label"
+    ):
         measure_probes(cct, random_probes(cct, cct.sites()[:1], (0,)), kept, normalisation)
 
 

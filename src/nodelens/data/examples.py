@@ -98,3 +98,18 @@ class Examples:
 
 Samples = ImageSet | Examples
 """What can be learnt and measured: images, or inputs of any other kind."""
+
+
+def label_counts(images: Samples) -> Int[Tensor, " label"]:
+    """Images per label.
+
+    Raises:
+        InputError: a label never occurs: nothing can be learnt of it, and its mean would be undefined.
+    """
+    counts = torch.bincount(images.labels, minlength=len(images.label_names))
+    absent = [images.label_names[i] for i in torch.nonzero(counts == 0).flatten().tolist()]
+    if absent:
+        named = ", ".join(map(repr, absent[:5])) + (", …" if len(absent) > 5 else "")
+        occur = "1 label never occurs" if len(absent) == 1 else f"{len(absent)} labels never occur"
+        raise InputError(f"{occur} in {images.name} {images.split} ({named}); give a split that has every label")
+    return counts

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int64, Shaped
 from torch import Tensor, nn
 
-from nodelens.data.examples import Samples
+from nodelens.data.examples import Samples, label_counts
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import check_heads
 from nodelens.networks import Network, Site, Stage, reading, real_tokens
-from nodelens.probing.measure import label_counts
 from nodelens.probing.probes import Probe, Probes
 from nodelens.processes import add_up
 from nodelens.shards import device_of

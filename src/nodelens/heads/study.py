@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from nodelens.data.datasets import ImageSet
-from nodelens.data.examples import Samples
+from nodelens.data.examples import Samples, label_counts
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
 from nodelens.files import bytes_of
@@ -41,7 +41,6 @@ from nodelens.probing import (
     load_probing_data,
     measure_network,
 )
-from nodelens.probing.measure import label_counts
 from nodelens.probing.store import MEASURED, load_probes
 from nodelens.processes import default_device, refuse_shards
 from nodelens.runs import RunDirectory

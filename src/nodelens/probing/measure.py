@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
-from nodelens.data.examples import Samples
+from nodelens.data.examples import Samples, label_counts
 from nodelens.data.normalisation import Normalisation
 from nodelens.errors import InputError
 from nodelens.measures import NodalMatrices, SiteStatistics, site_statistics
@@ -252,23 +252,6 @@ def measure_probes(
             keep_step(network, one, -(-len(images) // batch_size))
         add_up(sums.tensors())
         return [_measurement(probes, sums, counts, images, i) for i in range(len(probes.seeds))]
-
-
-def label_counts(images: Samples) -> Int[Tensor, " label"]:
-    """Images per label.
-
-    Raises:
-        InputError: a label never occurs, so that its mean would be undefined.
-    """
-    counts = torch.bincount(images.labels, minlength=len(images.label_names))
-    absent = [images.label_names[i] for i in torch.nonzero(counts == 0).flatten().tolist()]
-    if absent:
-        named = ", ".join(map(repr, absent[:5])) + (", …" if len(absent) > 5 else "")
-        raise InputError(
-            f"{len(absent)} labels never occur in {images.name} {images.split} ({named}); "
-            "measure on a split that has every label"
-        )
-    return counts
 
 
 def _measurement(

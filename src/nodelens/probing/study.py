@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from nodelens.data.datasets import ImageSet
-from nodelens.data.examples import Examples, Samples
+from nodelens.data.examples import Examples, Samples, label_counts
 from nodelens.data.normalisation import AsTheyAre, normalisation_from, normalisation_of
 from nodelens.data.sources import hashed
 from nodelens.errors import InputError
@@ -32,7 +32,7 @@ from nodelens.networks import (
 )
 from nodelens.networks import sites as sites_of
 from nodelens.probing.data import ProbingData, check_reads, check_reads_fp32, check_same_labels, load_probing_data
-from nodelens.probing.measure import Measurement, label_counts, measure_probes
+from nodelens.probing.measure import Measurement, measure_probes
 from nodelens.probing.store import (
     MEASURED,
     MEASURED_UNTRAINED,
@@ -103,6 +103,7 @@ def measure_network(network: Network, data: ProbingData, settings: MeasureSettin
     chosen = _select(network, available, settings.sites, data.training)
     if settings.probe.layer_norm and not any(site.layout == "tokens" for site in chosen):
         raise InputError("tokens are normalised where there are tokens; leave out --layer-norm at these sites")
+    label_counts(data.training)
     check_reads(network, chosen, data.training, data.normalisation)
     for images in data.measured.values():
         check_same_labels(data.training, images)
@@ -177,6 +178,7 @@ def measure(
         scale = normalisation_from(network.checkpoint_metadata) or normalisation_of(data[0])
     learnt, measured = data
     check_same_labels(learnt, measured)
+    label_counts(learnt)
     if settings is None:
         settings = ProbeSettings(probe_recipe(probe_epochs(learnt), flip=learnt_flip(network)))
     frozen = copy.deepcopy(network).to(default_device())

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from nodelens.data.datasets import ImageSet
-from nodelens.data.examples import Examples, Samples
+from nodelens.data.examples import Examples, Samples, label_counts
 from nodelens.data.normalisation import Normalisation, input_metadata, normalisation_from, normalisation_of
 from nodelens.data.resident import ResidentImages, near
 from nodelens.errors import InputError
@@ -102,12 +102,13 @@ def train(
 
     Raises:
         InputError: the directory belongs to another configuration, or holds another network; the network or its
-            assignment cannot be built; the split is smaller than a batch; the loss became NaN.
+            assignment cannot be built; the split is smaller than a batch, or lacks a label; the loss became NaN.
     """
     if test_every < 1:
         raise InputError(f"--test-every {test_every}: give a number of epochs, at least 1")
     device = default_device()
     steps_per_epoch(training, settings.recipe)  # refuses a split that is smaller than a batch
+    label_counts(training)
     environment = {"threads": torch.get_num_threads(), "device": str(device), "processes": size()}
     # Before the directory is taken: what cannot be built leaves it as it was.
     network, learner = learner_of(settings, training, initial)
