@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,15 @@ def test_a_pickle_that_wants_to_execute_code(legacy: bool, state: dict[str, Tens
     # The same file does execute it where pickles are trusted, so the test could fail.
     torch.load(file, weights_only=False)
     assert marker.exists()
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_bare_pickle_that_wants_to_execute_code(protocol: int, tmp_path: Path) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "malice.pth"
+    file.write_bytes(pickle.dumps({"weight": Malice(marker)}, protocol))
+    message = refusal(file)
+    assert not marker.exists()
+    assert "wants to execute code while loading and was not loaded" in message
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"epoch": 3, "state": torch.zeros(2)}, {}])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickletools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -295,10 +297,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of other protocols of pickles than torch's own
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch refuses a pickle's function or class with one of these words, and garbage with others.
-        if any(word in str(error) for word in ("GLOBAL", "Unsupported class", "unrecognized function")):
+        refused = ("GLOBAL", "Unsupported class", "unrecognized function")
+        if any(word in str(error) for word in refused) or _names_code(path):
             raise InputError(
                 f"{path} wants to execute code while loading and was not loaded; save its state_dict as safetensors"
             ) from error
@@ -312,6 +316,14 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"{path} holds no state dict of tensors; save the network's state_dict()")
     # Prefixes that torch.compile and DataParallel put before every name.
     return {key.removeprefix("_orig_mod.").removeprefix("module."): tensor for key, tensor in content.items()}, {}
+
+
+def _names_code(path: Path) -> bool:
+    """Whether a file is a pickle that names a function or class; nothing of it is executed."""
+    try:
+        return any(one.name in ("GLOBAL", "STACK_GLOBAL") for one, _, _ in pickletools.genops(path.read_bytes()))
+    except (OSError, ValueError):
+        return False
 
 
 def _configuration(
