@@ -1,7 +1,7 @@
 """The report's pictures in README and docs/report.md: `python benchmarks/screenshots.py REPORT docs/images [NAME…]`.
 
 Needs playwright and Chromium. Without names, all of them but `label`, which is of a run whose heads were measured. Each
-is taken in its own width and, as `….480.png`, in that of a telephone. Says how long the page took to show its first
+is taken in its own width and, as `…-480.png`, in that of a telephone. Says how long the page took to show its first
 site, and all its numbers.
 """
 
@@ -48,7 +48,7 @@ def main() -> None:
             picture = PICTURES[name]
             take(browser, Path(report), picture, Path(folder) / picture.file)
             narrow = picture._replace(size=NARROW)
-            take(browser, Path(report), narrow, Path(folder) / f"explorer-{name}.480.png")
+            take(browser, Path(report), narrow, Path(folder) / f"explorer-{name}-480.png")
         browser.close()
 
 

@@ -27,8 +27,10 @@ from nodelens.report.pruning import accuracy_table, report_pruning
 from nodelens.report.tables import (
     HEADINGS,
     NETWORK,
+    PERMUTED,
     TABLE1,
     TABLE2,
+    UNTRAINED,
     Row,
     TextTable,
     rounded,
@@ -68,17 +70,17 @@ def figure5(run: RunDirectory, split: str) -> tuple[list[Row], TextTable]:
     rows = sweep_rows(found, SWEEP)
     last = list(found["network"][0])[-2:][::-1]
     save_figure(threshold_figure(rows, last), run.path / "figures" / f"figure5.{split}")
-    headings = ("site", "paper", "ours", "SNR_min there", "untrained")
+    headings = ("site", "paper", "ours", "SNR_min there", "permuted", "untrained")
     table = TextTable(f"Fig. 5: the threshold with the largest SNR_min ({split} images)", headings, names=1)
     for position, site in enumerate(last):
-        best, twin = (_best_threshold(rows, site, who) for who in ("network", "untrained"))
+        best, *nulls = (_best_threshold(rows, site, who) for who in (NETWORK, PERMUTED, UNTRAINED))
         published = values.FIGURE5_BEST_THRESHOLD[values.BLOCKS - position]
         cells = (
             site,
             f"{published:g}",
             f"{best['threshold']:g}",
             f"{best['snr_min']:.2f}",
-            f"{twin['snr_min']:.2f} at {twin['threshold']:g}",
+            *(f"{null['snr_min']:.2f} at {null['threshold']:g}" for null in nulls),
         )
         table.add_group(cells)
     return rows, table
