@@ -522,11 +522,12 @@ def test_every_table_and_figure_has_the_paper_s_place() -> None:
 def test_a_figure_that_two_commands_drew_alike_is_shown_once(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (tmp_path / "figures").mkdir(exist_ok=True)
-    for name, pixels in (("figure8.test", b"the same"), ("heads.accuracies.test", b"the same"), ("figure9", b"other")):
-        (tmp_path / "figures" / f"{name}.png").write_bytes(pixels)
+    same, other = b"<svg>the same</svg>", b"<svg>other</svg>"
+    for name, drawn in (("figure8.test", same), ("heads.accuracies.test", same), ("figure9", other)):
+        (tmp_path / "figures" / f"{name}.svg").write_bytes(drawn)
     html = write_report([run]).read_text()
-    assert html.count(base64.b64encode(b"the same").decode()) == 1
-    assert html.count(base64.b64encode(b"other").decode()) == 1
+    assert html.count(base64.b64encode(same).decode()) == 1
+    assert html.count(base64.b64encode(other).decode()) == 1
     assert "figures/figure8.test" in html
 
 
