@@ -28,7 +28,7 @@ class Interrupted(BaseException):
     def __init__(self, asked: signal.Signals) -> None:
         super().__init__(f"stopped by {asked.name}; run the same command again to go on from here")
         self.exit_code = 128 + asked
-        """As a shell reports a process that a signal ended: 130 or 143."""
+        """Exit code of a process that a signal ended, as a shell reports it: 130 or 143."""
 
 
 class Listener:

@@ -120,7 +120,7 @@ class ImageSet:
 
 @runtime_checkable
 class Labelled(Protocol):
-    """What can be handed out in batches with labels."""
+    """A set that hands out batches with labels."""
 
     @property
     def labels(self) -> Tensor: ...
@@ -206,7 +206,7 @@ def _undecodable(source: Source, decoded: DecodedSplit) -> InputError:
 
 @runtime_checkable
 class Divisible(Protocol):
-    """What has labels and subsets."""
+    """A set with labels and subsets."""
 
     @property
     def split(self) -> str: ...

@@ -66,7 +66,7 @@ class Examples:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of one input."""
+        """Shape of one input, without the axis of the batch."""
         return tuple(self.inputs.shape[1:])
 
     @cached_property
@@ -91,7 +91,7 @@ class Examples:
         return replace(self, inputs=self.inputs.to(device), labels=self.labels.to(device))
 
     def take(self, positions: Int[np.ndarray, "batch"] | Int[Tensor, "batch"], split_name: str) -> Examples:
-        """Those at these positions, in their order."""
+        """The examples at these positions, in their order."""
         wanted = torch.as_tensor(positions)
         return replace(self, inputs=self.inputs[wanted], labels=self.labels[wanted], split=split_name)
 

@@ -25,11 +25,11 @@ class Normalisation:
     def applied(
         self, images: UInt8[Tensor, "batch height width channel"], device: torch.device
     ) -> Float[Tensor, "batch channel height width"]:
-        """What a network is given on a device: see `nodelens.data.augment.normalise`."""
+        """Normalised inputs on a device: see `nodelens.data.augment.normalise`."""
         return normalise(images.to(device), self.mean, self.std)
 
     def metadata(self) -> dict[str, str]:
-        """As it is written into a checkpoint."""
+        """Metadata of a checkpoint."""
         return {"mean": " ".join(map(str, self.mean)), "std": " ".join(map(str, self.std))}
 
 
@@ -40,7 +40,7 @@ class AsTheyAre(Normalisation):
         super().__init__((), ())
 
     def applied(self, images: Shaped[Tensor, "batch ..."], device: torch.device) -> Shaped[Tensor, "batch ..."]:
-        """What a network is given on a device."""
+        """Inputs on a device, as they are."""
         return images.to(device)
 
     def metadata(self) -> dict[str, str]:

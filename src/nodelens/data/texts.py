@@ -93,7 +93,7 @@ class Tokeniser:
         return found
 
     def metadata(self) -> dict[str, str]:
-        """As it is written into a checkpoint."""
+        """Metadata of a checkpoint."""
         return {"tokenizer": self.definition, "padding": str(self.padding)}
 
 
@@ -147,7 +147,7 @@ class TextExamples(Examples):
     tokeniser: Tokeniser
 
     def take(self, positions: Int[np.ndarray, " batch"] | Int[Tensor, " batch"], split_name: str) -> TextExamples:
-        """Those at these positions, in their order."""
+        """The texts at these positions, in their order."""
         taken = super().take(positions, split_name)
         assert isinstance(taken, TextExamples)
         return replace(taken, texts=tuple(self.texts[i] for i in torch.as_tensor(positions).tolist()))
@@ -172,7 +172,7 @@ class Texts:
     superclass_of_label: tuple[int, ...] = ()
 
     def examples(self, tokens: Int64[Tensor, "text token"], tokeniser: Tokeniser) -> TextExamples:
-        """As a network reads them: by the tokens that a tokeniser made of them."""
+        """The texts as a network reads them: by the tokens that a tokeniser made of them."""
         return TextExamples(
             tokens,
             self.labels,

@@ -185,7 +185,7 @@ class Bert(Transformer):
         return [self.embeddings, *self.blocks, self.read_out]
 
     def read_out(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
-        """What follows the last block."""
+        """Logits from the output of the last block."""
         if not self.config.labels:
             return x[:, 0]
         return self.head(self.dropout(self.pooler(x[:, 0]).tanh()))  # type: ignore[no-any-return]
@@ -210,14 +210,14 @@ class Bert(Transformer):
         ]
 
     def sites(self) -> list[Site]:
-        """Those of every block, and what the layer to the labels reads."""
+        """Sites of every block, and the input of the layer to the labels."""
         if not self.config.labels:
             return super().sites()
         pooled = Site("pooler", self.config.width, "head", "input", "units", block=self.config.layers + 1)
         return [*super().sites(), pooled]
 
     def layers(self) -> list[Layer]:
-        """Those of every block, the pooler, and the layer to the labels, if there are labels."""
+        """Fully connected layers of every block, the pooler, and the layer to the labels, if there are labels."""
         if not self.config.labels:
             return super().layers()
         last = self.config.layers

@@ -188,7 +188,7 @@ class Classifier(nn.Module):
         return x + self.positional_emb.to(x.dtype)
 
     def read_out(self, x: Float[Tensor, "batch token embedding"]) -> Float[Tensor, "batch label"]:
-        """What follows the last block."""
+        """Logits from the output of the last block."""
         x = self.norm(x)
         weights = self.attention_pool(x).softmax(dim=1)
         return self.fc((weights.transpose(1, 2) @ x).squeeze(1))  # type: ignore[no-any-return]
@@ -220,7 +220,7 @@ class CCT(Transformer):
         return self.classifier.place(self.tokenizer(images))
 
     def positional_embeddings(self) -> dict[str, int]:
-        """Those of the tokens, which are those of the image."""
+        """The one of the image's tokens; no others stand before them."""
         return {"classifier.positional_emb": 0}
 
     def beside_weights(self, state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def settings_of(network: str | Network) -> list[str]:
 
 
 def _settable(config: Any) -> list[str]:
-    """What is set of a configuration by none of the arguments that every network has."""
+    """Names of a configuration's fields that the arguments of every network do not set."""
     given = ("name", "architecture", "settings", "labels", "image_size", "channels")
     return [field.name for field in dataclasses.fields(config) if field.name not in given]
 

@@ -108,7 +108,7 @@ class HubNetwork(Adapted):
         self._encoder = f"network.model.{theirs.base_model_prefix}."
 
     def in_encoder(self, name: str) -> str:
-        """As transformers calls it where the encoder stands alone."""
+        """The name of a weight where the encoder stands alone, without a head."""
         return name.replace(self._encoder, "network.model.", 1)
 
 

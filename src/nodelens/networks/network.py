@@ -47,7 +47,7 @@ def fitting(real: Bool[Tensor, "batch token"] | None, activations: Tensor) -> Bo
 
 
 def of_real_tokens(activations: Tensor, real: Bool[Tensor, "batch token"] | None) -> Tensor:
-    """Those of the real tokens alone, (token, node); all, as they are, where `real` does not fit."""
+    """Activations of the real tokens alone, (token, node); all, as they are, where `real` does not fit."""
     return activations if fitting(real, activations) is None else activations[real]
 
 
@@ -127,11 +127,11 @@ class Network(nn.Module):
         return {}
 
     def positional_embeddings(self) -> Mapping[str, int]:
-        """Those of a square grid of tokens, (1, token, embedding): name of the weight -> tokens before the grid."""
+        """Positional embeddings of a square grid of tokens, (1, token, embedding): weight -> tokens before the grid."""
         return {}
 
     def in_encoder(self, name: str) -> str:
-        """What a weight is called in the same network without a layer to labels."""
+        """Name of a weight in the same network without a layer to labels."""
         return name
 
     def settings(self) -> dict[str, Any]:

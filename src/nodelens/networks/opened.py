@@ -93,7 +93,7 @@ def _linear(theirs: nn.Module) -> nn.Linear:
 
 
 def _computes_as_its_weight_says(projection: nn.Module) -> bool:
-    """Of a wrapped one torch takes the weight alone."""
+    """Whether a projection is what its weight says; of a wrapped one torch takes the weight alone."""
     return type(projection).forward is nn.Linear.forward and not (
         projection._forward_hooks or projection._forward_pre_hooks
     )

@@ -39,7 +39,7 @@ def run_once(network: nn.Module, example: Tensor) -> Any:
 
 
 def logits_of(output: Any) -> Any:
-    """Those of an object that has some, as the networks of the hub return; otherwise the output itself."""
+    """Logits: the attribute of an output object, as the hub's networks return, or else the output itself."""
     return getattr(output, "logits", output)
 
 

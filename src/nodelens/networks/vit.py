@@ -72,7 +72,7 @@ class ViTConfig:
 
     @property
     def tokens(self) -> int:
-        """Of the image."""
+        """Number of tokens of the image, without the class token."""
         return (self.image_size // self.patch) ** 2
 
     @property
@@ -254,7 +254,7 @@ class ViT(Transformer):
         return self.head(self.fc_norm(pooled))  # type: ignore[no-any-return]
 
     def positional_embeddings(self) -> dict[str, int]:
-        """Those of the tokens, behind what may stand before them."""
+        """The one of the tokens, with as many before the grid as the network has class and distillation tokens."""
         return {"pos_embed": self.config.prefix * self.config.placed_prefix}
 
     def beside_weights(self, state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _write_accuracy(scale: Scale, run: RunDirectory, checkpoint: Path | None, se
 
 
 def _test_accuracy(network: Network, scale: Scale) -> float:
-    """As the checkpoint says; where it does not, measured."""
+    """The network's test accuracy, from the checkpoint or measured."""
     known = network.checkpoint_metadata.get("test_accuracy")
     if known is not None:
         return float(known)

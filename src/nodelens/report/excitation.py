@@ -101,7 +101,7 @@ def _measured_network(run: RunDirectory) -> Network | None:
 
 
 def _pictures(shown: Samples, used: Sequence[int]) -> dict[str, Any]:
-    """Those at these positions, as the page shows them."""
+    """Images or texts at these positions, as the page shows them."""
     if isinstance(shown, ImageSet):
         return thumbnails(shown, used)
     assert isinstance(shown, TextExamples)  # or nothing was taken

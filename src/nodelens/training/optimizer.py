@@ -27,7 +27,7 @@ class Optimizers:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """Those of all, to be written to."""
+        """Parameter groups of all optimizers, to be written to."""
         return [group for optimizer in self.each for group in optimizer.param_groups]
 
     def step(self) -> None:
@@ -41,7 +41,7 @@ class Optimizers:
             optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs."""
+        """State dict of all optimizers."""
         return {"optimizers": [optimizer.state_dict() for optimizer in self.each]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -119,7 +119,7 @@ def _of_texts(settings: TrainSettings, training: TextExamples, initial: Network 
 
 
 def _heads(settings: TrainSettings) -> dict[str, int | tuple[int, ...]]:
-    """Those that are asked for."""
+    """The number of heads as a change of the configuration; empty where none is asked for."""
     if settings.heads is None:
         return {}
     return {"heads": settings.heads[0] if len(settings.heads) == 1 else settings.heads}

@@ -136,7 +136,7 @@ def train(
 
 
 def _normalisation(training: Samples, initial: Network | None) -> Normalisation:
-    """As the trained network has learnt its images, where these have as many channels; otherwise as they want it."""
+    """Normalisation of the trained network, where the images have as many channels; otherwise their own."""
     recorded = None if initial is None else normalisation_from(initial.checkpoint_metadata)
     if recorded is not None and isinstance(training, ImageSet) and len(recorded.mean) == training.image_shape[2]:
         return recorded
