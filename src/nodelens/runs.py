@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,14 +142,9 @@ class RunDirectory:
         Raises:
             InputError: the directory belongs to another configuration.
         """
-        new = not self.settings(command)
-        self.configure(command, settings, **facts)
-        try:
+        with self._if_first_and_refused(command, self._forget, kept):
+            self.configure(command, settings, **facts)
             yield
-        except InputError:
-            if new:
-                self._forget(command, kept)
-            raise
 
     @first_only
     def _forget(self, command: str, kept: Sequence[str]) -> None:
@@ -171,12 +166,20 @@ class RunDirectory:
         Args:
             kept: glob patterns of the files that belong to its settings.
         """
+        with self._if_first_and_refused(command, self._undo, kept):
+            yield
+
+    @contextmanager
+    def _if_first_and_refused(
+        self, command: str, undo: Callable[[str, Sequence[str]], None], kept: Sequence[str]
+    ) -> Iterator[None]:
+        """Undo what the block did where it is refused and the command had no settings here before."""
         new = not self.settings(command)
         try:
             yield
         except InputError:
             if new:
-                self._undo(command, kept)
+                undo(command, kept)
             raise
 
     @first_only

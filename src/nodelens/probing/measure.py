@@ -25,6 +25,9 @@ from nodelens.processes import add_up, in_shards
 from nodelens.shards import device_of, keep_step
 from nodelens.training.precision import Precision, autocast
 
+COLUMNS = ("accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "snr", "snr_min")
+"""What a measurement shows of each site when it is printed."""
+
 
 @dataclass(frozen=True)
 class SiteMeasurement:
@@ -105,11 +108,10 @@ class Measurement(Mapping[str, SiteMeasurement]):
 
     def table(self) -> list[list[str]]:
         """Headings, and accuracy and statistics of every site, to three digits."""
-        names = ("accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "snr", "snr_min")
-        rows = [["site", *names]]
+        rows = [["site", *COLUMNS]]
         for name, site in self.items():
             values = {"accuracy": site.accuracy, **site.statistics().scalars()}
-            rows.append([name, *(f"{values[key]:.3g}" for key in names)])
+            rows.append([name, *(f"{values[key]:.3g}" for key in COLUMNS)])
         return rows
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from nodelens.measures import STATISTICS, HeadSpecialization, SiteStatistics
 from nodelens.probing import Measurement
+from nodelens.probing.measure import COLUMNS
 from nodelens.report.figures import label_figure, svg_of
 from nodelens.report.growth import growth_figure
 from nodelens.report.head_figures import head_label_figure
@@ -20,11 +21,10 @@ from nodelens.report.tables import Row, statistics_rows
 
 def measurement_html(measured: Measurement) -> str:
     """Accuracy and statistics of every site, and how they grow along the network where there are several."""
-    headings, *rows = measured.table()
-    shown = _table(measured.caption(), headings, rows)
-    if len(measured) < 2:
-        return shown
-    return shown + _picture(growth_figure(statistics_rows({"network": [measured]}, permutations=0)))
+    rows = statistics_rows({"network": [measured]}, permutations=0)
+    cells = [(row["site"], *(f"{row[name]:.3g}" for name in COLUMNS)) for row in rows]
+    shown = _table(measured.caption(), ("site", *COLUMNS), cells)
+    return shown + _picture(growth_figure(rows)) if len(measured) > 1 else shown
 
 
 def statistics_html(statistics: SiteStatistics) -> str:
