@@ -224,7 +224,7 @@ def test_a_network_is_pruned_weighed_and_exported(
     arguments = ["--block", "2", "--threshold", "0.5", "--name", "last", "--out", str(tmp_path), *short]
     assert nodelens("prune", str(trained), *arguments) == 0
     shown = capsys.readouterr().out
-    for method in ("dense", "andc", "random", "magnitude", "wanda", "branch", "vanished only"):
+    for method in ("dense", "andc", "permuted", "random", "magnitude", "wanda", "branch", "vanished only"):
         assert method in shown
     rows = read_csv(tmp_path / "last" / "tables" / "prune.csv")
     pruned = load_network(tmp_path / "last")
@@ -450,7 +450,7 @@ BAD_INPUT |= {
     "a threshold beside a dilution": ([*PRUNE, "--dilution", "0.5", "--threshold", "0.3"], "not both"),
     "a search with the branch": (
         [*PRUNE, "--keep-accuracy", "0.1", "--store", "branch"],
-        "the branch goes as a whole",
+        "no dilution is searched for with branch",
     ),
     "small steps to nowhere": ([*PRUNE, "--gradual"], "--keep-accuracy"),
     "a loss of accuracy that is no share": ([*PRUNE, "--keep-accuracy", "2"], "--keep-accuracy 2"),

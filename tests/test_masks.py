@@ -1,5 +1,8 @@
 """Masks against the definition, weight by weight."""
 
+from itertools import combinations, product
+from statistics import fmean
+
 import pytest
 import torch
 
@@ -13,8 +16,10 @@ from nodelens.measures import (
     output_mask,
     random_mask,
     shared_fields,
+    shared_label_probability,
     threshold_for,
     wanda_mask,
+    with_removed,
 )
 
 
@@ -94,6 +99,7 @@ def test_every_baseline_removes_exactly_what_it_is_told(removed: int) -> None:
         magnitude_mask(weight, removed),
         wanda_mask(weight, norms, removed),
         field_mask(weight * norms, removed),
+        with_removed(random_diagonals(6, 10, seed=8), removed, generator),
     ):
         assert mask.shape == weight.shape
         assert int((~mask).sum()) == removed
@@ -119,6 +125,39 @@ def test_fields_are_compared_within_each_label_and_with_their_signs() -> None:
     fields = torch.randn(4, 9, generator=generator, dtype=torch.float64)
     for row, kept in zip(fields, field_mask(fields, 4 * 6), strict=True):
         assert sorted(row[kept].tolist()) == sorted(row.tolist())[-3:]
+
+
+@pytest.mark.parametrize(("removed", "more"), [(10, False), (70, True)])
+def test_a_mask_made_to_remove_as_many_loses_or_gains_only_what_it_must(removed: int, more: bool) -> None:
+    mask = random_diagonals(10, 10, seed=9) | random_diagonals(10, 10, seed=10)
+    assert 10 < int((~mask).sum()) < 70 or not more
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
+    first, again, other = (with_removed(mask, removed, generator) for generator in generators)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not (first & ~mask).any() if more else not (mask & ~first).any()
+
+
+def test_the_probability_of_a_shared_label_is_that_of_all_choices() -> None:
+    out, into, labels = [2, 0, 3], [1, 2, 5], 5
+    found = shared_label_probability(torch.tensor(out), torch.tensor(into), labels)
+    for row, a in zip(found.tolist(), out, strict=True):
+        for probability, b in zip(row, into, strict=True):
+            choices = product(combinations(range(labels), a), combinations(range(labels), b))
+            assert probability == pytest.approx(fmean(bool(set(x) & set(y)) for x, y in choices), abs=1e-12)
+
+
+def test_labels_drawn_at_random_are_shared_as_expected() -> None:
+    out, into = random_diagonals(400, 50, seed=11), random_diagonals(300, 50, seed=12)
+    expected = float(shared_label_probability(out.sum(dim=1), into.sum(dim=1), 50).mean())
+    assert 1 - dilution(andc_mask(out, into)) == pytest.approx(expected, abs=0.01)
+    assert 1 - dilution(andc_mask(out, out[:300])) > expected  # these do share labels
+
+
+def test_more_labels_than_there_are_and_empty_sites_share_none_by_chance() -> None:
+    for out in (torch.tensor([6]), torch.tensor([-1]), torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(InputError, match="every node 0 to 5 labels"):
+            shared_label_probability(out, torch.tensor([1]), 5)
 
 
 def test_more_weights_than_there_are_cannot_be_removed() -> None:

@@ -19,9 +19,10 @@ from nodelens.data.datasets import ImageSet
 from nodelens.data.examples import Examples
 from nodelens.data.normalisation import AsTheyAre
 from nodelens.errors import InputError
-from nodelens.measures import dilution
+from nodelens.measures import andc_mask, dilution
 from nodelens.networks import CCT, apply_masks, build_network, layer_weight, layers, select_layers, sites
 from nodelens.probing import Measurement, SiteMeasurement
+from nodelens.pruning.chance import kept_rows, permuted_masks
 from nodelens.pruning.decide import (
     LayerThresholds,
     andc_masks,
@@ -107,10 +108,61 @@ def test_all_baselines_remove_the_same_number_in_every_layer(
     first, again, other = (baseline_masks(cct, chosen, removed, "random", seed=s) for s in (0, 0, 1))
     assert all(torch.equal(first[m], again[m]) for m in removed)
     assert not all(torch.equal(first[m], other[m]) for m in removed)
+    thresholds = thresholds_by_site(chosen, 0.4)
+    permuted = permuted_masks(cct, measurement, chosen, thresholds)
+    assert removed_counts(baseline_masks(cct, chosen, removed, "permuted", permuted=permuted)) == removed
     branch = baseline_masks(cct, chosen, removed, "branch")
     assert not any(mask.any() for mask in branch.values())
     with pytest.raises(InputError, match="unknown method 'best'"):
         baseline_masks(cct, chosen, removed, "best")
+
+
+def test_permuted_labels_are_those_of_what_a_layer_enters(
+    cct: CCT, measurement: Measurement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = layers(cct)
+    thresholds = thresholds_by_site(chosen, 0.4)
+    andc = andc_masks(cct, measurement, chosen, thresholds)
+    drawn = permuted_masks(cct, measurement, chosen, thresholds)
+    assert all(torch.equal(mask, drawn[m]) for m, mask in permuted_masks(cct, measurement, chosen, thresholds).items())
+    other = permuted_masks(cct, measurement, chosen, thresholds, seed=1)
+    assert not any(torch.equal(drawn[m], mask) or torch.equal(drawn[m], other[m]) for m, mask in andc.items())
+    to_labels = next(layer for layer in chosen if layer.target is None)
+    assert sorted(drawn[to_labels.module].tolist()) == sorted(andc[to_labels.module].tolist())
+    # Neighbours change places, in place of a random order.
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n).view(-1, 2).flip(1).flatten())
+    for layer in chosen:
+        mask = permuted_masks(cct, measurement, [layer], thresholds)[layer.module]
+        at = thresholds[layer.name]
+        into = measurement[layer.source].matrices.diagonals(at.source)
+        out = torch.eye(10, dtype=torch.bool)
+        if layer.target is not None and at.target is not None:
+            out = measurement[layer.target].matrices.diagonals(at.target)
+        by_hand = [[any(o[k] and i[k + 1 - 2 * (k % 2)] for k in range(10)) for i in into] for o in out]
+        assert mask.tolist() == by_hand
+
+
+def test_what_is_kept_by_chance_is_the_mean_over_many_draws(cct: CCT, measurement: Measurement) -> None:
+    chosen = [layer for layer in layers(cct) if layer.name in ("block.2.linear1", "output")]
+    at = thresholds_by_site(chosen, 0.3)
+    andc = andc_masks(cct, measurement, chosen, at)
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(site: str | None) -> torch.Tensor:
+        """Every node of a site with other labels, as many; of the outputs each with one."""
+        of = torch.eye(10, dtype=torch.bool) if site is None else measurement[site].matrices.diagonals(0.3)
+        return of.gather(1, torch.rand(of.shape, generator=generator).argsort(dim=1))
+
+    for layer, row in zip(chosen, kept_rows(cct, [measurement], chosen, [at], [andc]), strict=True):
+        weight = layer_weight(cct, layer).detach().double().abs()
+        draws = torch.stack([andc_mask(drawn(layer.target), drawn(layer.source)) for _ in range(3000)]).double()
+        assert row["kept_by_chance"] == pytest.approx(float(draws.mean()), abs=0.005)
+        size = float((draws * weight).sum() / draws.sum() / weight.mean())
+        assert row["size_by_chance"] == pytest.approx(size, abs=0.01)
+        mask = andc[layer.module]
+        assert row["kept"] == pytest.approx(1 - dilution(mask))
+        assert row["size"] == pytest.approx(float(weight[mask].mean() / weight.mean()))
+        assert row["weights"] == weight.numel()
 
 
 def test_input_norms_are_those_of_what_enters_the_layer(cct: CCT, digits: ImageSet) -> None:

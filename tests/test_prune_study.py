@@ -16,7 +16,7 @@ import nodelens as nl
 from nodelens.data import ImageSet, holdout, load_images, normalisation_of
 from nodelens.errors import InputError
 from nodelens.files import read_json, read_tensors
-from nodelens.measures import field_mask
+from nodelens.measures import field_mask, shared_label_probability
 from nodelens.networks import (
     CCT,
     VGG,
@@ -75,6 +75,7 @@ def test_a_study_compares_all_methods_at_the_same_dilution(cct: CCT, data: Pruni
     assert {row["method"] for row in rows} == {
         "dense",
         "andc",
+        "permuted",
         "random",
         "magnitude",
         "wanda",
@@ -85,7 +86,7 @@ def test_a_study_compares_all_methods_at_the_same_dilution(cct: CCT, data: Pruni
     assert {(row["seed"], row["epoch"]) for row in rows} == {(s, e) for s in "01" for e in "01"}
     for seed in "01":
         dilutions = {row["method"]: float(row["dilution"]) for row in rows if row["seed"] == seed}
-        assert dilutions["andc"] == dilutions["random"] == dilutions["magnitude"] == dilutions["wanda"]
+        assert {dilutions[method] for method in ("permuted", "random", "magnitude", "wanda")} == {dilutions["andc"]}
         assert dilutions["dense"] == 0
         assert dilutions["branch"] == 1
         assert dilutions["all but vanished"] <= dilutions["andc"]
@@ -99,6 +100,11 @@ def test_a_study_compares_all_methods_at_the_same_dilution(cct: CCT, data: Pruni
     first = nl.site_statistics(study.measurement(0)["block.2.ln"].matrices, 0.3)
     second = nl.site_statistics(study.measurement(1)["block.2.ln"].matrices, 0.3)
     assert float(of_layers[0]["diagonal"]) == pytest.approx((first.diagonal + second.diagonal) / 2, rel=1e-5)
+    kept = table(tmp_path, "prune.kept")
+    assert [(row["layer"], row["seed"]) for row in kept] == [(layer.name, s) for layer in study.layers for s in "01"]
+    for row, layer in zip(kept[::2], study.layers, strict=True):
+        assert float(row["kept"]) == pytest.approx(float(andc[layer.module].double().mean()), abs=1e-5)
+        assert 0 < float(row["kept_by_chance"]) < 1
     assert (tmp_path / "study" / "figures" / "prune.curve.png").exists()
     assert {row["wanted"] for row in table(tmp_path, "prune.curve")} == {"0.7"}
 
@@ -414,7 +420,7 @@ def test_other_methods_remove_as_much_as_a_search_found(cct: CCT, data: PruningD
     found = {module: int((~mask).sum()) for module, mask in masks_of(load_network(study.run.path)).items()}
     assert all(found.values())
     controls = table(tmp_path, "search.controls")
-    assert [row["method"] for row in controls] == ["andc", "random", "magnitude", "wanda"]
+    assert [row["method"] for row in controls] == ["andc", "permuted", "random", "magnitude", "wanda"]
     for row in controls[1:]:
         name = next(study.run.checkpoints.glob(f"search-0-{row['method']}-*.safetensors"))
         masks = masks_of(load_network(name))
@@ -432,7 +438,7 @@ def test_every_seed_and_any_method_is_searched(cct: CCT, data: PruningData, tmp_
         SETTINGS,
         layers=("block.*.linear1",),
         model_of="magnitude",
-        methods=("andc", "random", "magnitude"),
+        methods=("andc", "permuted", "random", "magnitude"),
         dilutions=(),
         search=SearchSettings(0.99, levels=(0.25, 0.5)),
     )
@@ -450,8 +456,9 @@ def test_every_seed_and_any_method_is_searched(cct: CCT, data: PruningData, tmp_
         assert torch.equal(mask, weight.abs() > weight.abs().flatten().sort().values[weight.numel() // 2 - 1])
     assert [row["method"] for row in table(tmp_path, "search.controls")] == ["magnitude", "random"] * 2
     assert "| magnitude | 0.500 |" in tables[-1].markdown()
-    with pytest.raises(InputError, match="the branch goes as a whole"):
-        dataclasses.replace(settings, model_of="branch", methods=("andc", "branch"))
+    for method in ("branch", "permuted"):
+        with pytest.raises(InputError, match=f"no dilution is searched for with {method}"):
+            dataclasses.replace(settings, model_of=method, methods=("andc", method))
 
 
 @pytest.mark.parametrize("gradual", [False, True])
@@ -580,6 +587,15 @@ def test_pruning_from_python_leaves_the_network_as_it_is(cct: CCT, tmp_path: Pat
     for layer in select_layers(layers(cct), "block.1.*"):
         zeros = int((layer_weight(pruned.network, layer) == 0).sum())
         assert zeros == round(pruned.dilution[layer.name] * layer_weight(cct, layer).numel())
+        at = pruned.thresholds[layer.name]
+        assert layer.target is not None
+        assert at.target is not None
+        out, into = (
+            measurement_of(cct)[site].matrices.diagonals(threshold).sum(dim=1)
+            for site, threshold in ((layer.target, at.target), (layer.source, at.source))
+        )
+        apart = 1 - float(shared_label_probability(out, into, 10).mean())
+        assert pruned.dilution_by_chance[layer.name] == pytest.approx(apart)
     halves = {layer.name: 0.5 for layer in select_layers(layers(cct), "block.1.*")}
     halved = nl.prune(cct, measurement_of(cct), "block.1.*", dilution=halves)
     assert all(share >= 0.5 for share in halved.dilution.values())

@@ -16,7 +16,7 @@ from command_line import nodelens
 from nodelens.errors import InputError
 from nodelens.files import read_metadata
 from nodelens.networks import build_network, load_network, masks_of, stored
-from nodelens.paper import scales, studies, values, whole
+from nodelens.paper import pruning, scales, studies, values, whole
 from nodelens.paper.numbers import Number, over_networks
 from nodelens.paper.page import page_rows, page_text, reason
 from nodelens.paper.readers import READERS, numbers_of
@@ -446,6 +446,37 @@ def test_no_number_of_the_stored_pages_fails_without_a_reason(table: Path) -> No
     for row in stored_rows(table):
         number = Number(row["part"], row["number"], row["paper"], row["ours"], rule=row["rule"])
         assert row["verdict"] != "not held" or reason(number, scales.SCALES["paper"])
+
+
+def test_what_chance_removes_of_the_paper_s_layers_follows_from_its_mean_diagonals() -> None:
+    found = {}
+    for layer in ("qkv", "projection", "linear1", "linear2"):
+        into, out = (
+            {math.floor(mean): math.ceil(mean) - mean, math.ceil(mean): mean - math.floor(mean)}
+            for mean in (values.TABLE3[layer, role]["diagonal"] for role in ("input", "output"))
+        )
+        found[layer] = sum(
+            p * q * math.comb(100 - a, b) / math.comb(100, b) for a, p in out.items() for b, q in into.items()
+        )
+        assert pruning.least_by_chance(layer) == pytest.approx(found[layer], abs=1e-9)
+    # Three of its four layers: what labels drawn at random give.
+    near = {layer: abs(share - values.TABLE3[layer, "input"]["dilution"]) < 0.025 for layer, share in found.items()}
+    assert near == {"qkv": True, "projection": False, "linear1": True, "linear2": True}
+
+
+def test_table_3_stands_beside_chance() -> None:
+    layer = {"layer": "block.7.linear1", "seeds": 1}
+    numbers = {name: 0.25 for column in pruning.COLUMNS for name in (column, f"{column}_std")}
+    ours = [{**layer, "role": "input", **numbers}, {**layer, "role": "output", **numbers, "dilution": ""}]
+    by_chance = [{"n_clusters": 1.0, "dilution": 0.75}, {"n_clusters": 2.0}]
+    rows, table = pruning.beside_paper(ours, by_chance, 1, "test")
+    assert [row["of"] for row in rows[:5]] == ["paper", "ours", "difference", "by chance", "paper by chance"]
+    assert [row["of"] for row in rows[5:]] == ["paper", "ours", "difference", "by chance"]
+    assert rows[3]["dilution"] == 0.75
+    assert rows[4] == {**dict.fromkeys(rows[0], ""), "layer": "linear1", "role": "input", "of": "paper by chance"} | {
+        "dilution": pruning.least_by_chance("linear1")
+    }
+    assert "|  | by chance |  |  | 1.00 |" in table.markdown()
 
 
 def test_statements_of_the_text_are_judged_by_the_tables(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 Baseline = Annotated[
-    str, typer.Option(help="By default random, magnitude, wanda and branch; field: output layer.", show_default=False)
+    str, typer.Option(help="By default permuted, random, magnitude, wanda, branch; or field.", show_default=False)
 ]
 
 
@@ -54,7 +54,7 @@ def prune(
     dilution: Annotated[float | None, typer.Option(help="Share to remove of each layer; finds thresholds.")] = None,
     skip: Annotated[bool, typer.Option(help="Measure projection and Linear2 with the skip connection.")] = True,
     own_head: Annotated[bool, typer.Option("--own-head", help="Decide the output layer by itself: no probe.")] = False,
-    baseline: Baseline = "random,magnitude,wanda,branch",
+    baseline: Baseline = "permuted,random,magnitude,wanda,branch",
     store: Annotated[str, typer.Option(help="Whose network is kept, or searched: andc or a --baseline.")] = "andc",
     curve: Annotated[str, typer.Option(help="Dilutions to try every method at: '0.5,0.8,0.9'.")] = "",
     keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,

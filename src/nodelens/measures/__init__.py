@@ -27,8 +27,10 @@ from nodelens.measures.masks import (
     output_mask,
     random_mask,
     shared_fields,
+    shared_label_probability,
     threshold_for,
     wanda_mask,
+    with_removed,
 )
 from nodelens.measures.nodal import NodalMatrices, check_threshold
 from nodelens.measures.nulls import Null, permutation_null, permutation_nulls
@@ -100,6 +102,7 @@ __all__ = [
     "rank_agreement",
     "ratio_sweep",
     "shared_fields",
+    "shared_label_probability",
     "shared_labels",
     "signal_to_noise",
     "site_statistics",
@@ -108,4 +111,5 @@ __all__ = [
     "symmetry_breaking",
     "threshold_for",
     "wanda_mask",
+    "with_removed",
 ]

@@ -9,7 +9,8 @@ import math
 import sys
 
 import torch
-from jaxtyping import Bool, Float, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Shaped
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from nodelens.errors import InputError
@@ -157,6 +158,50 @@ def dilution(mask: Bool[Tensor, "*layer"]) -> float:
     if mask.numel() == 0:
         raise InputError(f"a mask of shape {tuple(mask.shape)} is empty; it has no share of removed weights.")
     return 1 - int(mask.count_nonzero()) / mask.numel()
+
+
+def shared_label_probability(
+    out_counts: Int[Tensor, " node_out"], in_counts: Int[Tensor, " node_in"], labels: int
+) -> Float64[Tensor, "node_out node_in"]:
+    """How probably two nodes share a label if every node's labels are drawn at random, as many as it has.
+
+    Hypergeometric and exact: of L labels, nodes with a and b of them share none with probability
+    `C(L - a, b) / C(L, b)`. What ANDC would remove by chance is one less the mean over all pairs of nodes.
+
+    Args:
+        out_counts: labels in the diagonal of each node of a layer's output site, 0 to `labels`; a one for each
+            output of the layer to the labels.
+        in_counts: the same of its input site.
+
+    Raises:
+        InputError: a site without nodes, or a node with more labels than there are.
+
+    >>> import torch
+    >>> shared_label_probability(torch.tensor([1]), torch.tensor([2, 0]), labels=4)
+    tensor([[0.5000, 0.0000]], dtype=torch.float64)
+    """
+    for counts in (out_counts, in_counts):
+        if not counts.numel() or not 0 <= int(counts.min()) <= int(counts.max()) <= labels:
+            raise InputError(f"every site needs nodes, and every node 0 to {labels} labels")
+    (out, of_out), (into, of_in) = (
+        torch.unique(counts.cpu(), return_inverse=True) for counts in (out_counts, in_counts)
+    )
+    apart = hypergeom.pmf(0, labels, out.numpy()[:, None], into.numpy()[None, :])
+    return 1 - torch.from_numpy(apart)[of_out[:, None], of_in[None, :]]
+
+
+def with_removed(
+    mask: Bool[Tensor, "output input"], removed: int, generator: torch.Generator
+) -> Bool[Tensor, "output input"]:
+    """A mask that removes so many weights: what this one lacks, or removes beyond, is drawn at random.
+
+    >>> import torch
+    >>> mask = torch.tensor([[True, False], [True, True]])
+    >>> with_removed(mask, 1, torch.Generator().manual_seed(0)).equal(mask)
+    True
+    """
+    drawn = torch.rand(mask.shape, dtype=torch.float64, generator=generator)
+    return _without_lowest(mask.double() + drawn, removed)
 
 
 def _without_lowest(scores: Float[Tensor, "output input"], removed: int) -> Bool[Tensor, "output input"]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from nodelens.errors import InputError
+from nodelens.measures import STATISTICS, permutation_null, shared_label_probability
 from nodelens.networks import Network, block_patterns, layers
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
 from nodelens.paper.scales import Scale, precision_of, scale_probes, trained_network
+from nodelens.pruning.chance import kept_rows
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
 from nodelens.pruning.settings import PruneSettings
 from nodelens.pruning.study import PruningStudy, load_pruning_data
@@ -28,6 +35,8 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
 
     `nodelens reproduce table3 --scale cpu`; the paper removes 77 to 85 % of each layer and keeps its accuracy. Random
     pruning and removing the whole branch stand beside: expect them to cost little too, where the skip carries most.
+    By chance: the statistics of permuted labels, and the share that ANDC would remove if every node's labels were
+    drawn at random; from the paper's mean diagonals follows the least that it can be. Expect it near what is removed.
     """
     study = table3_study(scale, run, checkpoint, seed)
     report_pruning(study)
@@ -38,7 +47,8 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
         [study.thresholds(s) for s in seeds],
         [study.andc(s) for s in seeds],
     )
-    rows, table = beside_paper(ours, len(seeds), study.decided_on)
+    by_chance = _by_chance(study, ours)
+    rows, table = beside_paper(ours, by_chance, len(seeds), study.decided_on)
     study.run.write_table("table3", rounded(rows))
     study.run.write_text("tables/table3.md", table.markdown())
     costs = f"What it costs: test accuracy ({len(seeds)} seeds; the paper keeps {values.NETWORK_ACCURACY})"
@@ -154,10 +164,47 @@ def _study(
     return PruningStudy(network, data, settings, apart or kept, apart or measured)
 
 
-def beside_paper(ours: list[Row], seeds: int, split: str) -> tuple[list[Row], TextTable]:
-    """Every site's row with the paper's of block 7 and the difference.
+def _by_chance(study: PruningStudy, rows: Sequence[Row]) -> list[Row]:
+    """Of every row of Table 3 its statistics with permuted labels, and what random labels would remove.
+
+    Mean over the seeds.
+    """
+    seeds = study.settings.seeds
+    measured, at = [study.measurement(s) for s in seeds], [study.thresholds(s) for s in seeds]
+    kept = kept_rows(study.network, measured, study.layers, at, [study.andc(s) for s in seeds])
+    found = []
+    for row in rows:
+        nulls = [permutation_null(of_seed[row["site"]].matrices, row["threshold"]).mean for of_seed in measured]
+        line: Row = {name: fmean(null[name] for null in nulls) for name in STATISTICS if name in COLUMNS}
+        if row["role"] == "input":
+            line["dilution"] = 1 - fmean(of["kept_by_chance"] for of in kept if of["layer"] == row["layer"])
+        found.append(line)
+    return found
+
+
+def least_by_chance(layer: str) -> float:
+    """The least share of the paper's layer that random labels can leave unjoined, by its mean diagonals (Table 3).
+
+    Two nodes are the likelier to share a label the more evenly the labels are spread over the nodes.
+    """
+    into, out = (_evenly(values.TABLE3[layer, role]["diagonal"]) for role in ("input", "output"))
+    return 1 - float(shared_label_probability(out, into, values.LABELS).mean())
+
+
+def _evenly(mean: float) -> Int[Tensor, " node"]:
+    """A hundred nodes with so many labels in the mean, as evenly as whole numbers allow.
+
+    >>> _evenly(2.21).unique(return_counts=True)
+    (tensor([2, 3]), tensor([79, 21]))
+    """
+    return torch.arange(101).mul(round(100 * mean)).div(100, rounding_mode="floor").diff()
+
+
+def beside_paper(ours: list[Row], by_chance: Sequence[Row], seeds: int, split: str) -> tuple[list[Row], TextTable]:
+    """Every site's row with the paper's of block 7, the difference, and what chance gives.
 
     Args:
+        by_chance: of each row the statistics of permuted labels, and with the input what random labels would remove.
         split: on which ours were measured; the network has usually learnt `train-held-out` images, so that the
             probes are more accurate on them than on the paper's test images.
     """
@@ -173,11 +220,13 @@ def beside_paper(ours: list[Row], seeds: int, split: str) -> tuple[list[Row], Te
         "dilution": 2,
     }
     rows = []
-    for row in ours:
+    for row, chance in zip(ours, by_chance, strict=True):
         layer, role = row["layer"].rpartition(".")[2], row["role"]
         paper = values.TABLE3[layer, role]
         names = (*COLUMNS, *(f"{name}_std" for name in COLUMNS))
-        lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""})
+        lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""}, chance)
+        if "dilution" in paper:
+            lines.append({**dict.fromkeys(lines[0], ""), "of": "paper by chance", "dilution": least_by_chance(layer)})
         rows += [{"layer": layer, "role": role, **line} for line in lines]
         name = f"{layer} {role.removesuffix('put')}"
         table.add_group(*([name, line["of"], *_cells(line, digits)] for line in lines))

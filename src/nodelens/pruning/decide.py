@@ -27,6 +27,7 @@ from nodelens.measures import (
     shared_fields,
     threshold_for,
     wanda_mask,
+    with_removed,
 )
 from nodelens.networks import OWN_HEAD, Layer, as_wide_as, entering, layer_weight, masks_of, of_real_tokens, real_tokens
 from nodelens.probing import Measurement
@@ -34,8 +35,9 @@ from nodelens.processes import add_up
 from nodelens.shards import device_of
 from nodelens.training.batches import seed_of
 
-EVERY_LAYER = ("andc", "random", "magnitude", "wanda", "branch")
-"""`branch` is the control: all weights of the layers go, only biases and skip connections are left."""
+EVERY_LAYER = ("andc", "permuted", "random", "magnitude", "wanda", "branch")
+"""Two are controls. `permuted`: as ANDC, with the labels of what a layer enters permuted. `branch`: all weights of the
+layers go, only biases and skip connections are left."""
 
 METHODS = (*EVERY_LAYER, "field")
 """`field` prunes the layer to the labels alone: what its inputs say for each label, by the layer itself."""
@@ -170,15 +172,17 @@ def baseline_masks(
     seed: int = 0,
     input_norms: Mapping[str, Float[Tensor, " _input"]] | None = None,
     own_fields: Float[Tensor, "_label _input"] | None = None,
+    permuted: Masks | None = None,
 ) -> Masks:
     """Remove from each layer as many weights as told, by another method than ANDC.
 
     Args:
         removed: number of weights by the path of the layer's module.
-        method: `random`, `magnitude`, `wanda`, `field`, or `branch`, which removes all.
+        method: `permuted`, `random`, `magnitude`, `wanda`, `field`, or `branch`, which removes all.
         seed: of the random choice; every layer draws its own.
         input_norms: for `wanda`, from `input_norms`.
         own_fields: for `field`, from `own_fields`.
+        permuted: for `permuted`, from `chance.permuted_masks`; of a layer that it lacks weights are removed at random.
 
     Raises:
         InputError: no such method.
@@ -186,9 +190,12 @@ def baseline_masks(
     masks: Masks = {}
     for layer in layers:
         weight, count = layer_weight(network, layer).detach().cpu(), removed[layer.module]
+        generator = torch.Generator().manual_seed(seed_of(seed, *layer.name.encode()))
         if method == "random":
-            generator = torch.Generator().manual_seed(seed_of(seed, *layer.name.encode()))
             mask = random_mask(weight, count, generator)
+        elif method == "permuted" and permuted is not None:
+            kept = permuted.get(layer.module, torch.ones_like(weight, dtype=torch.bool))
+            mask = with_removed(kept.cpu(), count, generator)
         elif method == "magnitude":
             mask = magnitude_mask(weight, count)
         elif method == "wanda" and input_norms is not None:

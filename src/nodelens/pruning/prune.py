@@ -12,6 +12,7 @@ from nodelens.measures import dilution as dilution_of
 from nodelens.networks import Network, apply_masks, by_own_head, fingerprint, select_layers, sites, without_skip
 from nodelens.networks import layers as layers_of
 from nodelens.probing import Measurement
+from nodelens.pruning.chance import kept_rows
 from nodelens.pruning.decide import (
     THRESHOLD,
     LayerThresholds,
@@ -34,12 +35,15 @@ class Pruned:
         thresholds: of the two sites of every pruned layer, by the layer's name.
         dilution: share of the weights removed of every pruned layer, by its name.
         total_dilution: of all of them together.
+        dilution_by_chance: share that would be removed of every pruned layer, by its name, if every node's labels were
+            drawn at random, as many as it has.
     """
 
     network: Network
     thresholds: Mapping[str, LayerThresholds]
     dilution: Mapping[str, float]
     total_dilution: float
+    dilution_by_chance: Mapping[str, float]
 
 
 def prune(
@@ -94,4 +98,6 @@ def prune(
     # What was said of the dense network's accuracy does not hold for this one.
     pruned.checkpoint_metadata = {k: v for k, v in network.checkpoint_metadata.items() if k != "test_accuracy"}
     shares = {layer.name: dilution_of(masks[layer.module]) for layer in chosen}
-    return Pruned(pruned, thresholds, shares, total_dilution(masks))
+    kept = kept_rows(network, [measurement], chosen, [thresholds], [masks])
+    by_chance = {row["layer"]: 1 - row["kept_by_chance"] for row in kept}
+    return Pruned(pruned, thresholds, shares, total_dilution(masks), by_chance)

@@ -235,14 +235,16 @@ class DilutionSearch:
     def controls(self, found: Found) -> Rows:
         """The study's other methods, which remove as many weights of every layer as was found, in one shot.
 
-        The branch as a whole has no such number and is left out; so is ANDC, whose thresholds do not give every number.
+        The branch as a whole has no such number and is left out; so is ANDC, whose thresholds do not give every number,
+        and with it `permuted`, where another method was searched with.
         """
         if not found.dilutions:
             return []
         removed, rows = removed_counts(self._masks(self.study.layers, found.dilutions)), []
+        left_out = {self.method, "andc", "branch"} | (set() if self.method == "andc" else {"permuted"})
         for method in self.study.settings.methods:
-            if method not in (self.method, "andc", "branch"):
-                masks = self.study.baseline(method, removed, self.seed)
+            if method not in left_out:
+                masks = self.study.baseline(method, removed, self.seed, found.thresholds)
                 name = f"{method}-{found.dilution:.6f}"
                 rows.append({"method": method, **self._retrained(self.study.network, masks, name)[1]})
         return rows
@@ -278,7 +280,7 @@ class DilutionSearch:
             thresholds = self._thresholds(pruned, wanted)
             return masks | andc_masks(self.study.network, self.measurement, pruned, thresholds)
         removed = {layer.module: math.ceil(wanted[layer.name] * weights[layer].numel()) for layer in pruned}
-        return masks | self.study.baseline(self.method, removed, self.seed)
+        return masks | self.study.baseline(self.method, removed, self.seed, {})
 
     def _thresholds(self, chosen: Sequence[Layer], wanted: Mapping[str, float]) -> dict[str, LayerThresholds]:
         """ANDC's thresholds of the layers of which something is to go; the other methods have none."""

@@ -77,8 +77,8 @@ class PruneSettings:
         made = self.methods if self.search else (*self.methods, SILENCED, KEPT)
         if self.model_of not in made:
             raise InputError(f"no network pruned by {self.model_of!r} is made; made are: {', '.join(made)}")
-        if self.search and self.model_of == "branch":
-            raise InputError("the branch goes as a whole; search with andc, random, magnitude or wanda")
+        if self.search and self.model_of in ("branch", "permuted"):
+            raise InputError(f"no dilution is searched for with {self.model_of}; take andc, random, magnitude or wanda")
         for share in (*self.dilutions, *([] if self.dilution is None else [self.dilution])):
             if not 0 < share < 1:
                 raise InputError(f"a dilution of {share:g} is out of range; give a share between 0 and 1, such as 0.8")

@@ -46,6 +46,7 @@ from nodelens.probing.data import ProbingData
 from nodelens.probing.study import MEASURE_KEPT
 from nodelens.processes import refuse_shards
 from nodelens.progress import console
+from nodelens.pruning.chance import permuted_masks
 from nodelens.pruning.decide import (
     LayerThresholds,
     Masks,
@@ -175,22 +176,41 @@ class PruningStudy:
         thresholds = self.thresholds(seed, dilution, split)
         return andc_masks(self.network, self.measurement(seed, split), self.layers, thresholds)
 
-    def baseline(self, method: str, removed: Mapping[str, int], seed: int) -> Masks:
-        """The masks of another method that removes so many weights of each layer named (by its module)."""
+    def baseline(
+        self, method: str, removed: Mapping[str, int], seed: int, thresholds: Mapping[str, LayerThresholds]
+    ) -> Masks:
+        """The masks of another method that removes so many weights of each layer named (by its module).
+
+        Args:
+            thresholds: by layer name, of ANDC, which removes as many; `permuted` takes the nodes' labels there.
+        """
         if method == "wanda" and self._norms is None:
             self._norms = input_norms(self.network, self.layers, self.data.held_out, self.data.normalisation)
         fields = own_fields(self.measurement(seed)) if method == "field" else None
         of = [layer for layer in self.layers if layer.module in removed]
-        return baseline_masks(self.network, of, removed, method, seed=seed, input_norms=self._norms, own_fields=fields)
+        permuted = None
+        if method == "permuted":
+            labelled = [layer for layer in of if layer.name in thresholds]
+            permuted = permuted_masks(self.network, self.measurement(seed), labelled, thresholds, seed)
+        return baseline_masks(
+            self.network,
+            of,
+            removed,
+            method,
+            seed=seed,
+            input_norms=self._norms,
+            own_fields=fields,
+            permuted=permuted,
+        )
 
     def masks(self, seed: int, dilution: float | None = None, methods: Sequence[str] | None = None) -> dict[str, Masks]:
         """The masks of every method (or of these, ANDC among them), by its name."""
-        andc = self.andc(seed, dilution)
-        for warning in emptied_layers(self.measurement(seed), self.layers, self.thresholds(seed, dilution), andc):
+        andc, thresholds = self.andc(seed, dilution), self.thresholds(seed, dilution)
+        for warning in emptied_layers(self.measurement(seed), self.layers, thresholds, andc):
             console.print(f"warning: {warning}", style="yellow")
         removed, found = removed_counts(andc), {}
         for method in self.settings.methods if methods is None else methods:
-            found[method] = andc if method == "andc" else self.baseline(method, removed, seed)
+            found[method] = andc if method == "andc" else self.baseline(method, removed, seed, thresholds)
         return found
 
     def prune(self) -> Rows:

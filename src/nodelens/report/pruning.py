@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -15,18 +16,20 @@ from matplotlib.ticker import MaxNLocator
 from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
 from nodelens.probing import Measurement
+from nodelens.pruning.chance import kept_rows
 from nodelens.pruning.decide import LayerThresholds, Masks
 from nodelens.pruning.execution import DENSE
 from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import STYLE, Panels, head_line, panels_of, save_figure
-from nodelens.report.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from nodelens.report.palette import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from nodelens.report.pruned_layer import pruned_layer_figure
 from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded, with_spread
 
 TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
 LOOKS = {
     "andc": (BLUE, "-", "o"),
+    "permuted": (AMBER, ":", "P"),
     "magnitude": (ORANGE, "-", "s"),
     "wanda": (GREEN, "-", "^"),
     "random": (GREY, "--", "v"),
@@ -39,13 +42,17 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     """Run a study (or read what was run) and write its tables and figures.
 
     Writes `tables/prune.csv` (every method, seed and epoch), `tables/prune.layers.csv` (Table 3),
-    `tables/prune.vanished.csv`, `figures/figure6`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
+    `tables/prune.kept.csv` (what chance would keep), `tables/prune.vanished.csv`, `figures/figure6`, and with a curve
+    `tables/prune.curve.csv` and `figures/prune.curve`.
     """
     run, settings = study.run, study.settings
     thresholds = [study.thresholds(seed) for seed in settings.seeds]
     measurements = [study.measurement(seed) for seed in settings.seeds]
-    of_layers = layer_rows(measurements, study.layers, thresholds, [study.andc(seed) for seed in settings.seeds])
+    masks = [study.andc(seed) for seed in settings.seeds]
+    of_layers = layer_rows(measurements, study.layers, thresholds, masks)
     run.write_table("prune.layers", rounded(of_layers))
+    kept = kept_rows(study.network, measurements, study.layers, thresholds, masks)
+    run.write_table("prune.kept", rounded(kept))
     gone = vanished_rows(measurements, thresholds, study.layers)
     run.write_table("prune.vanished", gone)
     rows = study.prune()
@@ -53,6 +60,7 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
         layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {counted(seeds, 'seed')}"),
+        kept_table(kept, f"Weights whose nodes share a label, mean of {counted(seeds, 'seed')}"),
         vanished_table(gone, f"Nodes without a diagonal, mean of {counted(seeds, 'seed')}"),
         accuracy_table(rows, f"Test accuracy, mean of {counted(seeds, 'seed')}{' ± standard deviation' * (seeds > 1)}"),
     ]
@@ -67,7 +75,7 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     figure = figure_of_layer(study)
     if figure is not None:
         save_figure(figure, run.path / "figures" / "figure6")
-    for name, table in zip(("layers", "vanished", "accuracy", "curve"), shown, strict=False):
+    for name, table in zip(("layers", "kept", "vanished", "accuracy", "curve"), shown, strict=False):
         run.write_text(f"tables/prune.{name}.md", table.markdown())
     return shown
 
@@ -190,6 +198,18 @@ def layers_table(rows: Sequence[Row], title: str) -> TextTable:
         # Both lines name their layer: a group would leave out the second.
         for line in lines:
             table.add_group(line)
+    return table
+
+
+def kept_table(rows: Sequence[Row], title: str) -> TextTable:
+    """How many weights ANDC keeps of every layer and how large they are, beside labels drawn at random."""
+    table = TextTable(title, ("layer", "weights", "share kept", "by chance", "mean |w|", "by chance"), names=1)
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        of_layer = [row for row in rows if row["layer"] == layer]
+        columns = {"kept": 3, "kept_by_chance": 3, "size": 2, "size_by_chance": 2}
+        means = {name: fmean(row[name] for row in of_layer) for name in columns}
+        cells = ["" if math.isnan(mean) else f"{mean:.{columns[name]}f}" for name, mean in means.items()]
+        table.add_group((layer, f"{of_layer[0]['weights']:,}", *cells))
     return table
 
 
