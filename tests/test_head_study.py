@@ -287,9 +287,20 @@ def test_what_other_probes_found_is_not_taken_for_these(study: HeadStudy, tmp_pa
 def test_the_run_says_by_which_rule_its_tables_were_made(study: HeadStudy, tmp_path: Path) -> None:
     shutil.copytree(study.run.path, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
+    optional = [run.path / "tables" / f"heads.{name}.train.csv" for name in ("silenced", "superclasses")]
+    above = {"superclass_names": ("even", "odd"), "superclass_of_label": (0, 1) * 5}
+    data = dataclasses.replace(study.data, **above)
     for ratio in (3.0, 1.5):
-        HeadStudy(study.network, study.data, dataclasses.replace(study.settings, ratio=ratio), run)
+        again = HeadStudy(study.network, data, dataclasses.replace(study.settings, ratio=ratio), run)
+        report.report_heads(again, silence=True)
         assert run.configuration()["heads"]["reported"]["ratio"] == ratio
+        assert all(path.exists() for path in optional)
+    # By the same rule they stay, by another they would say what no longer holds.
+    report.report_heads(again)
+    assert all(path.exists() for path in optional)
+    report.report_heads(HeadStudy(study.network, study.data, again.settings, run))
+    assert not any(path.exists() for path in optional)
+    assert (run.path / "tables" / "heads.depth.train.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+        raise InputError(damaged(path, error)) from error
 
 
 @by_first
@@ -112,7 +112,11 @@ def read_metadata(path: Path) -> dict[str, str]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from error
+        raise InputError(damaged(path, error)) from error
+
+
+def damaged(path: Path, error: Exception) -> str:
+    return f"{path} is truncated or not a safetensors file ({error}); restore it, or delete it to have it made again"
 
 
 def bytes_of(tensor: Tensor) -> bytes:

@@ -122,10 +122,17 @@ class RunDirectory:
         sections[command] = {**facts, **known, "settings": json.loads(json.dumps(settings))}
         self.write_json("config.json", sections)
 
-    def report(self, command: str, **how: Any) -> None:
-        """Record how a command last summed up what it has measured: what its tables and figures were made with."""
-        sections = self.configuration()
-        sections[command] = {**sections.get(command, {}), "reported": json.loads(json.dumps(how))}
+    def report(self, command: str, how: Mapping[str, Any], optional: Sequence[str] = ()) -> None:
+        """Record how a command last summed up what it has measured: what its tables and figures were made with.
+
+        Args:
+            optional: glob patterns of those that are not written every time; they go where they were made otherwise.
+        """
+        sections, now = self.configuration(), json.loads(json.dumps(dict(how)))
+        before = sections.get(command, {}).get("reported", now)
+        if before != now:
+            self._remove(optional)
+        sections[command] = {**sections.get(command, {}), "reported": now}
         self.write_json("config.json", sections)
 
     @contextmanager
@@ -184,12 +191,16 @@ class RunDirectory:
 
     @first_only
     def _undo(self, command: str, kept: Sequence[str]) -> None:
-        for path in [path for pattern in kept for path in self.path.glob(pattern) if path.is_file()]:
-            path.unlink()
+        self._remove(kept)
         for folder in {self.path / Path(pattern).parent for pattern in kept}:
             with suppress(OSError):  # what else is in it stays
                 folder.rmdir()
         self._forget(command, kept)
+
+    @first_only
+    def _remove(self, patterns: Sequence[str]) -> None:
+        for path in [path for pattern in patterns for path in self.path.glob(pattern) if path.is_file()]:
+            path.unlink()
 
     def check_configuration(self, command: str, settings: Mapping[str, Any], option: str = "--out") -> None:
         """Check that a command's resolved settings are those recorded before, if any were; records nothing.

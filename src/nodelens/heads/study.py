@@ -150,8 +150,6 @@ class HeadStudy:
         self.measurements: list[Measurement] = load_measurements(run, settings.split, names)
         self._fingerprint = fingerprint(network)
         run.configure("heads", {"network": self._fingerprint, "test": data.test.fingerprint})
-        rule = {"ratio": settings.ratio, "threshold": settings.threshold, "draws": settings.draws}
-        run.report("heads", blocks=settings.blocks, split=settings.split, **rule)
 
     @property
     def seeds(self) -> int:

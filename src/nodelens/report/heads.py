@@ -50,6 +50,9 @@ from nodelens.report.head_tables import (
 from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded
 from nodelens.runs import RunDirectory
 
+OPTIONAL = ("sharing", "superclasses", "fields", "overlap", "silenced", "silenced.labels")
+"""Tables and figures that only some networks, data sets or flags give."""
+
 
 def report_heads(
     study: HeadStudy, silence: bool = False, images: Sequence[int] = (), pruned: Network | None = None
@@ -71,6 +74,10 @@ def report_heads(
 
 @by_first
 def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pruned: Network | None) -> list[TextTable]:
+    settings = study.settings
+    rule = {"ratio": settings.ratio, "threshold": settings.threshold, "draws": settings.draws}
+    of = {"blocks": settings.blocks, "split": settings.split, "superclasses": len(study.data.superclass_names)}
+    study.run.report("heads", of | rule, [f"*/heads.{name}.{settings.split}.*" for name in OPTIONAL])
     shown = [*report_depth(study), *report_experts(study)]
     if study.pictured:
         shown += report_fields(study, images, pruned)

@@ -50,7 +50,7 @@ def report_measurement(
     Returns:
         For each split a table in the form of Table 1 and one in the form of Table 2.
     """
-    run.report("measure", threshold=threshold, clusters=method, permutations=permutations)
+    run.report("measure", {"threshold": threshold, "clusters": method, "permutations": permutations})
     shown = []
     for split in splits:
         found = measurements_of(run, split, sites)
