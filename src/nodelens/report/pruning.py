@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -22,10 +21,12 @@ from nodelens.pruning.execution import DENSE
 from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
 from nodelens.report.figures import STYLE, Panels, head_line, panels_of, save_figure
+from nodelens.report.kept import kept_figure, kept_means, kept_table
 from nodelens.report.palette import AMBER, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from nodelens.report.pruned_layer import pruned_layer_figure
 from nodelens.report.tables import Row, TextTable, counted, mean_and_spread, rounded, with_spread
 
+KEPT_TITLE = "Weights whose nodes share a label"
 TABLE3 = ("n_clusters", "cluster_size", "diagonal", "noise")
 LOOKS = {
     "andc": (BLUE, "-", "o"),
@@ -42,8 +43,8 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     """Run a study (or read what was run) and write its tables and figures.
 
     Writes `tables/prune.csv` (every method, seed and epoch), `tables/prune.layers.csv` (Table 3),
-    `tables/prune.kept.csv` (what chance would keep), `tables/prune.vanished.csv`, `figures/figure6`, and with a curve
-    `tables/prune.curve.csv` and `figures/prune.curve`.
+    `tables/prune.kept.csv` (what chance would keep), `tables/prune.vanished.csv`, `figures/prune.kept`,
+    `figures/figure6`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
     """
     run, settings = study.run, study.settings
     thresholds = [study.thresholds(seed) for seed in settings.seeds]
@@ -60,7 +61,7 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
         layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {counted(seeds, 'seed')}"),
-        kept_table(kept, f"Weights whose nodes share a label, mean of {counted(seeds, 'seed')}"),
+        kept_table(kept_means(kept), f"{KEPT_TITLE}, mean of {counted(seeds, 'seed')}"),
         vanished_table(gone, f"Nodes without a diagonal, mean of {counted(seeds, 'seed')}"),
         accuracy_table(rows, f"Test accuracy, mean of {counted(seeds, 'seed')}{' ± standard deviation' * (seeds > 1)}"),
     ]
@@ -72,6 +73,10 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
         title = f"Pruning {pruned}: accuracy against dilution, {counted(seeds, 'seed')}"
         save_figure(curve_figure(curve, rows, title), run.path / "figures" / "prune.curve")
         shown.append(curve_table(curve, f"Test accuracy at each dilution, mean of {counted(seeds, 'seed')}"))
+    title = (
+        f"{KEPT_TITLE}\n(ANDC, decided on the {split} split, {counted(seeds, 'seed')}; hollow: labels drawn at random)"
+    )
+    save_figure(kept_figure(kept_means(kept), title), run.path / "figures" / "prune.kept")
     figure = figure_of_layer(study)
     if figure is not None:
         save_figure(figure, run.path / "figures" / "figure6")
@@ -198,18 +203,6 @@ def layers_table(rows: Sequence[Row], title: str) -> TextTable:
         # Both lines name their layer: a group would leave out the second.
         for line in lines:
             table.add_group(line)
-    return table
-
-
-def kept_table(rows: Sequence[Row], title: str) -> TextTable:
-    """How many weights ANDC keeps of every layer and how large they are, beside labels drawn at random."""
-    table = TextTable(title, ("layer", "weights", "share kept", "by chance", "mean |w|", "by chance"), names=1)
-    for layer in dict.fromkeys(row["layer"] for row in rows):
-        of_layer = [row for row in rows if row["layer"] == layer]
-        columns = {"kept": 3, "kept_by_chance": 3, "size": 2, "size_by_chance": 2}
-        means = {name: fmean(row[name] for row in of_layer) for name in columns}
-        cells = ["" if math.isnan(mean) else f"{mean:.{columns[name]}f}" for name, mean in means.items()]
-        table.add_group((layer, f"{of_layer[0]['weights']:,}", *cells))
     return table
 
 
