@@ -31,7 +31,7 @@ from nodelens.networks import (
 )
 from nodelens.probing import ProbeSettings, SiteMeasurement, probe_recipe
 from nodelens.pruning.decide import removal_thresholds, thresholds_by_dilution
-from nodelens.pruning.retrain import RetrainSettings
+from nodelens.pruning.retrain import RetrainSettings, retraining
 from nodelens.pruning.search import DilutionSearch, Found, Sensitivity, largest_bearable, monotone
 from nodelens.pruning.settings import PruneSettings, SearchSettings
 from nodelens.pruning.study import HELD_OUT, TEST, PruningData, PruningStudy
@@ -107,6 +107,25 @@ def test_a_study_compares_all_methods_at_the_same_dilution(cct: CCT, data: Pruni
         assert 0 < float(row["kept_by_chance"]) < 1
     assert (tmp_path / "study" / "figures" / "prune.curve.png").exists()
     assert {row["wanted"] for row in table(tmp_path, "prune.curve")} == {"0.7"}
+
+
+def test_without_retraining_it_is_seen_what_pruning_costs_at_once(cct: CCT, data: PruningData, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, seeds=(0,), retraining=retraining(epochs=0))
+    study = study_in(tmp_path, cct, data, settings)
+    shown = report_pruning(study)
+    rows = study.prune()
+    assert {(row["epoch"], row["loss"]) for row in rows} == {(0, "")}
+    pruned = load_network(tmp_path / "study")
+    expected = nl.prune(cct, study.measurement(0), settings.layers, threshold=settings.threshold)
+    for name, weight in expected.network.state_dict().items():
+        assert torch.equal(pruned.state_dict()[name], weight), name
+    andc = next(row for row in rows if row["method"] == "andc")
+    assert andc[TEST] == round(accuracy(pruned, data.test, data.normalisation), 5)
+    assert "| method | removed | pruned |\n" in shown[3].markdown()
+    (axes,) = curve_figure(study.curve(), rows, "").axes
+    assert axes.get_title(loc="left") == "pruned"
+    with pytest.raises(InputError, match="at least 1, not -1"):
+        retraining(epochs=-1)
 
 
 def test_a_finished_study_is_only_read_and_a_killed_one_goes_on(

@@ -60,7 +60,7 @@ def prune(
     keep_accuracy: Annotated[float | None, typer.Option(help="Find the highest dilution that loses no more.")] = None,
     gradual: Annotated[bool, typer.Option("--gradual", help="Search by small steps, not in one shot.")] = False,
     seeds: Annotated[int, typer.Option(help="Probes, random masks and orders of the images.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Of retraining.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Of retraining; 0 for none.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="Of the pruned blocks.")] = 5e-4,
     rest_learning_rate: Annotated[float, typer.Option(help="Of the rest; 0 freezes it: faster.")] = 1e-6,
     schedule: Annotated[str, typer.Option(help="Of the rates: step (the paper's) or cosine, to zero.")] = "step",

@@ -65,6 +65,7 @@ def retraining(
     """The paper's way to retrain, with other rates or lengths.
 
     Args:
+        epochs: 0 for none: then it is only seen what pruning costs at once.
         augmentation: by default flips and crops.
         schedule: `step`, the paper's, hardly falls in a few epochs; `cosine` falls to zero, as the networks' own
             training did, so that a retrained network ends as settled as it began.
@@ -79,8 +80,13 @@ def retraining(
             f"retraining needs a positive learning rate, and 0 or more for the rest, "
             f"not {learning_rate:g} and {rest_learning_rate:g}"
         )
-    chosen = recipe("andc-retrain", epochs)
-    chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
+    chosen = recipe("andc-retrain", epochs or None)
+    chosen = dataclasses.replace(
+        chosen,
+        epochs=0 if epochs == 0 else chosen.epochs,
+        learning_rate=learning_rate,
+        augmentation=augmentation or chosen.augmentation,
+    )
     if schedule == "cosine":
         chosen = dataclasses.replace(chosen, schedule="cosine", final_learning_rate=0.0)
     return RetrainSettings(chosen, rest_learning_rate, precision, distill)
@@ -145,6 +151,8 @@ def retrain(
             f"the settings say distill={settings.distill}, but {said}; give a teacher if it is to be learnt"
         )
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
+    if settings.recipe.epochs == 0:
+        return _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
     settings = dataclasses.replace(settings, recipe=with_a_batch(settings.recipe, training))
     steps = steps_per_epoch(training, settings.recipe)

@@ -225,17 +225,15 @@ def curve_figure(
         rows: of `PruningStudy.curve`.
         controls: of `PruningStudy.prune`: the dense network and the removed branch are drawn as levels.
         tolerance: height of the band below the dense network's accuracy.
-        into: two axes to draw into; a new figure by default.
+        into: two axes to draw into (one where nothing was retrained); a new figure by default.
     """
     averaged, levels = accuracy_rows(rows), accuracy_rows(controls)
     last = max(row["epoch"] for row in averaged)
+    moments = {0: "pruned"} | ({last: f"after {counted(last, 'epoch')} of retraining"} if last else {})
     with matplotlib.rc_context(STYLE):
-        figure, panels = panels_of(into, 1, 2, (8.4, 3.4), sharey=True)
+        figure, panels = panels_of(into, 1, len(moments), (8.4 if last else 5.0, 3.4), sharey=True)
         axes = panels[0]
-        for part, epoch, name in (
-            (axes[0], 0, "pruned"),
-            (axes[1], last, f"after {counted(last, 'epoch')} of retraining"),
-        ):
+        for part, (epoch, name) in zip(axes, moments.items(), strict=True):
             draw_levels(part, [row for row in levels if row["epoch"] == epoch], tolerance)
             draw_curves(part, [row for row in averaged if row["epoch"] == epoch])
             part.set_title(name, loc="left", fontsize=9)
