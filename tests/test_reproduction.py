@@ -467,16 +467,14 @@ def test_what_chance_removes_of_the_paper_s_layers_follows_from_its_mean_diagona
 def test_table_3_stands_beside_chance() -> None:
     layer = {"layer": "block.7.linear1", "seeds": 1}
     numbers = {name: 0.25 for column in pruning.COLUMNS for name in (column, f"{column}_std")}
+    layer["dilution_by_chance"] = 0.75
     ours = [{**layer, "role": "input", **numbers}, {**layer, "role": "output", **numbers, "dilution": ""}]
-    by_chance = [{"n_clusters": 1.0, "dilution": 0.75}, {"n_clusters": 2.0}]
-    rows, table = pruning.beside_paper(ours, by_chance, 1, "test")
-    assert [row["of"] for row in rows[:5]] == ["paper", "ours", "difference", "by chance", "paper by chance"]
-    assert [row["of"] for row in rows[5:]] == ["paper", "ours", "difference", "by chance"]
-    assert rows[3]["dilution"] == 0.75
-    assert rows[4] == {**dict.fromkeys(rows[0], ""), "layer": "linear1", "role": "input", "of": "paper by chance"} | {
-        "dilution": pruning.least_by_chance("linear1")
-    }
-    assert "|  | by chance |  |  | 1.00 |" in table.markdown()
+    rows, table = pruning.beside_paper(ours, [{"n_clusters": 1.0}, {"n_clusters": 2.0}], 1, "test")
+    assert [row["of"] for row in rows] == ["paper", "ours", "difference", "permuted"] * 2
+    by_chance = [row["dilution_by_chance"] for row in rows]
+    assert by_chance == [pruning.least_by_chance("linear1"), 0.75, *[""] * 6]
+    assert "| linear1 | 0.83 | 0.85 | 0.25 | 0.75 |" in pruning.removed_table(rows).markdown()
+    assert "|  | permuted |  |  | 1.00 |" in table.markdown()
 
 
 def test_statements_of_the_text_are_judged_by_the_tables(tmp_path: Path) -> None:

@@ -17,16 +17,20 @@ from nodelens.networks import Network, block_patterns, layers
 from nodelens.paper import values
 from nodelens.paper.comparison import cells, lines_of
 from nodelens.paper.scales import Scale, precision_of, scale_probes, trained_network
+from nodelens.probing import Measurement
 from nodelens.pruning.chance import kept_rows
 from nodelens.pruning.retrain import recorded_augmentation, retraining, short_augmentation
 from nodelens.pruning.settings import PruneSettings
 from nodelens.pruning.study import PruningStudy, load_pruning_data
+from nodelens.report.kept import kept_means
 from nodelens.report.pruning import accuracy_table, curve_table, layer_rows, report_pruning
-from nodelens.report.tables import Row, TextTable, mean_and_spread, rounded
+from nodelens.report.tables import PERMUTED, Row, TextTable, mean_and_spread, rounded
 from nodelens.runs import RunDirectory
 from nodelens.training import recipe
 from nodelens.training.precision import Precision
 
+BY_CHANCE = "dilution_by_chance"
+SHARES = ("dilution", BY_CHANCE)
 COLUMNS = ("threshold", "accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "dilution")
 
 
@@ -35,8 +39,8 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
 
     `nodelens reproduce table3 --scale cpu`; the paper removes 77 to 85 % of each layer and keeps its accuracy. Random
     pruning and removing the whole branch stand beside: expect them to cost little too, where the skip carries most.
-    By chance: the statistics of permuted labels, and the share that ANDC would remove if every node's labels were
-    drawn at random; from the paper's mean diagonals follows the least that it can be. Expect it near what is removed.
+    Beside the statistics stand those of permuted labels, beside what is removed the share that would be if every node's
+    labels were drawn at random (by chance), for the paper the least that its mean diagonals allow. Expect both alike.
     """
     study = table3_study(scale, run, checkpoint, seed)
     report_pruning(study)
@@ -47,12 +51,16 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
         [study.thresholds(s) for s in seeds],
         [study.andc(s) for s in seeds],
     )
-    by_chance = _by_chance(study, ours)
-    rows, table = beside_paper(ours, by_chance, len(seeds), study.decided_on)
+    by_chance = _removed_by_chance(study)
+    ours = [{**row, BY_CHANCE: by_chance[row["layer"]]} for row in ours]
+    nulls = [_permuted([study.measurement(s) for s in seeds], row) for row in ours]
+    rows, table = beside_paper(ours, nulls, len(seeds), study.decided_on)
     study.run.write_table("table3", rounded(rows))
-    study.run.write_text("tables/table3.md", table.markdown())
+    chance = removed_table(rows)
+    for name, one in (("table3", table), ("table3.removed", chance)):
+        study.run.write_text(f"tables/{name}.md", one.markdown())
     costs = f"What it costs: test accuracy ({len(seeds)} seeds; the paper keeps {values.NETWORK_ACCURACY})"
-    return [table, accuracy_table(study.prune(), costs)]
+    return [table, chance, accuracy_table(study.prune(), costs)]
 
 
 def table3_study(
@@ -164,22 +172,18 @@ def _study(
     return PruningStudy(network, data, settings, apart or kept, apart or measured)
 
 
-def _by_chance(study: PruningStudy, rows: Sequence[Row]) -> list[Row]:
-    """Of every row of Table 3 its statistics with permuted labels, and what random labels would remove.
-
-    Mean over the seeds.
-    """
+def _removed_by_chance(study: PruningStudy) -> dict[str, float]:
+    """What random labels would remove of every layer, by its name; mean over the seeds."""
     seeds = study.settings.seeds
     measured, at = [study.measurement(s) for s in seeds], [study.thresholds(s) for s in seeds]
     kept = kept_rows(study.network, measured, study.layers, at, [study.andc(s) for s in seeds])
-    found = []
-    for row in rows:
-        nulls = [permutation_null(of_seed[row["site"]].matrices, row["threshold"]).mean for of_seed in measured]
-        line: Row = {name: fmean(null[name] for null in nulls) for name in STATISTICS if name in COLUMNS}
-        if row["role"] == "input":
-            line["dilution"] = 1 - fmean(of["kept_by_chance"] for of in kept if of["layer"] == row["layer"])
-        found.append(line)
-    return found
+    return {row["layer"]: 1 - row["kept_by_chance"] for row in kept_means(kept)}
+
+
+def _permuted(measured: Sequence[Measurement], row: Row) -> Row:
+    """The statistics of a row of Table 3 with permuted labels, mean over the seeds."""
+    nulls = [permutation_null(of_seed[row["site"]].matrices, row["threshold"]).mean for of_seed in measured]
+    return {name: fmean(null[name] for null in nulls) for name in STATISTICS if name in COLUMNS}
 
 
 def least_by_chance(layer: str) -> float:
@@ -200,11 +204,12 @@ def _evenly(mean: float) -> Int[Tensor, " node"]:
     return torch.arange(101).mul(round(100 * mean)).div(100, rounding_mode="floor").diff()
 
 
-def beside_paper(ours: list[Row], by_chance: Sequence[Row], seeds: int, split: str) -> tuple[list[Row], TextTable]:
-    """Every site's row with the paper's of block 7, the difference, and what chance gives.
+def beside_paper(ours: list[Row], nulls: Sequence[Row], seeds: int, split: str) -> tuple[list[Row], TextTable]:
+    """Every site's row with the paper's of block 7, the difference, and permuted labels.
 
     Args:
-        by_chance: of each row the statistics of permuted labels, and with the input what random labels would remove.
+        ours: with the share that random labels would remove, `dilution_by_chance`.
+        nulls: of each row the statistics of permuted labels.
         split: on which ours were measured; the network has usually learnt `train-held-out` images, so that the
             probes are more accurate on them than on the paper's test images.
     """
@@ -220,17 +225,32 @@ def beside_paper(ours: list[Row], by_chance: Sequence[Row], seeds: int, split: s
         "dilution": 2,
     }
     rows = []
-    for row, chance in zip(ours, by_chance, strict=True):
+    for row, chance in zip(ours, nulls, strict=True):
         layer, role = row["layer"].rpartition(".")[2], row["role"]
         paper = values.TABLE3[layer, role]
         names = (*COLUMNS, *(f"{name}_std" for name in COLUMNS))
         lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""}, chance)
-        if "dilution" in paper:
-            lines.append({**dict.fromkeys(lines[0], ""), "of": "paper by chance", "dilution": least_by_chance(layer)})
+        lines[-1]["of"] = PERMUTED
+        removed = {"paper": least_by_chance(layer), "ours": row[BY_CHANCE]} if "dilution" in paper else {}
+        lines = [{**line, BY_CHANCE: removed.get(line["of"], "")} for line in lines]
         rows += [{"layer": layer, "role": role, **line} for line in lines]
         name = f"{layer} {role.removesuffix('put')}"
         table.add_group(*([name, line["of"], *_cells(line, digits)] for line in lines))
     return rows, table
+
+
+def removed_table(rows: Sequence[Row]) -> TextTable:
+    """What is removed of every layer, beside what would be if every node's labels were drawn at random.
+
+    Args:
+        rows: of `beside_paper`.
+    """
+    title = "Removed, and by chance: labels drawn at random, as many (of the paper's layers at least so much)"
+    table = TextTable(title, ("layer", "paper", "by chance", "ours", "by chance"), names=1)
+    with_input = [row for row in rows if row[BY_CHANCE] != ""]
+    for paper, ours in zip(with_input[::2], with_input[1::2], strict=True):
+        table.add_group((ours["layer"], *(_cell(of[name], 2, False) for of in (paper, ours) for name in SHARES)))
+    return table
 
 
 def _cells(line: Row, digits: Mapping[str, int]) -> list[str]:
