@@ -155,10 +155,10 @@ def test_what_is_kept_by_chance_is_the_mean_over_many_draws(cct: CCT, measuremen
 
     for layer, row in zip(chosen, kept_rows(cct, [measurement], chosen, [at], [andc]), strict=True):
         weight = layer_weight(cct, layer).detach().double().abs()
-        draws = torch.stack([andc_mask(drawn(layer.target), drawn(layer.source)) for _ in range(3000)]).double()
-        assert row["kept_by_chance"] == pytest.approx(float(draws.mean()), abs=0.005)
+        draws = torch.stack([andc_mask(drawn(layer.target), drawn(layer.source)) for _ in range(1000)]).double()
+        assert row["kept_by_chance"] == pytest.approx(float(draws.mean()), abs=0.01)
         size = float((draws * weight).sum() / draws.sum() / weight.mean())
-        assert row["size_by_chance"] == pytest.approx(size, abs=0.01)
+        assert row["size_by_chance"] == pytest.approx(size, abs=0.02)
         mask = andc[layer.module]
         assert row["kept"] == pytest.approx(1 - dilution(mask))
         assert row["size"] == pytest.approx(float(weight[mask].mean() / weight.mean()))

@@ -77,7 +77,11 @@ def _report_measured(study: HeadStudy, silence: bool, images: Sequence[int], pru
     settings = study.settings
     rule = {"ratio": settings.ratio, "threshold": settings.threshold, "draws": settings.draws}
     of = {"blocks": settings.blocks, "split": settings.split, "superclasses": len(study.data.superclass_names)}
-    study.run.report("heads", of | rule, [f"*/heads.{name}.{settings.split}.*" for name in OPTIONAL])
+    study.run.report(
+        "heads",
+        of | rule,
+        [f"{folder}/heads.{name}.{settings.split}.*" for folder in ("tables", "figures") for name in OPTIONAL],
+    )
     shown = [*report_depth(study), *report_experts(study)]
     if study.pictured:
         shown += report_fields(study, images, pruned)
