@@ -314,7 +314,7 @@ def held() -> dict[str, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not say what a process holds")
-@pytest.mark.parametrize("times", [50, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [20, pytest.param(2000, marks=pytest.mark.slow)])
 def test_measuring_again_and_again_does_not_hold_more(times: int, cct: CCT, tmp_path: Path) -> None:
     training, test = (load_images("digits", split).take(torch.arange(128), split) for split in ("train", "test"))
     data = ProbingData(training, {"test": test}, normalisation_of(training))
