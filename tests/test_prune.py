@@ -24,6 +24,7 @@ from nodelens.networks import CCT, apply_masks, build_network, layer_weight, lay
 from nodelens.probing import Measurement, SiteMeasurement
 from nodelens.pruning.chance import kept_rows, permuted_masks
 from nodelens.pruning.decide import (
+    Decision,
     LayerThresholds,
     andc_masks,
     baseline_masks,
@@ -153,7 +154,7 @@ def test_what_is_kept_by_chance_is_the_mean_over_many_draws(cct: CCT, measuremen
         of = torch.eye(10, dtype=torch.bool) if site is None else measurement[site].matrices.diagonals(0.3)
         return of.gather(1, torch.rand(of.shape, generator=generator).argsort(dim=1))
 
-    for layer, row in zip(chosen, kept_rows(cct, [measurement], chosen, [at], [andc]), strict=True):
+    for layer, row in zip(chosen, kept_rows(cct, chosen, [Decision(measurement, at, andc)]), strict=True):
         weight = layer_weight(cct, layer).detach().double().abs()
         draws = torch.stack([andc_mask(drawn(layer.target), drawn(layer.source)) for _ in range(1000)]).double()
         assert row["kept_by_chance"] == pytest.approx(float(draws.mean()), abs=0.01)

@@ -28,17 +28,18 @@ def table_of(study: HeadStudy, title: str, headings: Sequence[str]) -> TextTable
     return TextTable(f"{title} ({known} labels, {how(study)})", (headings[0], "", *headings[1:]))
 
 
-def lines_of(paper: Row, ours: Row, chance: Row | None = None) -> list[Row]:
+def lines_of(paper: Row, ours: Row, chance: Row | None = None, *, called: str = "by chance") -> list[Row]:
     """Paper, ours, the difference, and what chance gives; a cell is empty where there is no number.
 
     Args:
+        called: what the line of chance is called.
         ours: `<name>_std` is the spread over the seeds, which goes into the file and not into the table.
     """
     names = list(dict.fromkeys([*ours, *paper]))
     difference = {name: ours[name] - paper[name] for name in names if name in ours and name in paper}
     lines = {"paper": paper, "ours": ours, "difference": difference}
     if chance is not None:
-        lines["by chance"] = chance
+        lines[called] = chance
     return [{"of": of, **{name: line.get(name, "") for name in names}} for of, line in lines.items()]
 
 

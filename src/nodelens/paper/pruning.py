@@ -30,7 +30,6 @@ from nodelens.training import recipe
 from nodelens.training.precision import Precision
 
 BY_CHANCE = "dilution_by_chance"
-SHARES = ("dilution", BY_CHANCE)
 COLUMNS = ("threshold", "accuracy", "n_clusters", "cluster_size", "diagonal", "noise", "dilution")
 
 
@@ -44,16 +43,11 @@ def table3(scale: Scale, run: RunDirectory, checkpoint: Path | None = None, seed
     """
     study = table3_study(scale, run, checkpoint, seed)
     report_pruning(study)
-    seeds = study.settings.seeds
-    ours = layer_rows(
-        [study.measurement(s) for s in seeds],
-        study.layers,
-        [study.thresholds(s) for s in seeds],
-        [study.andc(s) for s in seeds],
-    )
-    by_chance = _removed_by_chance(study)
-    ours = [{**row, BY_CHANCE: by_chance[row["layer"]]} for row in ours]
-    nulls = [_permuted([study.measurement(s) for s in seeds], row) for row in ours]
+    seeds, decisions = study.settings.seeds, study.decisions()
+    kept = kept_means(kept_rows(study.network, study.layers, decisions))
+    by_chance = {row["layer"]: 1 - row["kept_by_chance"] for row in kept}
+    ours = [{**row, BY_CHANCE: by_chance[row["layer"]]} for row in layer_rows(study.layers, decisions)]
+    nulls = [_permuted([decision.measurement for decision in decisions], row) for row in ours]
     rows, table = beside_paper(ours, nulls, len(seeds), study.decided_on)
     study.run.write_table("table3", rounded(rows))
     chance = removed_table(rows)
@@ -124,9 +118,7 @@ def output_layer(scale: Scale, run: RunDirectory, checkpoint: Path | None = None
 
 def _decided(study: PruningStudy) -> Row:
     """Of a study of one layer at one threshold: the labels per node, what is removed, and the accuracies retrained."""
-    seeds = study.settings.seeds
-    at = [study.measurement(s) for s in seeds]
-    (row,) = layer_rows(at, study.layers, [study.thresholds(s) for s in seeds], [study.andc(s) for s in seeds])
+    (row,) = layer_rows(study.layers, study.decisions())
     ours: Row = {name: row[name] for column in ("diagonal", "dilution") for name in (column, f"{column}_std")}
     rows = study.prune()
     last = max(int(found["epoch"]) for found in rows)
@@ -170,14 +162,6 @@ def _study(
     data, measured = load_pruning_data(network, scale.data, settings), pruned_in(run)
     kept = RunDirectory(measured.path / name)
     return PruningStudy(network, data, settings, apart or kept, apart or measured)
-
-
-def _removed_by_chance(study: PruningStudy) -> dict[str, float]:
-    """What random labels would remove of every layer, by its name; mean over the seeds."""
-    seeds = study.settings.seeds
-    measured, at = [study.measurement(s) for s in seeds], [study.thresholds(s) for s in seeds]
-    kept = kept_rows(study.network, measured, study.layers, at, [study.andc(s) for s in seeds])
-    return {row["layer"]: 1 - row["kept_by_chance"] for row in kept_means(kept)}
 
 
 def _permuted(measured: Sequence[Measurement], row: Row) -> Row:
@@ -229,8 +213,7 @@ def beside_paper(ours: list[Row], nulls: Sequence[Row], seeds: int, split: str) 
         layer, role = row["layer"].rpartition(".")[2], row["role"]
         paper = values.TABLE3[layer, role]
         names = (*COLUMNS, *(f"{name}_std" for name in COLUMNS))
-        lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""}, chance)
-        lines[-1]["of"] = PERMUTED
+        lines = lines_of(paper, {name: row[name] for name in names if row[name] != ""}, chance, called=PERMUTED)
         removed = {"paper": least_by_chance(layer), "ours": row[BY_CHANCE]} if "dilution" in paper else {}
         lines = [{**line, BY_CHANCE: removed.get(line["of"], "")} for line in lines]
         rows += [{"layer": layer, "role": role, **line} for line in lines]
@@ -249,7 +232,8 @@ def removed_table(rows: Sequence[Row]) -> TextTable:
     table = TextTable(title, ("layer", "paper", "by chance", "ours", "by chance"), names=1)
     with_input = [row for row in rows if row[BY_CHANCE] != ""]
     for paper, ours in zip(with_input[::2], with_input[1::2], strict=True):
-        table.add_group((ours["layer"], *(_cell(of[name], 2, False) for of in (paper, ours) for name in SHARES)))
+        shares = (of[name] for of in (paper, ours) for name in ("dilution", BY_CHANCE))
+        table.add_group((ours["layer"], *(_cell(share, 2, False) for share in shares)))
     return table
 
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float64
 from torch import Tensor, nn
 
-from nodelens.measures import andc_mask, dilution, output_mask, shared_label_probability
+from nodelens.measures import dilution, shared_label_probability
 from nodelens.networks import Layer, as_wide_as, layer_weight
 from nodelens.probing import Measurement
-from nodelens.pruning.decide import LayerThresholds, Masks
+from nodelens.pruning.decide import Decision, LayerThresholds, Masks, joined_diagonals, shared_mask
 from nodelens.training.batches import seed_of
 
 
@@ -39,30 +39,20 @@ def permuted_masks(
     """
     masks: Masks = {}
     for layer in layers:
-        at = thresholds[layer.name]
-        source = measurement[layer.source].matrices.diagonals(at.source)
+        out, into = joined_diagonals(measurement, layer, thresholds[layer.name])
         generator = torch.Generator().manual_seed(seed_of(seed, *f"labels of {layer.name}".encode()))
-        order = torch.randperm(source.shape[1], generator=generator)
-        if layer.target is None or at.target is None:
-            mask = output_mask(source[:, order])
-        else:
-            mask = andc_mask(measurement[layer.target].matrices.diagonals(at.target)[:, order], source)
+        order = torch.randperm(into.shape[1], generator=generator)
+        mask = shared_mask(None, into[:, order]) if out is None else shared_mask(out[:, order], into)
         masks[layer.module] = as_wide_as(layer_weight(network, layer), mask, layer)
     return masks
 
 
-def kept_rows(
-    network: nn.Module,
-    measurements: Sequence[Measurement],
-    layers: Sequence[Layer],
-    thresholds: Sequence[Mapping[str, LayerThresholds]],
-    masks: Sequence[Masks],
-) -> list[dict[str, Any]]:
+def kept_rows(network: nn.Module, layers: Sequence[Layer], decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     """For every layer and probe seed the weights between nodes that share a label, beside what chance gives.
 
     Args:
         network: not pruned yet.
-        measurements: one per probe seed; thresholds and masks likewise.
+        decisions: one per probe seed.
 
     Returns:
         Rows with `kept`, the share of the weights, and `size`, the mean absolute weight of those kept over that of
@@ -71,9 +61,9 @@ def kept_rows(
     rows = []
     for layer in layers:
         weight = layer_weight(network, layer).detach().cpu().abs().double()
-        for measurement, of_seed, of_masks in zip(measurements, thresholds, masks, strict=True):
-            mask = of_masks[layer.module].cpu()
-            kept_by_chance, size_by_chance = _by_chance(measurement, layer, of_seed[layer.name], weight)
+        for measurement, thresholds, masks in decisions:
+            mask = masks[layer.module].cpu()
+            kept_by_chance, size_by_chance = _by_chance(measurement, layer, thresholds[layer.name], weight)
             rows.append(
                 {
                     "layer": layer.name,
@@ -95,14 +85,11 @@ def _by_chance(
 
     Nodes with as many labels are alike, so weights are added up over them before they meet a probability.
     """
-    labels = measurement[layer.source].matrices.labels
-    into = _counts(measurement, layer.source, at.source)
+    out_diagonals, in_diagonals = joined_diagonals(measurement, layer, at)
+    labels = in_diagonals.shape[1]
     # A filter that owns several positions is several inputs of the layer.
-    into = into.repeat_interleave(weight.shape[1] // len(into))
-    if layer.target is None or at.target is None:
-        out = torch.ones(labels, dtype=into.dtype)
-    else:
-        out = _counts(measurement, layer.target, at.target)
+    into = in_diagonals.sum(dim=1).cpu().repeat_interleave(weight.shape[1] // len(in_diagonals))
+    out = into.new_ones(labels) if out_diagonals is None else out_diagonals.sum(dim=1).cpu()
     (out, of_out), (into, of_in) = (torch.unique(counts, return_inverse=True) for counts in (out, into))
     probability = shared_label_probability(out, into, labels)
     pairs = of_out.bincount().double()[:, None] * of_in.bincount().double()[None, :]
@@ -110,8 +97,3 @@ def _by_chance(
     sizes = weight.new_zeros(len(out), len(into)).index_add_(1, of_in, sizes)
     kept = (pairs * probability).sum()
     return float(kept / pairs.sum()), float((sizes * probability).sum() / kept / weight.mean())
-
-
-def _counts(measurement: Measurement, site: str, threshold: float) -> Int[Tensor, " node"]:
-    """Labels in the diagonal of every node of a site."""
-    return measurement[site].matrices.diagonals(threshold).sum(dim=1).cpu()

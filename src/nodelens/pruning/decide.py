@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -55,6 +56,14 @@ class LayerThresholds:
 
     source: float
     target: float | None
+
+
+class Decision(NamedTuple):
+    """What the probes of one seed decide: their measurement, and by layer its thresholds and ANDC's mask."""
+
+    measurement: Measurement
+    thresholds: Mapping[str, LayerThresholds]
+    masks: Masks
 
 
 def thresholds_by_site(
@@ -153,14 +162,26 @@ def andc_masks(
     """
     masks: Masks = {}
     for layer in layers:
-        at = thresholds[layer.name]
-        source = measurement[layer.source].matrices.diagonals(at.source)
-        if layer.target is None or at.target is None:
-            mask = output_mask(source)
-        else:
-            mask = andc_mask(measurement[layer.target].matrices.diagonals(at.target), source)
+        mask = shared_mask(*joined_diagonals(measurement, layer, thresholds[layer.name]))
         masks[layer.module] = as_wide_as(layer_weight(network, layer), mask, layer)
     return masks
+
+
+def joined_diagonals(
+    measurement: Measurement, layer: Layer, at: LayerThresholds
+) -> tuple[Bool[Tensor, "_output label"] | None, Bool[Tensor, "_node label"]]:
+    """Diagonals of the nodes that a layer makes, None where these are the labels, and of those that it reads."""
+    source = measurement[layer.source].matrices.diagonals(at.source)
+    if layer.target is None or at.target is None:
+        return None, source
+    return measurement[layer.target].matrices.diagonals(at.target), source
+
+
+def shared_mask(
+    out: Bool[Tensor, "_output label"] | None, into: Bool[Tensor, "_node label"]
+) -> Bool[Tensor, "_output _node"]:
+    """ANDC's mask between nodes with these diagonals, from `joined_diagonals`."""
+    return output_mask(into) if out is None else andc_mask(out, into)
 
 
 def baseline_masks(

@@ -15,6 +15,7 @@ from nodelens.probing import Measurement
 from nodelens.pruning.chance import kept_rows
 from nodelens.pruning.decide import (
     THRESHOLD,
+    Decision,
     LayerThresholds,
     andc_masks,
     check_thresholds_or_dilution,
@@ -98,6 +99,6 @@ def prune(
     # What was said of the dense network's accuracy does not hold for this one.
     pruned.checkpoint_metadata = {k: v for k, v in network.checkpoint_metadata.items() if k != "test_accuracy"}
     shares = {layer.name: dilution_of(masks[layer.module]) for layer in chosen}
-    kept = kept_rows(network, [measurement], chosen, [thresholds], [masks])
+    kept = kept_rows(network, chosen, [Decision(measurement, thresholds, masks)])
     by_chance = {row["layer"]: 1 - row["kept_by_chance"] for row in kept}
     return Pruned(pruned, thresholds, shares, total_dilution(masks), by_chance)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,9 @@ def retraining(
             f"not {learning_rate:g} and {rest_learning_rate:g}"
         )
     chosen = recipe("andc-retrain", epochs or None)
-    chosen = dataclasses.replace(
-        chosen,
-        epochs=0 if epochs == 0 else chosen.epochs,
-        learning_rate=learning_rate,
-        augmentation=augmentation or chosen.augmentation,
-    )
+    chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
+    if epochs == 0:
+        chosen = dataclasses.replace(chosen, epochs=0)
     if schedule == "cosine":
         chosen = dataclasses.replace(chosen, schedule="cosine", final_learning_rate=0.0)
     return RetrainSettings(chosen, rest_learning_rate, precision, distill)
@@ -145,20 +143,17 @@ def retrain(
     Raises:
         InputError: the settings say that a teacher's outputs are learnt and none is given, or the other way round.
     """
-    if settings.distill != (teacher is not None):
-        said = "no teacher is given" if settings.distill else "a teacher is given"
-        raise InputError(
-            f"the settings say distill={settings.distill}, but {said}; give a teacher if it is to be learnt"
-        )
+    _check_teacher(settings, teacher)
     first = min(layer.stage for layer in layers) if settings.rest_learning_rate == 0 else 0
+    look = partial(_accuracies, variants, first, evaluated, normalisation, settings.precision)
     if settings.recipe.epochs == 0:
-        return _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
+        return look(0, {})
     learners = {name: _learner(network, layers, settings, seed, first) for name, network in variants.items()}
     settings = dataclasses.replace(settings, recipe=with_a_batch(settings.recipe, training))
     steps = steps_per_epoch(training, settings.recipe)
     rows, step = _resume(state, learners)
     if not rows:
-        rows = _accuracies(variants, first, evaluated, normalisation, settings.precision, 0, {})
+        rows = look(0, {})
     shared = next(iter(variants.values()))
     device = device_of(shared)
     save = None if state is None else lambda: _save(state, rows, learners)
@@ -174,13 +169,21 @@ def retrain(
                 epoch = batch.epoch + 1
                 losses = {name: round(learner.mean_loss(epoch, steps), 5) for name, learner in learners.items()}
                 if every_epoch or epoch == settings.recipe.epochs:
-                    rows += _accuracies(variants, first, evaluated, normalisation, settings.precision, epoch, losses)
+                    rows += look(epoch, losses)
                     _train_mode(variants, layers, settings)
             bar.reach(batch.step + 1)
             checkpoints.after_step(batch.ends_epoch)
     for network in variants.values():
         network.eval()
     return rows
+
+
+def _check_teacher(settings: RetrainSettings, teacher: Network | None) -> None:
+    if settings.distill != (teacher is not None):
+        said = "no teacher is given" if settings.distill else "a teacher is given"
+        raise InputError(
+            f"the settings say distill={settings.distill}, but {said}; give a teacher if it is to be learnt"
+        )
 
 
 def _learner(network: Network, layers: Sequence[Layer], settings: RetrainSettings, seed: int, first: int) -> Learner:

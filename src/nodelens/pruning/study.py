@@ -48,6 +48,7 @@ from nodelens.processes import refuse_shards
 from nodelens.progress import console
 from nodelens.pruning.chance import permuted_masks
 from nodelens.pruning.decide import (
+    Decision,
     LayerThresholds,
     Masks,
     andc_masks,
@@ -175,6 +176,10 @@ class PruningStudy:
         """ANDC's masks."""
         thresholds = self.thresholds(seed, dilution, split)
         return andc_masks(self.network, self.measurement(seed, split), self.layers, thresholds)
+
+    def decisions(self) -> list[Decision]:
+        """What every seed's probes decide."""
+        return [Decision(self.measurement(s), self.thresholds(s), self.andc(s)) for s in self.settings.seeds]
 
     def baseline(
         self, method: str, removed: Mapping[str, int], seed: int, thresholds: Mapping[str, LayerThresholds]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nodelens.networks import Layer
 from nodelens.probing import Measurement
-from nodelens.pruning.decide import LayerThresholds, Masks
+from nodelens.pruning.decide import Decision, LayerThresholds, Masks
 
 SILENCED, KEPT = "vanished only", "all but vanished"
 """Remove the weights of vanished nodes only; remove what ANDC does but for theirs."""
@@ -46,12 +46,10 @@ def vanished_weights(
     return vanished(measurement, layer.target, at.target)[:, None] | source[None, :]
 
 
-def vanished_rows(
-    measurements: Sequence[Measurement], thresholds: Sequence[Mapping[str, LayerThresholds]], layers: Sequence[Layer]
-) -> list[dict[str, object]]:
+def vanished_rows(layers: Sequence[Layer], decisions: Sequence[Decision]) -> list[dict[str, object]]:
     """How many nodes of each joined site have no diagonal, for every seed."""
     rows: list[dict[str, object]] = []
-    for measurement, of_seed in zip(measurements, thresholds, strict=True):
+    for measurement, of_seed, _ in decisions:
         seen: dict[tuple[str, float], int] = {}
         for layer in layers:
             at = of_seed[layer.name]

@@ -14,9 +14,8 @@ from matplotlib.ticker import MaxNLocator
 
 from nodelens.measures import dilution, site_statistics
 from nodelens.networks import Layer
-from nodelens.probing import Measurement
 from nodelens.pruning.chance import kept_rows
-from nodelens.pruning.decide import LayerThresholds, Masks
+from nodelens.pruning.decide import Decision
 from nodelens.pruning.execution import DENSE
 from nodelens.pruning.study import TEST, PruningStudy
 from nodelens.pruning.vanished import vanished_rows
@@ -47,21 +46,20 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     `figures/figure6`, and with a curve `tables/prune.curve.csv` and `figures/prune.curve`.
     """
     run, settings = study.run, study.settings
-    thresholds = [study.thresholds(seed) for seed in settings.seeds]
-    measurements = [study.measurement(seed) for seed in settings.seeds]
-    masks = [study.andc(seed) for seed in settings.seeds]
-    of_layers = layer_rows(measurements, study.layers, thresholds, masks)
+    decisions = study.decisions()
+    of_layers = layer_rows(study.layers, decisions)
     run.write_table("prune.layers", rounded(of_layers))
-    kept = kept_rows(study.network, measurements, study.layers, thresholds, masks)
-    run.write_table("prune.kept", rounded(kept))
-    gone = vanished_rows(measurements, thresholds, study.layers)
+    of_weights = kept_rows(study.network, study.layers, decisions)
+    run.write_table("prune.kept", rounded(of_weights))
+    kept = kept_means(of_weights)
+    gone = vanished_rows(study.layers, decisions)
     run.write_table("prune.vanished", gone)
     rows = study.prune()
     run.write_table("prune", rows)
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
         layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {counted(seeds, 'seed')}"),
-        kept_table(kept_means(kept), f"{KEPT_TITLE}, mean of {counted(seeds, 'seed')}"),
+        kept_table(kept, f"{KEPT_TITLE}, mean of {counted(seeds, 'seed')}"),
         vanished_table(gone, f"Nodes without a diagonal, mean of {counted(seeds, 'seed')}"),
         accuracy_table(rows, f"Test accuracy, mean of {counted(seeds, 'seed')}{' ± standard deviation' * (seeds > 1)}"),
     ]
@@ -76,8 +74,8 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     title = (
         f"{KEPT_TITLE}\n(ANDC, decided on the {split} split, {counted(seeds, 'seed')}; hollow: labels drawn at random)"
     )
-    save_figure(kept_figure(kept_means(kept), title), run.path / "figures" / "prune.kept")
-    figure = figure_of_layer(study)
+    save_figure(kept_figure(kept, title), run.path / "figures" / "prune.kept")
+    figure = figure_of_layer(study, decisions[0])
     if figure is not None:
         save_figure(figure, run.path / "figures" / "figure6")
     for name, table in zip(("layers", "kept", "vanished", "accuracy", "curve"), shown, strict=False):
@@ -85,10 +83,9 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     return shown
 
 
-def figure_of_layer(study: PruningStudy) -> Figure | None:
-    """Fig. 6 for the layer of which most is removed, of the first seed; None where no layer lies between two sites."""
-    seed = study.settings.seeds[0]
-    masks, thresholds, measured = study.andc(seed), study.thresholds(seed), study.measurement(seed)
+def figure_of_layer(study: PruningStudy, decision: Decision) -> Figure | None:
+    """Fig. 6 for the layer of which most is removed, of one seed; None where no layer lies between two sites."""
+    measured, thresholds, masks = decision
     joining = [layer for layer in study.layers if layer.target is not None]
     if not joining:
         return None
@@ -106,16 +103,11 @@ def figure_of_layer(study: PruningStudy) -> Figure | None:
     )
 
 
-def layer_rows(
-    measurements: Sequence[Measurement],
-    layers: Sequence[Layer],
-    thresholds: Sequence[Mapping[str, LayerThresholds]],
-    masks: Sequence[Masks],
-) -> list[Row]:
+def layer_rows(layers: Sequence[Layer], decisions: Sequence[Decision]) -> list[Row]:
     """Table 3: for the two sites of every pruned layer its threshold, probe accuracy and statistics.
 
     Args:
-        measurements: one per probe seed; thresholds and masks likewise.
+        decisions: one per probe seed.
 
     Returns:
         A row per layer and site, `role` being `input` or `output`, with mean and `<name>_std` over the seeds;
@@ -127,15 +119,20 @@ def layer_rows(
             if site is None:
                 continue
             of_seeds = []
-            for measurement, at, mask in zip(measurements, thresholds, masks, strict=True):
+            for measurement, at, mask in decisions:
                 threshold = at[layer.name].source if role == "input" else at[layer.name].target
                 assert threshold is not None
                 measured = measurement[site]
                 found = site_statistics(measured.matrices, threshold).scalars()
                 values = {"threshold": threshold, "accuracy": measured.accuracy, **{n: found[n] for n in TABLE3}}
                 of_seeds.append(values | ({"dilution": dilution(mask[layer.module])} if role == "input" else {}))
-            facts = {"layer": layer.name, "role": role, "site": site, "nodes": measurements[0][site].site.nodes}
-            row: Row = {**facts, "split": measurements[0].split, "seeds": len(of_seeds)}
+            facts = {
+                "layer": layer.name,
+                "role": role,
+                "site": site,
+                "nodes": decisions[0].measurement[site].site.nodes,
+            }
+            row: Row = {**facts, "split": decisions[0].measurement.split, "seeds": len(of_seeds)}
             for name in ("threshold", "accuracy", *TABLE3, "dilution"):
                 row |= mean_and_spread(name, [values[name] for values in of_seeds if name in values])
             rows.append(row)
