@@ -72,7 +72,7 @@ def retraining(
             training did, so that a retrained network ends as settled as it began.
 
     Raises:
-        InputError: no epoch, a rate that is not positive (the rest's may be 0), or another schedule.
+        InputError: fewer epochs than none, a rate that is not positive (the rest's may be 0), or another schedule.
     """
     if schedule not in ("step", "cosine"):
         raise InputError(f"unknown schedule {schedule!r}; choose step or cosine")
@@ -81,6 +81,8 @@ def retraining(
             f"retraining needs a positive learning rate, and 0 or more for the rest, "
             f"not {learning_rate:g} and {rest_learning_rate:g}"
         )
+    if epochs < 0:
+        raise InputError(f"epochs must be at least 1, not {epochs}, or 0 for no retraining")
     chosen = recipe("andc-retrain", epochs or None)
     chosen = dataclasses.replace(chosen, learning_rate=learning_rate, augmentation=augmentation or chosen.augmentation)
     if epochs == 0:

@@ -32,7 +32,7 @@ def kept_table(rows: Sequence[Row], title: str) -> TextTable:
     Args:
         rows: of `kept_means`.
     """
-    table = TextTable(title, ("layer", "weights", "share kept", "by chance", "mean |w|", "by chance"), names=1)
+    table = TextTable(title, ("layer", "weights", "share kept", "by chance", "relative |w|", "by chance"), names=1)
     for row in rows:
         numbers = [row[name] for name in COLUMNS]
         cells = ["" if math.isnan(x) else f"{x:.{places}f}" for x, places in zip(numbers, (3, 3, 2, 2), strict=True)]

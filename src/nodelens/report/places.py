@@ -76,7 +76,7 @@ PLACES = (
         "A weight is kept only where its two nodes share a label (ANDC), beside other ways to remove as many. "
         "Pruned: the accuracy before retraining; permuted: as ANDC, with permuted labels; branch: all weights removed, "
         "only the skip connection left; vanished only: the weights of nodes that stand for no label. By chance: labels "
-        "drawn at random; mean |w|: of the weights kept, over the layer's.",
+        "drawn at random; relative |w|: mean of the weights kept, over the layer's.",
         ("figure6", "table3", "prune", "search", "gain"),
         ("Figure 6", "Table 3"),
         "nodelens prune",

@@ -59,7 +59,7 @@ def report_pruning(study: PruningStudy) -> list[TextTable]:
     seeds, split = len(settings.seeds), study.decided_on
     shown = [
         layers_table(of_layers, f"The pruned layers, decided on the {split} split, mean of {counted(seeds, 'seed')}"),
-        kept_table(kept, f"{KEPT_TITLE}, mean of {counted(seeds, 'seed')}"),
+        kept_table(kept, f"{KEPT_TITLE} (by chance: random labels), mean of {counted(seeds, 'seed')}"),
         vanished_table(gone, f"Nodes without a diagonal, mean of {counted(seeds, 'seed')}"),
         accuracy_table(rows, f"Test accuracy, mean of {counted(seeds, 'seed')}{' ± standard deviation' * (seeds > 1)}"),
     ]
